@@ -1,0 +1,1 @@
+"""AdaDiffSR: each region of a picture gets only the diffusion steps it needs."""

@@ -1,0 +1,109 @@
+"""What the user's pictures are made of: colours, text and rows of labelled items, with Pillow alone."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from .errors import ShapeError
+
+Colour = tuple[int, int, int]
+
+PAPER: Colour = (22, 24, 29)
+INK: Colour = (236, 238, 242)
+FAINT_INK: Colour = (160, 166, 178)
+VIRIDIS: tuple[Colour, ...] = (
+    (68, 1, 84),
+    (71, 44, 122),
+    (59, 81, 139),
+    (44, 113, 142),
+    (33, 144, 141),
+    (39, 173, 129),
+    (92, 200, 99),
+    (170, 220, 50),
+    (253, 231, 37),
+)  # nine even steps of matplotlib's viridis: perceptually uniform, readable without colour vision
+
+
+def ramp_colour(share: float) -> Colour:
+    """The colour of `share` in [0, 1], from dark violet to yellow."""
+    position = min(max(share, 0.0), 1.0) * (len(VIRIDIS) - 1)
+    lower = min(int(position), len(VIRIDIS) - 2)
+    red, green, blue = (
+        round(low + (high - low) * (position - lower))
+        for low, high in zip(VIRIDIS[lower], VIRIDIS[lower + 1], strict=True)
+    )
+    return red, green, blue
+
+
+def tensor_to_image(image: Tensor) -> Image.Image:
+    """An 8-bit picture of [3, H, W] in [0, 1]; values outside are clamped, NaN is black.
+
+    Raises:
+        ShapeError: the tensor has another shape, or no pixels.
+    """
+    if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
+        raise ShapeError(f"a picture is drawn from a tensor of shape [3, H, W], got {list(image.shape)}")
+    levels = image.detach().float().nan_to_num(0.0).clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+    return Image.fromarray(np.ascontiguousarray(levels.permute(1, 2, 0).cpu().numpy()))
+
+
+@cache
+def load_font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font, so that pictures look the same on every machine."""
+    return ImageFont.load_default(size_px)
+
+
+def fit_text(text: str, width_px: float, size_px: int) -> str:
+    """The text, or as much of it as fits into the width, with an ellipsis."""
+    font = load_font(size_px)
+    if font.getlength(text) <= width_px:
+        return text
+    length = next((n for n in range(len(text) - 1, 0, -1) if font.getlength(text[:n] + "…") <= width_px), 0)
+    return text[:length].rstrip() + "…"
+
+
+def text_item(text: str, size_px: int, colour: Colour = INK) -> Image.Image:
+    """One line of text on paper, `line_height(size_px)` high."""
+    font = load_font(size_px)
+    item = Image.new("RGB", (round(font.getlength(text)) + 1, line_height(size_px)), PAPER)
+    ImageDraw.Draw(item).text((0, item.height / 2), text, colour, font, anchor="lm")
+    return item
+
+
+def line_height(size_px: int) -> int:
+    """Height of a line of text, in px."""
+    return round(1.5 * size_px)
+
+
+def join_row(items: Sequence[Image.Image], gap_px: int) -> Image.Image:
+    """Items side by side, centred on one line."""
+    width = sum(item.width for item in items) + gap_px * (len(items) - 1)
+    row = Image.new("RGB", (width, max(item.height for item in items)), PAPER)
+    left = 0
+    for item in items:
+        row.paste(item, (left, (row.height - item.height) // 2))
+        left += item.width + gap_px
+    return row
+
+
+def flow_rows(items: Sequence[Image.Image], width_px: int, gap_px: int) -> Image.Image:
+    """Items in as many rows as the width asks for, as words in a paragraph; a wide item is cut at the edge."""
+    rows: list[list[Image.Image]] = []
+    free_px = -1
+    for item in items:
+        if item.width + gap_px > free_px:
+            rows.append([])
+            free_px = width_px + gap_px
+        rows[-1].append(item)
+        free_px -= item.width + gap_px
+    joined = [join_row(row, gap_px) for row in rows]
+    block = Image.new("RGB", (width_px, sum(row.height for row in joined)), PAPER)
+    top = 0
+    for row in joined:
+        block.paste(row, (0, top))
+        top += row.height
+    return block

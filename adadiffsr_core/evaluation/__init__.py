@@ -1,0 +1,1 @@
+"""Measuring methods on folders of images, and the tables of it."""

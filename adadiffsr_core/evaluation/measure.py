@@ -1,0 +1,126 @@
+"""Measure pictures, and keep what has been measured, so that a killed evaluation goes on."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..images import read_photo
+from ..metrics.base import Metric
+from .pairs import Pair
+
+_FORMAT = "adadiffsr-results/1"
+
+
+def measure(image: Tensor, reference: Tensor | None, metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Every metric of one picture.
+
+    Args:
+        image: [1,3,H,W] in [0,1].
+        reference: the truth, of the same shape; None if no metric needs one.
+        metrics: by name.
+
+    Returns:
+        A number per name; NaN where a metric is undefined.
+
+    Raises:
+        ShapeError: the pictures cannot be measured, or there is more than one.
+        ConfigError: a metric needs the truth and there is none.
+    """
+    return {name: float(metric(image, reference)) for name, metric in metrics.items()}
+
+
+class ResultStore:
+    """A JSON file of key -> metric -> number; after every `add` the file is whole and up to date.
+
+    Attributes:
+        path: the file; it appears with the first `add`.
+
+    Raises:
+        CheckpointError: the file exists and is damaged or of another kind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._values: dict[str, dict[str, float]] = _read(path) if path.exists() else {}
+
+    def missing(self, key: str, names: Mapping[str, Metric]) -> dict[str, Metric]:
+        """Those of the metrics that have not been measured for a key."""
+        return {name: metric for name, metric in names.items() if name not in self._values.get(key, {})}
+
+    def add(self, key: str, values: Mapping[str, float]) -> None:
+        """Merge numbers into a key and write the file."""
+        self._values[key] = {**self._values.get(key, {}), **values}
+        self._write()
+
+    def items(self) -> Iterator[tuple[str, dict[str, float]]]:
+        """Keys in the order they were added, with a copy of their numbers."""
+        return ((key, dict(values)) for key, values in self._values.items())
+
+    def _write(self) -> None:
+        # JSON has no NaN.
+        plain = {
+            key: {name: value if math.isfinite(value) else None for name, value in values.items()}
+            for key, values in self._values.items()
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        try:
+            part.write_text(json.dumps({"format": _FORMAT, "values": plain}, indent=1, allow_nan=False))
+            part.replace(self.path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def measure_pairs(
+    pairs: list[Pair],
+    restore: Callable[[Pair], Tensor],
+    metrics: Mapping[str, Metric],
+    store: ResultStore,
+    *,
+    prefix: str = "",
+) -> Iterator[str]:
+    """Measure what a method makes of each pair, leaving out what the store has; yields each key when it is done.
+
+    Args:
+        pairs: the test set.
+        restore: the method's picture of a pair, [1,3,H,W] in [0,1]; called only where something is missing.
+        metrics: by name.
+        store: where the numbers go, under `prefix` and the pair's name.
+        prefix: such as `RealSR/`.
+    """
+    for pair in pairs:
+        key = prefix + pair.name
+        wanted = store.missing(key, metrics)
+        if wanted:
+            store.add(key, measure(restore(pair), read_photo(pair.gt).pixels[None], wanted))
+        yield key
+
+
+def upscale_bicubic(image: Tensor, scale: int) -> Tensor:
+    """Images [N,3,h,w] in [0,1] -> [N,3,scale*h,scale*w] on 8-bit levels: the baseline of every table.
+
+    Source: Keys 1981 with a = -0.5, as Pillow and MATLAB; torch uses that kernel only with `antialias`, which changes
+    nothing else when the picture grows.
+    """
+    grown = F.interpolate(image, scale_factor=scale, mode="bicubic", antialias=True)
+    return (grown.clamp(0, 1) * 255).round() / 255
+
+
+def _read(path: Path) -> dict[str, dict[str, float]]:
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != _FORMAT:
+            raise ValueError(content["format"])
+        values = content["values"]
+        return {
+            key: {name: math.nan if number is None else float(number) for name, number in row.items()}
+            for key, row in values.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no results file, or is damaged; move it away to start again") from error

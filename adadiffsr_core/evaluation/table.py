@@ -1,0 +1,138 @@
+"""Results to tables: means with standard errors, as Markdown, CSV and JSON."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+from ..errors import ConfigError
+from ..metrics.base import MetricInfo
+from ..metrics.registry import metric_info
+
+
+class Result(NamedTuple):
+    """One number: what `metric` says of what `method` made of `image`."""
+
+    method: str
+    dataset: str
+    image: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a method reaches on a dataset.
+
+    Attributes:
+        dataset: the test set.
+        metric: the metric's name.
+        method: the method.
+        mean: over the images for which the metric is defined; NaN if there is none.
+        standard_error: of that mean; NaN below two images.
+        count: how many images it is the mean of.
+        is_best: no method is better, at the precision printed.
+    """
+
+    dataset: str
+    metric: str
+    method: str
+    mean: float
+    standard_error: float
+    count: int
+    is_best: bool
+
+
+def summarise(results: Iterable[Result]) -> list[Cell]:
+    """Cells by dataset, metric and method, each in the order of first appearance.
+
+    Raises:
+        ConfigError: a number is given twice, or a metric is unknown.
+    """
+    groups: dict[tuple[str, str, str], dict[str, float]] = {}
+    for method, dataset, image, metric, value in results:
+        images = groups.setdefault((dataset, metric, method), {})
+        if image in images:
+            raise ConfigError(f"{method} has two values of {metric} for {image} of {dataset}")
+        images[image] = value
+    means = {key: _mean_and_error(list(images.values())) for key, images in groups.items()}
+    order = [list(dict.fromkeys(column)) for column in zip(*groups, strict=True)]
+    return (
+        [
+            Cell(*key, *means[key], is_best=_is_best(key, means))
+            for dataset, metric, method in ((d, m, n) for d in order[0] for m in order[1] for n in order[2])
+            if (key := (dataset, metric, method)) in means
+        ]
+        if order
+        else []
+    )
+
+
+def to_markdown(cells: list[Cell]) -> str:
+    """A row per dataset and metric, a column per method; arrows show the better direction, bold the best."""
+    methods = list(dict.fromkeys(cell.method for cell in cells))
+    rows: dict[tuple[str, str], dict[str, Cell]] = {}
+    for cell in cells:
+        rows.setdefault((cell.dataset, cell.metric), {})[cell.method] = cell
+    lines = [["dataset", "metric", *methods], ["---", "---", *["---:"] * len(methods)]]
+    for (dataset, metric), row in rows.items():
+        is_uneven = len({cell.count for cell in row.values()}) > 1
+        arrow = "↑" if metric_info(metric).higher_is_better else "↓"
+        lines.append([dataset, f"{metric} {arrow}", *(_print_cell(row.get(method), is_uneven) for method in methods)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def to_csv(cells: list[Cell]) -> str:
+    """A header and a row per cell, at full precision; NaN is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(Cell.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in _plain(cells))
+    return text.getvalue()
+
+
+def to_json(cells: list[Cell]) -> str:
+    """A list with an object per cell, at full precision; NaN is null."""
+    return json.dumps(_plain(cells), indent=1, allow_nan=False)
+
+
+def _mean_and_error(values: list[float]) -> tuple[float, float, int]:
+    defined = [value for value in values if math.isfinite(value)]
+    mean = fmean(defined) if defined else math.nan
+    error = stdev(defined) / math.sqrt(len(defined)) if len(defined) > 1 else math.nan
+    return mean, error, len(defined)
+
+
+def _is_best(key: tuple[str, str, str], means: dict[tuple[str, str, str], tuple[float, float, int]]) -> bool:
+    info = metric_info(key[1])
+    rivals = [round(mean, _digits(info)) for other, (mean, _, _) in means.items() if other[:2] == key[:2]]
+    defined = [mean for mean in rivals if not math.isnan(mean)]
+    best = (max if info.higher_is_better else min)(defined, default=math.nan)
+    return round(means[key][0], _digits(info)) == best
+
+
+def _digits(info: MetricInfo) -> int:
+    return 2 if abs(info.best - info.worst) > 1 else 4
+
+
+def _print_cell(cell: Cell | None, with_count: bool) -> str:
+    if cell is None or math.isnan(cell.mean):
+        return "-"
+    digits = _digits(metric_info(cell.metric))
+    mean = f"{cell.mean:.{digits}f}"
+    error = "" if math.isnan(cell.standard_error) else f" ± {cell.standard_error:.{digits}f}"
+    return (f"**{mean}**" if cell.is_best else mean) + error + (f" (n = {cell.count})" if with_count else "")
+
+
+def _plain(cells: list[Cell]) -> list[dict[str, object]]:
+    return [
+        {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in asdict(cell).items()
+        }
+        for cell in cells
+    ]

@@ -1,0 +1,215 @@
+"""The compact autoencoder: Stable Diffusion's latent space at a fraction of its cost.
+
+Key names are those of LDM's first stage (`encoder.down.0.block.1.conv1` and so on). Two things
+differ from it, both for speed on small machines: the image is folded into channels first
+(`patch`, so no convolution ever runs at full resolution), and there are no norms and no
+attention, so that a tile encodes or decodes to the same values as the same place of the whole.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import Config
+from ..errors import ConfigError
+from .blocks import map_blocks
+
+# Side of the blocks in which large images are encoded and decoded, latent px; bounds memory, changes no value.
+BLOCK = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig(Config):
+    """Shape of an `Autoencoder`.
+
+    Attributes:
+        in_channels: image channels.
+        z_channels: latent channels.
+        patch: side of the square of pixels folded into channels before the first convolution.
+        channels: widths of the levels, finest first; each further level halves the resolution.
+        encoder_blocks: residual blocks per encoder level.
+        decoder_blocks: residual blocks per decoder level (coarsest included, finest first).
+    """
+
+    in_channels: int = 3
+    z_channels: int = 4
+    patch: int = 4
+    channels: tuple[int, ...] = (64, 128)
+    encoder_blocks: tuple[int, ...] = (2, 3)
+    decoder_blocks: tuple[int, ...] = (4, 3)
+
+    def __post_init__(self) -> None:
+        if not len(self.channels) == len(self.encoder_blocks) == len(self.decoder_blocks):
+            raise ConfigError(
+                f"channels {self.channels}, encoder_blocks {self.encoder_blocks} and decoder_blocks "
+                f"{self.decoder_blocks} must have one number for each level"
+            )
+        if min(self.in_channels, self.z_channels, self.patch, *self.channels) < 1:
+            raise ConfigError(f"channel counts and patch must be at least 1, got {self}")
+
+    @property
+    def encoder_reach(self) -> int:
+        """Pixels beyond a latent pixel's own square that it depends on, along a side."""
+        return self._reach(self.encoder_blocks)
+
+    @property
+    def decoder_reach(self) -> int:
+        """Pixels' worth of latents beyond its own square that a pixel depends on, along a side."""
+        return self._reach(self.decoder_blocks)
+
+    def _reach(self, blocks: tuple[int, ...]) -> int:
+        # Two 3x3 convolutions a block, and one each to come in and go out.
+        widths = [self.patch * 2**level for level in range(len(blocks))]
+        inner = sum(2 * count * width for count, width in zip(blocks, widths, strict=True))
+        return int(inner + widths[0] + widths[-1])
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent pixel, along a side."""
+        return int(self.patch * 2 ** (len(self.channels) - 1))
+
+
+class ResnetBlock(nn.Module):
+    """`x + conv2(relu(conv1(relu(x))))`; starts as the identity, since `conv2` starts at zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(cast(Tensor, self.conv2.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N,C,h,w]` to the same shape."""
+        return x + cast(Tensor, self.conv2(F.relu(self.conv1(F.relu(x)))))
+
+
+class Downsample(nn.Module):
+    """Folds 2x2 pixels into channels and projects: nothing is thrown away before it is weighed."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels * 4, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N,C,h,w]` to `[N,out_channels,h/2,w/2]`."""
+        return cast(Tensor, self.conv(F.pixel_unshuffle(x, 2)))
+
+
+class Upsample(nn.Module):
+    """Projects and unfolds channels into 2x2 pixels."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out_channels * 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[N,C,h,w]` to `[N,out_channels,2h,2w]`."""
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class _EncoderLevel(nn.Module):
+    """The blocks of one resolution, then the change to the next coarser one if there is one."""
+
+    def __init__(self, channels: int, blocks: int, coarser: int | None) -> None:
+        super().__init__()
+        self.block = nn.Sequential(*(ResnetBlock(channels) for _ in range(blocks)))
+        self.downsample = nn.Identity() if coarser is None else Downsample(channels, coarser)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.downsample(self.block(x)))
+
+
+class _DecoderLevel(nn.Module):
+    """The blocks of one resolution, then the change to the next finer one if there is one."""
+
+    def __init__(self, channels: int, blocks: int, finer: int | None) -> None:
+        super().__init__()
+        self.block = nn.Sequential(*(ResnetBlock(channels) for _ in range(blocks)))
+        self.upsample = nn.Identity() if finer is None else Upsample(channels, finer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.upsample(self.block(x)))
+
+
+class Encoder(nn.Module):
+    """Image in [-1,1] to scaled latents; see `Autoencoder.encode`."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.patch = config.patch
+        widths = config.channels
+        self.conv_in = nn.Conv2d(config.in_channels * config.patch**2, widths[0], 3, padding=1)
+        levels = zip(widths, config.encoder_blocks, [*widths[1:], None], strict=True)
+        self.down = nn.ModuleList(_EncoderLevel(*level) for level in levels)
+        self.conv_out = nn.Conv2d(widths[-1], config.z_channels, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """`[N,3,H,W]` to `[N,z_channels,H/8,W/8]`."""
+        x = self.conv_in(F.pixel_unshuffle(image, self.patch))
+        for level in self.down:
+            x = level(x)
+        return cast(Tensor, self.conv_out(F.relu(x)))
+
+
+class Decoder(nn.Module):
+    """Scaled latents to an image, about [-1,1]; see `Autoencoder.decode`."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.patch = config.patch
+        widths = config.channels
+        self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
+        levels = zip(widths, config.decoder_blocks, [None, *widths[:-1]], strict=True)
+        self.up = nn.ModuleList(_DecoderLevel(*level) for level in levels)
+        self.conv_out = nn.Conv2d(widths[0], config.in_channels * config.patch**2, 3, padding=1)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """`[N,z_channels,h,w]` to `[N,3,8h,8w]`."""
+        # Rare latents far outside the data would otherwise burn a hole into the picture.
+        x = self.conv_in(torch.tanh(latent / 3) * 3)
+        for level in reversed(self.up):
+            x = level(x)
+        return F.pixel_shuffle(self.conv_out(F.relu(x)), self.patch)
+
+
+class Autoencoder(nn.Module):
+    """Encoder and decoder of one latent space.
+
+    Source: decision D2; key names of Rombach et al. 2022 (LDM).
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Encode an image.
+
+        Args:
+            image: `[N,3,H,W]` in [0,1], sides multiples of `config.factor`.
+
+        Returns:
+            Latents `[N,4,H/8,W/8]` in Stable Diffusion's scale (about unit variance).
+        """
+        c = self.config
+        halo = -(-c.encoder_reach // c.factor) * c.factor
+        block = BLOCK * c.factor
+        return map_blocks(self._encode, image, block=block, halo=halo, numerator=1, denominator=c.factor)
+
+    def _encode(self, image: Tensor) -> Tensor:
+        return cast(Tensor, self.encoder(image * 2 - 1))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Decode latents `[N,4,h,w]` to an image `[N,3,8h,8w]`, about [0,1] and not clamped."""
+        c = self.config
+        halo = -(-c.decoder_reach // c.factor)
+        return map_blocks(self._decode, latent, block=BLOCK, halo=halo, numerator=c.factor, denominator=1)
+
+    def _decode(self, latent: Tensor) -> Tensor:
+        return cast(Tensor, self.decoder(latent)) / 2 + 0.5

@@ -1,0 +1,46 @@
+"""Running a fully convolutional network block by block, to the same values as on the whole."""
+
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+
+
+def map_blocks(
+    function: Callable[[Tensor], Tensor], image: Tensor, *, block: int, halo: int, numerator: int, denominator: int
+) -> Tensor:
+    """Apply `function` to overlapping blocks of `image` `[N,C,H,W]` and put the results together.
+
+    Every block sees `halo` more pixels on each side than it is asked for, or the true border where that is
+    nearer. If the halo is not smaller than the network's reach, the result is that of one call on the
+    whole image, at the memory of one block.
+
+    Args:
+        function: changes sides by the factor `numerator / denominator` and needs multiples of `denominator`.
+        image: sides multiples of `denominator`.
+        block: side of a block without its halo, a multiple of `denominator`.
+        halo: a multiple of `denominator`.
+        numerator, denominator: of the change of size.
+    """
+    height, width = image.shape[-2:]
+    result: Tensor | None = None
+
+    def scaled(place: int) -> int:
+        return place * numerator // denominator
+
+    for top, bottom in _spans(height, block):
+        for left, right in _spans(width, block):
+            outer_top, outer_left = max(0, top - halo), max(0, left - halo)
+            part = function(image[..., outer_top : bottom + halo, outer_left : right + halo])
+            if result is None:
+                result = part.new_empty((*part.shape[:2], scaled(height), scaled(width)))
+            y, x = scaled(top - outer_top), scaled(left - outer_left)
+            inner = part[..., y : y + scaled(bottom - top), x : x + scaled(right - left)]
+            result[..., scaled(top) : scaled(bottom), scaled(left) : scaled(right)] = inner
+    if result is None:
+        raise ValueError("an image without pixels")
+    return result
+
+
+def _spans(length: int, block: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, length, block):
+        yield start, min(start + block, length)

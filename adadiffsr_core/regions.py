@@ -1,0 +1,75 @@
+"""Tiles as the user sees them: where each lies in the photograph, and what was spent on it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from .errors import ConfigError, ShapeError
+
+TILE_CLASSES = ("growing", "stable", "saturated", "untouched")
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """One tile of a photograph and what was spent on it.
+
+    Attributes:
+        top_px: first row of the tile in the photograph.
+        left_px: first column.
+        height_px: rows of the tile, overlaps included.
+        width_px: columns.
+        nfe: evaluations of the network spent on it.
+        max_nfe: evaluations it would have taken with every step.
+        tile_class: how it ended: growing, stable, saturated or untouched.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
+
+    top_px: int
+    left_px: int
+    height_px: int
+    width_px: int
+    nfe: int
+    max_nfe: int
+    tile_class: str
+
+    def __post_init__(self) -> None:
+        if self.tile_class not in TILE_CLASSES:
+            raise ConfigError(f"a region is {', '.join(TILE_CLASSES)}; got {self.tile_class!r}")
+
+    @property
+    def share(self) -> float:
+        """Evaluations spent, of those possible, in [0, 1]."""
+        return self.nfe / max(self.max_nfe, 1)
+
+
+def split_overlaps(regions: Sequence[Region], height_px: int, width_px: int) -> list[Box]:
+    """Cells that cover the picture once: neighbours share their overlap half and half.
+
+    Returns:
+        (left, top, right, bottom) in px for each region, right and bottom exclusive.
+
+    Raises:
+        ShapeError: the regions are no regular grid, or one begins outside the picture.
+    """
+    row_heights = {region.top_px: region.height_px for region in regions}
+    column_widths = {region.left_px: region.width_px for region in regions}
+    places = {(region.top_px, region.left_px) for region in regions}
+    if not regions or not len(places) == len(regions) == len(row_heights) * len(column_widths):
+        raise ShapeError(f"{len(regions)} regions do not make a grid of rows and columns")
+    if max(row_heights) >= height_px or max(column_widths) >= width_px:
+        raise ShapeError(f"a region begins outside the picture of {width_px} x {height_px} px")
+    rows, columns = _cut(row_heights, height_px), _cut(column_widths, width_px)
+    return [
+        (columns[region.left_px][0], rows[region.top_px][0], columns[region.left_px][1], rows[region.top_px][1])
+        for region in regions
+    ]
+
+
+def _cut(lengths: dict[int, int], total: int) -> dict[int, tuple[int, int]]:
+    """Start of a row or column -> where its cell begins and ends."""
+    starts = sorted(lengths)
+    middles = [(start + lengths[start] + after) // 2 for start, after in pairwise(starts)]
+    return dict(zip(starts, pairwise([0, *middles, total]), strict=True))

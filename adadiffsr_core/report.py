@@ -1,0 +1,134 @@
+"""What a run did: for every tile its timesteps, classes, gains and evaluations."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .controller import TileClass
+from .tiles import TileGrid
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One evaluation of one tile.
+
+    Attributes:
+        index: base index at which it was evaluated.
+        timestep: the same on the training schedule, 0 to 999, large = noisy.
+        tile_class: what the tile was judged to be doing.
+        fr_gain, nr_gain: information gain per base step, in [-1,1].
+        target: base index it jumped to.
+    """
+
+    index: int
+    timestep: float
+    tile_class: TileClass
+    fr_gain: float
+    nr_gain: float
+    target: int
+
+
+@dataclass
+class TileReport:
+    """One tile's run.
+
+    Attributes:
+        image: which image of the batch.
+        top, left, height, width: place on the canvas, latent px.
+        steps: its evaluations in order; none if the compute mask left it untouched.
+    """
+
+    image: int
+    top: int
+    left: int
+    height: int
+    width: int
+    steps: list[StepRecord] = field(default_factory=list)
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations spent."""
+        return len(self.steps)
+
+    @property
+    def outcome(self) -> str:
+        """`untouched`, or the tile's class at its last evaluation, in small letters."""
+        return self.steps[-1].tile_class.name.lower() if self.steps else "untouched"
+
+
+@dataclass
+class RunReport:
+    """A whole run.
+
+    Attributes:
+        base_steps: N, what every tile would cost without skipping.
+        tiles: by tile id.
+        calls: sizes of the denoiser's batches, in order.
+        tile_batch: what the batches could have held.
+        seconds: wall time of the sampling.
+    """
+
+    base_steps: int
+    tiles: list[TileReport]
+    tile_batch: int
+    calls: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def nfe(self) -> int:
+        """Tile evaluations spent in all."""
+        return sum(tile.nfe for tile in self.tiles)
+
+    @property
+    def full_nfe(self) -> int:
+        """What every tile at every base step would have cost."""
+        return self.base_steps * len(self.tiles)
+
+    @property
+    def mean_nfe(self) -> float:
+        """Evaluations per tile."""
+        return self.nfe / len(self.tiles)
+
+    @property
+    def saved(self) -> float:
+        """Share of `full_nfe` that was not spent, 0 to 1."""
+        return 1 - self.nfe / self.full_nfe
+
+    @property
+    def occupancy(self) -> float:
+        """Mean share of each batch that was filled, 0 to 1."""
+        return sum(self.calls) / (len(self.calls) * self.tile_batch) if self.calls else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "base_steps": self.base_steps,
+            "nfe": self.nfe,
+            "full_nfe": self.full_nfe,
+            "mean_nfe": round(self.mean_nfe, 3),
+            "saved": round(self.saved, 4),
+            "denoiser_calls": len(self.calls),
+            "occupancy": round(self.occupancy, 4),
+            "seconds": round(self.seconds, 3),
+            "tiles": [_tile_to_dict(tile) for tile in self.tiles],
+        }
+
+
+def _tile_to_dict(tile: TileReport) -> dict[str, Any]:
+    return {
+        "image": tile.image,
+        "box": [tile.top, tile.left, tile.height, tile.width],
+        "nfe": tile.nfe,
+        "outcome": tile.outcome,
+        "index": [step.index for step in tile.steps],
+        "timestep": [step.timestep for step in tile.steps],
+        "class": [step.tile_class.name.lower() for step in tile.steps],
+        "fr_gain": [round(step.fr_gain, 6) for step in tile.steps],
+        "nr_gain": [round(step.nr_gain, 6) for step in tile.steps],
+    }
+
+
+def start_report(grid: TileGrid, images: int, base_steps: int, tile_batch: int) -> RunReport:
+    """A report with every tile of `images` images in its place and nothing evaluated yet."""
+    height, width = grid.tile
+    tiles = [TileReport(*grid.locate(tile_id), height, width) for tile_id in range(images * grid.count)]
+    return RunReport(base_steps, tiles, tile_batch)

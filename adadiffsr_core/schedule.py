@@ -1,0 +1,149 @@
+"""Noise levels: timestep <-> sigma <-> alpha_bar, and what a network's output means.
+
+The only file that knows both conventions: the training schedule's (1,000 timesteps, large = noisy)
+and the sampler's (`sigma`, with `x = x0 + sigma * noise`, or for flow models
+`x = (1 - sigma) * x0 + sigma * noise`).
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import ConfigError
+
+MAX_TIMESTEP = 1000
+Prediction = Literal["eps", "v", "flow"]
+Spacing = Literal["uniform", "karras"]
+
+
+def _per_item(values: Tensor, like: Tensor) -> Tensor:
+    """`[N]` to `[N,1,1,1]`, to multiply `like` with."""
+    return values.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+@cache
+def _scaled_linear_log_sigmas() -> np.ndarray:
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, MAX_TIMESTEP, dtype=np.float64) ** 2
+    alpha_bar = np.cumprod(1 - betas)
+    log_sigmas: np.ndarray = 0.5 * np.log((1 - alpha_bar) / alpha_bar)
+    return log_sigmas
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The noise levels a model was trained on, and its prediction type.
+
+    Source: Stable Diffusion's scaled-linear betas (0.00085 to 0.012 over 1,000 timesteps), and for
+    `flow` the straight path of Lipman et al. 2023 with `sigma = timestep / 1000`.
+
+    Attributes:
+        prediction: what the network predicts: the noise, the velocity
+            `v = (noise - sigma * x0) / sqrt(sigma^2 + 1)` (Salimans and Ho 2022), or the flow
+            `noise - x0`.
+    """
+
+    prediction: Prediction = "v"
+
+    def __post_init__(self) -> None:
+        if self.prediction not in get_args(Prediction):
+            raise ConfigError(
+                f"prediction {self.prediction!r} is unknown; use one of {', '.join(get_args(Prediction))}"
+            )
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether `x` is a blend of picture and noise rather than their sum."""
+        return self.prediction == "flow"
+
+    @property
+    def sigma_max(self) -> float:
+        """The noisiest level."""
+        return 1.0 if self.is_flow else float(np.exp(_scaled_linear_log_sigmas()[-1]))
+
+    def timestep_to_sigma(self, timestep: Tensor) -> Tensor:
+        """Sigma of timesteps `[N]` in [0, 999]; fractional ones are interpolated in log sigma."""
+        if self.is_flow:
+            return (timestep + 1) / MAX_TIMESTEP
+        logs = torch.as_tensor(_scaled_linear_log_sigmas(), dtype=torch.float32, device=timestep.device)
+        timestep = timestep.float().clamp(0, MAX_TIMESTEP - 1)
+        low = timestep.floor().long()
+        high = timestep.ceil().long()
+        return torch.lerp(logs[low], logs[high], timestep - low).exp()
+
+    def sigma_to_timestep(self, sigma: Tensor) -> Tensor:
+        """The trained timestep nearest in log sigma, `[N]`, as the host finds it."""
+        if self.is_flow:
+            return sigma * MAX_TIMESTEP
+        logs = torch.as_tensor(_scaled_linear_log_sigmas(), dtype=torch.float32, device=sigma.device)
+        return (sigma.float().log()[:, None] - logs).abs().argmin(dim=1).float()
+
+    def picture_scale(self, sigma: Tensor) -> Tensor:
+        """The factor of x0 inside `x`: 1, or `1 - sigma` for flow."""
+        return 1 - sigma if self.is_flow else torch.ones_like(sigma)
+
+    def add_noise(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+        """`x` at levels `sigma` `[N]`, from `x0` and standard normal `noise` `[N,C,h,w]`."""
+        return x0 * _per_item(self.picture_scale(sigma), x0) + noise * _per_item(sigma, x0)
+
+    def start(self, latent: Tensor, noise: Tensor, sigma: float) -> Tensor:
+        """`x` to begin with, `[N,C,h,w]`, from a latent and standard normal noise, as the host does.
+
+        At the noisiest level the host gives noise the variance of noise and picture together.
+        """
+        if not self.is_flow and sigma > self.sigma_max * (1 - 1e-5):
+            return latent + noise * (1 + sigma**2) ** 0.5
+        return self.add_noise(latent, noise, noise.new_tensor([sigma]))
+
+    def scale_input(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """What the network is shown: `x / sqrt(sigma^2 + 1)`, of about unit variance; `x` itself for flow."""
+        return x if self.is_flow else x * _per_item((sigma.square() + 1).rsqrt(), x)
+
+    def output_to_denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        """The estimate of x0 that a network's `output` `[N,C,h,w]` at `x`, `sigma` `[N]` stands for."""
+        level = _per_item(sigma, x)
+        if self.prediction == "v":
+            variance = level.square() + 1
+            return x / variance - output * level * variance.rsqrt()
+        return x - output * level
+
+    def training_target(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+        """What the network's output ought to be."""
+        if self.prediction == "eps":
+            return noise
+        if self.prediction == "flow":
+            return noise - x0
+        level = _per_item(sigma, x0)
+        return (noise - level * x0) * (level.square() + 1).rsqrt()
+
+    def build_sigmas(self, steps: int, spacing: Spacing = "uniform", denoise: float = 1.0) -> Tensor:
+        """The base schedule: `steps + 1` falling noise levels, the last 0, float32.
+
+        Args:
+            steps: base steps, at least 1.
+            spacing: `uniform` in timesteps (every fifth of 1,000 at 200 steps, as in section 4.1 of the
+                paper), or `karras` (Karras et al. 2022, rho 7).
+            denoise: in (0,1]; below 1, only the last part of a schedule of `steps / denoise` steps, as in
+                the host.
+
+        Raises:
+            ConfigError: a value is out of its range.
+        """
+        if not 1 <= steps <= MAX_TIMESTEP:
+            raise ConfigError(f"steps must be between 1 and {MAX_TIMESTEP}, got {steps}")
+        if not 0 < denoise <= 1:
+            raise ConfigError(f"denoise must be above 0 and at most 1, got {denoise}")
+        if spacing not in get_args(Spacing):
+            raise ConfigError(f"spacing {spacing!r} is unknown; use one of {', '.join(get_args(Spacing))}")
+        total = min(MAX_TIMESTEP, int(steps / denoise))
+        if spacing == "karras":
+            ends = self.timestep_to_sigma(torch.tensor([float(MAX_TIMESTEP - 1), 0.0], dtype=torch.float64)) ** (1 / 7)
+            sigmas = torch.lerp(ends[:1], ends[1:], torch.linspace(0, 1, total, dtype=ends.dtype)) ** 7
+        else:
+            stride = MAX_TIMESTEP / total
+            timesteps = torch.tensor([MAX_TIMESTEP - 1 - int(i * stride) for i in range(total)], dtype=torch.float32)
+            sigmas = self.timestep_to_sigma(timesteps)
+        return torch.cat([sigmas[-steps:].float(), torch.zeros(1)])

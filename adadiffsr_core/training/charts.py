@@ -1,0 +1,53 @@
+"""Loss curves and sample sheets as PNG files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from ..errors import MissingExtraError
+from .state import whole_file
+
+
+def save_sheet(sheet: np.ndarray, path: Path) -> None:
+    """Write a picture, uint8 `[H,W,3]`, whole or not at all."""
+    with whole_file(path) as partial:
+        Image.fromarray(sheet).save(partial)
+
+
+def make_sheet(rows: Sequence[Sequence[Tensor]]) -> np.ndarray:
+    """Lay images `[3,H,W]` in [0,1], all of one size, out in rows; returns uint8 `[H*,W*,3]`."""
+    strips = [np.concatenate([_to_uint8(image) for image in row], axis=1) for row in rows]
+    return np.concatenate(strips, axis=0)
+
+
+def _to_uint8(image: Tensor) -> np.ndarray:
+    pixels: np.ndarray = (image.detach().float().clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
+    return pixels
+
+
+def save_loss_chart(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
+    """Draw one panel for each figure in `history` (rows with a `step` and any other figures).
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("loss charts need matplotlib: pip install 'adadiffsr[train]'") from error
+    names = list(dict.fromkeys(key for row in history for key in row if key != "step"))
+    figure = Figure(figsize=(9, 2.2 * max(1, len(names))), layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, name in enumerate(names, start=1):
+        axes = figure.add_subplot(len(names), 1, place)
+        rows = [(row["step"], row[name]) for row in history if name in row]
+        axes.plot(*zip(*rows, strict=True), linewidth=1)
+        axes.set_ylabel(name, fontsize=8)
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=90)

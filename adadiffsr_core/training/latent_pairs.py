@@ -1,0 +1,97 @@
+"""Training pairs as latents, made once by worker processes and kept on disk.
+
+Degrading and encoding cost more than a training step of a small model. A cached pair is seen many
+times, each time with other noise at another timestep.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+from ..errors import ConfigError
+from ..nets.autoencoder import Autoencoder
+from .dataset import PairDataset
+from .state import whole_file
+
+
+class LatentPairs:
+    """Memory-mapped latents `gt` and `lq`, each `[N,C,h,w]` float16.
+
+    Args:
+        folder: what `build_latent_pairs` filled.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.gt = np.load(folder / "gt.npy", mmap_mode="r")
+        self.lq = np.load(folder / "lq.npy", mmap_mode="r")
+        self.count = _read_done(folder)
+
+    def draw(self, rng: np.random.Generator, batch_size: int) -> tuple[Tensor, Tensor]:
+        """A batch `(gt, lq)`, float32 `[B,C,h,w]`."""
+        return self.take(np.sort(rng.integers(self.count, size=batch_size)))
+
+    def take(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The pairs at `indices`."""
+        return torch.from_numpy(self.gt[indices]).float(), torch.from_numpy(self.lq[indices]).float()
+
+
+def _read_done(folder: Path) -> int:
+    progress = folder / "progress.json"
+    return int(json.loads(progress.read_text())["done"]) if progress.exists() else 0
+
+
+def _write_done(folder: Path, done: int) -> None:
+    with whole_file(folder / "progress.json") as partial:
+        partial.write_text(json.dumps({"done": done}))
+
+
+@torch.inference_mode()
+def build_latent_pairs(
+    folder: Path, dataset: PairDataset, autoencoder: Autoencoder, workers: int, batch_size: int = 16
+) -> LatentPairs:
+    """Encode every pair of `dataset`, going on where an earlier call stopped.
+
+    Pair i depends on the dataset's seed and i alone, so a resumed cache equals one made at a stretch.
+
+    Args:
+        folder: where the cache is; created if need be.
+        dataset: the pairs; its length is the cache's.
+        autoencoder: the encoder that users will have.
+        workers: processes that degrade.
+        batch_size: pairs encoded at once.
+
+    Raises:
+        ConfigError: the folder holds a cache of another size.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    side = dataset.config.size_px // autoencoder.config.factor
+    shape = (len(dataset), autoencoder.config.z_channels, side, side)
+    arrays = [_open_array(folder / f"{name}.npy", shape) for name in ("gt", "lq")]
+    done = _read_done(folder)
+    loader = DataLoader(Subset(dataset, range(done, len(dataset))), batch_size, num_workers=workers)
+    with tqdm(total=len(dataset), initial=done, desc="latent pairs", mininterval=5) as bar:
+        for pair in loader:
+            for array, images in zip(arrays, pair, strict=True):
+                latents = autoencoder.encode(images.float().div(255).contiguous(memory_format=torch.channels_last))
+                array[done : done + len(images)] = latents.numpy()
+            done += len(pair[0])
+            bar.update(len(pair[0]))
+            if done % (batch_size * 16) == 0 or done == len(dataset):
+                for array in arrays:
+                    array.flush()
+                _write_done(folder, done)
+    return LatentPairs(folder)
+
+
+def _open_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    if not path.exists():
+        return np.lib.format.open_memmap(path, "w+", np.float16, shape)
+    array: np.memmap = np.lib.format.open_memmap(path, "r+")
+    if array.shape != shape:
+        raise ConfigError(f"{path} holds latents {array.shape}, not {shape}; choose another cache folder")
+    return array

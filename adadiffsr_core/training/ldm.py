@@ -1,0 +1,130 @@
+"""Training the diffusion model: noise levels, targets and losses in the autoencoder's latent space."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ..config import Config
+from ..errors import ConfigError
+from ..nets.autoencoder import Autoencoder, AutoencoderConfig
+from ..nets.unet import UNet, UNetConfig
+from ..schedule import MAX_TIMESTEP, Prediction, Schedule
+from .charts import make_sheet
+from .latent_pairs import LatentPairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class LdmTaskConfig(Config):
+    """What the diffusion model learns.
+
+    Attributes:
+        batch_size: pairs in a step.
+        prediction: what the network predicts.
+    """
+
+    batch_size: int = 32
+    prediction: Prediction = "v"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
+
+
+class LdmTask:
+    """A `Task` of the loop; the autoencoder is frozen and goes into the exported file."""
+
+    name = "ldm"
+    averaged = ("unet",)
+
+    def __init__(
+        self,
+        net: UNetConfig,
+        config: LdmTaskConfig,
+        autoencoder: Autoencoder,
+        pairs: LatentPairs,
+        held_out: LatentPairs,
+        seed: int,
+        bfloat16: bool,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.config, self.seed, self.bfloat16 = config, seed, bfloat16
+        self.schedule = Schedule(config.prediction)
+        self.pairs, self.held_out = pairs, held_out
+        self.autoencoder = autoencoder.requires_grad_(False).eval()
+        self.networks = nn.ModuleDict({"unet": UNet(net).to(memory_format=torch.channels_last)})
+
+    def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        """One batch of pairs, each at a noise level of its own."""
+        rng = np.random.default_rng([self.seed, step])
+        gt, lq = self.pairs.draw(rng, self.config.batch_size)
+        loss = self._loss(cast(UNet, self.networks["unet"]), gt, lq, rng).mean()
+        yield "unet", {"total": loss}
+
+    def _loss(self, unet: UNet, gt: Tensor, lq: Tensor, rng: np.random.Generator) -> Tensor:
+        """Squared error of the network's output `[B]`; timesteps are stratified, which lowers its variance."""
+        spread = (np.arange(len(gt)) + rng.random(len(gt))) / len(gt)
+        timesteps = torch.from_numpy((rng.permutation(spread) * MAX_TIMESTEP).astype(np.int64))
+        noise = torch.from_numpy(rng.standard_normal(gt.shape, dtype=np.float32))
+        sigma = self.schedule.timestep_to_sigma(timesteps)
+        x = self.schedule.scale_input(self.schedule.add_noise(gt, noise, sigma), sigma)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            output = unet(torch.cat([x, lq], dim=1).contiguous(memory_format=torch.channels_last), timesteps)
+        error = output.float() - self.schedule.training_target(gt, noise, sigma)
+        return cast(Tensor, error.square().mean(dim=(1, 2, 3)))
+
+    def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
+        """The loss on held-out pairs, always with the same noise."""
+        rng = np.random.default_rng(self.seed)
+        losses = []
+        for start in range(0, min(256, self.held_out.count), 32):
+            gt, lq = self.held_out.take(np.arange(start, min(start + 32, self.held_out.count)))
+            losses.append(self._loss(cast(UNet, networks["unet"]), gt, lq, rng).mean())
+        return {"loss": float(torch.stack(losses).mean())}
+
+    def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
+        """Low-quality inputs over restored pictures over the truth."""
+        gt, lq = self.held_out.take(np.arange(6))
+        made = self._sample(cast(UNet, networks["unet"]), lq)
+        return make_sheet([list(self.autoencoder.decode(latent)) for latent in (lq, made, gt)])
+
+    def _sample(self, unet: UNet, lq: Tensor, steps: int = 12) -> Tensor:
+        noise = torch.randn(lq.shape, generator=torch.Generator().manual_seed(self.seed))
+        sigmas = self.schedule.build_sigmas(steps)
+        x = self.schedule.add_noise(lq, noise, sigmas[:1].expand(len(lq)))
+        for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+            level = sigma.expand(len(lq))
+            inputs = torch.cat([self.schedule.scale_input(x, level), lq], dim=1)
+            output = unet(inputs, self.schedule.sigma_to_timestep(level))
+            denoised = self.schedule.output_to_denoised(output, x, level)
+            x = torch.lerp(denoised, x, sigma_next / sigma)
+        return x
+
+    def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:
+        """A weights file of kind `ldm`: UNet, autoencoder, and the prediction type."""
+        unet = cast(UNet, networks["unet"])
+        tensors = {f"model.diffusion_model.{key}": value for key, value in unet.state_dict().items()}
+        tensors |= {f"first_stage_model.{key}": value for key, value in self.autoencoder.state_dict().items()}
+        config = {
+            "unet": unet.config.to_dict(),
+            "autoencoder": self.autoencoder.config.to_dict(),
+            "schedule": {"prediction": self.config.prediction},
+        }
+        save_checkpoint(Checkpoint("ldm", config, tensors, facts), path)
+
+
+def load_autoencoder(path: Path) -> Autoencoder:
+    """The autoencoder of a weights file of any kind that has one.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+    """
+    checkpoint = load_checkpoint(path, "autoencoder", "ldm", "bundle")
+    autoencoder = Autoencoder(AutoencoderConfig.from_dict(checkpoint.section("autoencoder")))
+    checkpoint.load_into(autoencoder, "first_stage_model.")
+    return autoencoder.to(memory_format=torch.channels_last)
