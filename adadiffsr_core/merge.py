@@ -23,7 +23,7 @@ class TileMerger:
     by it beforehand. So one canvas is all the memory needed, and where a tile lies alone its weight is exactly 1 and
     its values come through to the bit, however small the Gaussian is there.
 
-    Source: section 3.4, decision D<merge>.
+    Source: section 3.4, decision D10.
     """
 
     def __init__(self, grid: TileGrid, images: int = 1, spread: float = SPREAD) -> None:
@@ -104,7 +104,7 @@ class TileMerger:
 def merge_tiles(tiles: Tensor, grid: TileGrid, spread: float = SPREAD) -> Tensor:
     """Compose the canvas of all tiles of a batch at once.
 
-    Source: section 3.4; for `merge = every_step` decision D<merge>.
+    Source: section 3.4; for `merge = every_step` decision D10.
 
     Args:
         tiles: [N * grid.count,C,h,w] in the order of their ids.

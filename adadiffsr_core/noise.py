@@ -46,7 +46,7 @@ def field_noise(shape: Sequence[int], seed: int) -> Tensor:
 def pad_noise(noise: Tensor, grid: TileGrid, seed: int) -> Tensor:
     """Extend a noise field to the padded canvas with fresh noise: reflected noise would be correlated.
 
-    Source: decision D<padding>.
+    Source: decision D9.
 
     Args:
         noise: [N,C,*grid.canvas], such as `field_noise`, on any device.
@@ -72,7 +72,7 @@ def pad_noise(noise: Tensor, grid: TileGrid, seed: int) -> Tensor:
 class StepNoise:
     """Noise for the stochastic steps of a run, tile by tile.
 
-    Source: decision D<noise>.
+    Source: decision D11.
 
     Attributes:
         seed: 0 to 2**64 - 1.
@@ -108,7 +108,7 @@ def keyed_noise(
 ) -> Tensor:
     """Crops of an endless noise field: the value is a function of (seed, image, base index, channel, y, x) alone.
 
-    Source: decision D<noise>; Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
+    Source: decision D11; Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
     and Box-Muller. All arithmetic is on integers or correctly rounded, so crops agree to the bit whatever the shape
     of the batch, and devices that follow IEEE 754 agree too.
 

@@ -90,7 +90,7 @@ def build_grid(height: int, width: int, tile: int, overlap: int, multiple: int =
 def fit_grid(height: int, width: int, tile: int, overlap: int, *, multiple: int, max_stretch: float = 1.25) -> TileGrid:
     """Tiles of 1 to `max_stretch` times the trained size, chosen to evaluate the least area and spread evenly.
 
-    Source: decision D<tile_fit>. The area is (tile height x rows) x (tile width x columns), so each axis is fitted
+    Source: decision D8. The area is (tile height x rows) x (tile width x columns), so each axis is fitted
     alone; ties go to the smaller tile. A canvas of 128x128 with tile 64, overlap 8 and multiple 4 gets 2x2 tiles
     of 68, 1.13 times its area; the fixed grid has 3x3 tiles of 64, 2.25 times.
 
@@ -138,7 +138,7 @@ def _fit_axis(length: int, sides: Sequence[int], overlap: int) -> tuple[int, tup
 def pad_canvas(canvas: Tensor, grid: TileGrid) -> Tensor:
     """Reflect the canvas to the right and downwards until a tile fits; the canvas itself where one does.
 
-    Source: decision D<padding>. Reflection goes to and fro as often as needed, so any size from 1x1 works; positions
+    Source: decision D9. Reflection goes to and fro as often as needed, so any size from 1x1 works; positions
     on the canvas and on the padded canvas are the same.
 
     Args:

@@ -144,7 +144,7 @@ class PhotoCache:
             self.held += image.nbytes
         self._images[path] = image
         while self.held > self.budget:
-            self.held -= self._images.popitem(last=True)[1].nbytes
+            self.held -= self._images.popitem(last=False)[1].nbytes
         return image
 
 

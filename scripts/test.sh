@@ -1,0 +1,10 @@
+#!/bin/sh
+# All checks of the project. Uses the active virtual environment, or makes .venv.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/environment.sh
+install_into_environment '.[dev]'
+ruff format --check .
+ruff check .
+mypy
+python -m pytest -m 'not slow' "$@"
