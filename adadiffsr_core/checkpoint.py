@@ -129,4 +129,6 @@ def load_checkpoint(path: Path, *kinds: str) -> Checkpoint:
         config, facts = json.loads(metadata["config"]), json.loads(metadata.get("facts", "{}"))
     except (KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} has no readable config") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} has no readable config")
     return Checkpoint(kind=kind, config=config, tensors=tensors, facts=facts, path=path)

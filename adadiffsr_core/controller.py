@@ -30,7 +30,7 @@ class DtssConfig(Config):
 
     Attributes:
         intervals: base steps per jump, smallest first: the ladder's rungs.
-        gain_threshold: the paper's tau, per base step.
+        gain_threshold: the paper's tau, per twentieth of the denoising.
         early_exit: whether saturated tiles stop.
         nr_from: share of the denoising after which no-reference gain counts.
     """
@@ -141,10 +141,12 @@ def start_states(count: int, config: DtssConfig, compute: Tensor | None = None) 
 def classify_tiles(gain: Tensor, threshold: float) -> Tensor:
     """Section 3.3's three categories, `[B]` of `TileClass`, from gains `[B,2]` (FR, NR).
 
-    SATURATED if the NR gain fell below -threshold, GROWING if both exceed it, STABLE otherwise.
+    SATURATED if the NR gain fell below -threshold, GROWING if both exceed it, STABLE otherwise. The FR gain
+    counts by its size: estimates of x0, unlike the paper's noisy features, first resemble the low-quality
+    input and then depart from it as detail comes in (decision D16).
     """
     fr, nr = gain.unbind(dim=1)
-    growing = (fr > threshold) & (nr > threshold)
+    growing = (fr.abs() > threshold) & (nr > threshold)
     classes = torch.where(growing, int(TileClass.GROWING), int(TileClass.STABLE))
     return classes.masked_fill(nr < -threshold, int(TileClass.SATURATED))
 
@@ -172,7 +174,7 @@ def decide(states: TileStates, quality: Tensor | None, config: DtssConfig, steps
         classes = torch.full_like(states.index, int(TileClass.STABLE))
     else:
         quality = quality.float().cpu()
-        gain = information_gain(quality, states.quality, states.interval) * states.evaluated[:, None]
+        gain = information_gain(quality, states.quality, states.interval / steps) * states.evaluated[:, None]
         gain = torch.stack([gain[:, 0], gain[:, 1] * second_half], dim=1)
         classes = classify_tiles(gain, config.gain_threshold)
     # A tile that may not stop goes on with small steps: its texture is what is changing.

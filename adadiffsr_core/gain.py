@@ -8,6 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+# Gains are those of this share of the denoising, so that a threshold means the same for any number of steps.
+GAIN_SPAN = 1 / 20
+
+
 class GainEstimator(Protocol):
     """Estimates how good each tile is by now, from full-reference and no-reference points of view."""
 
@@ -31,17 +35,17 @@ def combine_metrics(values: Tensor, weights: Sequence[float]) -> Tensor:
     return (values.float() * (scale / scale.sum())).sum(dim=1)
 
 
-def information_gain(quality: Tensor, previous: Tensor, interval: Tensor) -> Tensor:
-    """Eq. 1: `I = tanh(R_i - R_{i-1})`, scaled to one base step (decision D4).
+def information_gain(quality: Tensor, previous: Tensor, share: Tensor) -> Tensor:
+    """Eq. 1: `I = tanh(R_i - R_{i-1})`, per twentieth of the denoising (decision D4).
 
     Args:
         quality, previous: `[B,2]` in [0,1], now and at the evaluation before.
-        interval: base steps between the two, `[B]`.
+        share: of the base steps that lie between the two, `[B]`, in (0,1].
 
     Returns:
         `[B,2]` in [-1,1].
     """
-    return torch.tanh((quality - previous) / interval.clamp_min(1)[:, None])
+    return torch.tanh((quality - previous) * (GAIN_SPAN / share.clamp_min(1e-6))[:, None])
 
 
 class LatentStatistics:

@@ -9,11 +9,21 @@ import pyvips
 from .errors import ConfigError, ImageError
 from .photo import Photo, levels_to_photo, photo_to_levels
 
-__all__ = ["MAX_PIXELS", "WRITABLE", "Photo", "check_output_path", "read_photo", "write_photo"]
+__all__ = [
+    "MAX_PIXELS",
+    "READABLE",
+    "WRITABLE",
+    "Photo",
+    "check_output_fits",
+    "check_output_path",
+    "read_photo",
+    "write_photo",
+]
 
 MAX_PIXELS = 2**28  # 16384 x 16384, 3 GB as float32 RGB; a few kilobytes of file can claim far more
 WRITABLE = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
-_READABLE = ("png", "jpeg", "webp", "tiff", "gif")
+READABLE = (*WRITABLE, ".gif")
+_LOADERS = ("png", "jpeg", "webp", "tiff", "gif")
 _MAX_SIDE = {"jpeg": 65535, "webp": 16383}
 _PIXELS_PER_MM = 72 / 25.4  # unset, libvips declares 25 dpi, and layout programs place huge pictures
 
@@ -65,7 +75,9 @@ def write_photo(photo: Photo, path: str | Path, quality: int = 95) -> None:
     if not 1 <= quality <= 100:
         raise ConfigError(f"quality goes from 1 to 100, got {quality}")
     file_format = WRITABLE[path.suffix.lower()]
-    _check_fits(photo, path, file_format)
+    check_output_fits(path, *photo.pixels.shape[1:], is_opaque=photo.is_opaque)
+    if not bool(photo.pixels.isfinite().all()) or (photo.alpha is not None and not bool(photo.alpha.isfinite().all())):
+        raise ImageError(f"{path} was not written: the picture holds values that are not numbers")
     try:
         encoded = _encode(photo, file_format, quality)
     except pyvips.Error:
@@ -88,6 +100,26 @@ def check_output_path(path: str | Path) -> None:
         raise ImageError(f"the folder {path.parent} does not exist; create it first")
 
 
+def check_output_fits(path: str | Path, height: int, width: int, *, is_opaque: bool) -> None:
+    """Refuse a format that cannot hold such a picture, before the work is done.
+
+    Args:
+        path: ends in a suffix of `WRITABLE`.
+        height: of the picture, px.
+        width: of the picture, px.
+        is_opaque: whether nothing is lost by leaving alpha out.
+
+    Raises:
+        ImageError: the format has no transparency, or no pictures of that size.
+    """
+    path = Path(path)
+    file_format = WRITABLE[path.suffix.lower()]
+    if file_format == "jpeg" and not is_opaque:
+        raise ImageError(f"{path} cannot hold this photo's transparency; write {path.with_suffix('.png').name} instead")
+    if max(height, width) > _MAX_SIDE.get(file_format, height + width):
+        raise ImageError(f"{path} cannot hold {width} x {height} px; write {path.with_suffix('.png').name} instead")
+
+
 def _open(path: Path) -> Any:
     """The picture's header; its pixels are decoded when its size is known to be sane."""
     if path.exists() and not path.is_file():
@@ -104,7 +136,7 @@ def _open(path: Path) -> Any:
         image = pyvips.Image.new_from_buffer(encoded, "", access="sequential", fail_on="error")
     except pyvips.Error:
         raise unknown from None
-    if not image.get("vips-loader").startswith(_READABLE):
+    if not image.get("vips-loader").startswith(_LOADERS):
         raise unknown
     return image
 
@@ -127,16 +159,6 @@ def _profile(image: Any) -> bytes | None:
         return None
     profile = bytes(image.get("icc-profile-data"))
     return profile if profile[36:40] == b"acsp" else None
-
-
-def _check_fits(photo: Photo, path: Path, file_format: str) -> None:
-    height, width = photo.pixels.shape[1:]
-    if file_format == "jpeg" and not photo.is_opaque:
-        raise ImageError(f"{path} cannot hold this photo's transparency; write {path.with_suffix('.png').name} instead")
-    if max(height, width) > _MAX_SIDE.get(file_format, height + width):
-        raise ImageError(f"{path} cannot hold {width} x {height} px; write {path.with_suffix('.png').name} instead")
-    if not bool(photo.pixels.isfinite().all()) or (photo.alpha is not None and not bool(photo.alpha.isfinite().all())):
-        raise ImageError(f"{path} was not written: the picture holds values that are not numbers")
 
 
 def _encode(photo: Photo, file_format: str, quality: int) -> bytes:

@@ -1,10 +1,9 @@
 """From a photograph to a sharper, larger one: the few calls that all three ways in share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from .compute_mask import keep_untouched, tile_levels
 from .config import Config
 from .controller import DtssConfig
 from .denoiser import UNetDenoiser
-from .errors import ConfigError, ShapeError
+from .errors import CheckpointError, ConfigError, ShapeError
 from .gain import GainEstimator, LatentStatistics
 from .merge import TileMerger
 from .nets.autoencoder import Autoencoder, AutoencoderConfig
@@ -70,6 +69,16 @@ class SamplingConfig(Config):
         if self.colour not in get_args(ColourMatch):
             raise ConfigError(f"colour {self.colour!r} is unknown; use one of {', '.join(get_args(ColourMatch))}")
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from plain values, nested ones too.
+
+        Raises:
+            ConfigError: a key is unknown, or a value is out of its range.
+        """
+        nested = {"dtss": DtssConfig.from_dict(values["dtss"])} if "dtss" in values else {}
+        return super().from_dict({**values, **nested})
+
     def uniform(self, interval: int) -> "SamplingConfig":
         """The same without adaptivity: every jump covers `interval` base steps and no tile stops early."""
         return replace(self, dtss=replace(self.dtss, intervals=(interval,) * 4, early_exit=False))
@@ -78,7 +87,8 @@ class SamplingConfig(Config):
 PRESETS: dict[str, SamplingConfig] = {
     # Section 4.1: intervals of 5, 10, 15, 20 of 1,000 timesteps are 1 to 4 of 200 base steps.
     "paper": SamplingConfig(steps=200, solver="ddpm", tile_fit=False),
-    "everyday": SamplingConfig(),
+    # Threshold and solver: decision D17.
+    "everyday": SamplingConfig(solver="dpmpp_2m", dtss=DtssConfig(gain_threshold=3e-3)),
 }
 
 
@@ -139,7 +149,8 @@ class Upscaled:
 
 def embedded_weights() -> Path:
     """The file of the model that comes with the package."""
-    return Path(str(resources.files("adadiffsr_core") / "weights" / "embedded.safetensors"))
+    # Beside this file, since inside ComfyUI the package goes by another name.
+    return Path(__file__).parent / "weights" / "embedded.safetensors"
 
 
 def load_model(
@@ -151,13 +162,17 @@ def load_model(
         CheckpointError: the file cannot be used; the message says why.
     """
     checkpoint = load_checkpoint(path or embedded_weights(), "ldm", "bundle")
-    unet = UNet(UNetConfig.from_dict(checkpoint.section("unet")))
-    autoencoder = Autoencoder(AutoencoderConfig.from_dict(checkpoint.section("autoencoder")))
+    try:
+        unet = UNet(UNetConfig.from_dict(checkpoint.section("unet")))
+        autoencoder = Autoencoder(AutoencoderConfig.from_dict(checkpoint.section("autoencoder")))
+        schedule = Schedule(**checkpoint.section("schedule"))
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{checkpoint.path} has a config that cannot be used: {error}") from error
     checkpoint.load_into(unet, "model.diffusion_model.")
     checkpoint.load_into(autoencoder, "first_stage_model.")
     for net in (unet, autoencoder):
         net.to(device, dtype, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
-    return Model(unet, autoencoder, Schedule(**checkpoint.section("schedule")))
+    return Model(unet, autoencoder, schedule)
 
 
 def plan_grid(height: int, width: int, config: SamplingConfig, multiple: int) -> TileGrid:
@@ -215,6 +230,12 @@ def sample_latent(
     return (restored if mask is None else keep_untouched(restored, lq_latent, mask)), report, grid
 
 
+def enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bicubic, and without moire where a side gets smaller: `[N,C,h,w]` to float32 `[N,C,*size]` in [0,1]."""
+    is_smaller = size[0] < image.shape[-2] or size[1] < image.shape[-1]
+    return F.interpolate(image.float(), size=size, mode="bicubic", antialias=is_smaller).clamp_(0, 1)
+
+
 def upscale(
     model: Model,
     image: Tensor,
@@ -240,7 +261,7 @@ def upscale(
     """
     _check_image(image, size)
     factor = model.autoencoder.config.factor
-    enlarged = F.interpolate(image.float(), size=size, mode="bicubic", antialias=size[0] < image.shape[-2]).clamp_(0, 1)
+    enlarged = enlarge(image, size)
     height, width = (-(-side // factor) for side in size)
     bottom, right = height * factor - size[0], width * factor - size[1]
     lq_latent = model.encode(F.pad(enlarged, (0, right, 0, bottom), mode="replicate"))
@@ -249,7 +270,7 @@ def upscale(
         model, lq_latent, config, mask=None if small_mask is None else small_mask.to(model.device), on_step=on_step
     )
     restored = model.decode(latent)[..., : size[0], : size[1]].cpu()
-    return Upscaled(match_colour(restored, enlarged, config.colour).clamp_(0, 1), report, grid, factor)
+    return Upscaled(match_colour(restored, enlarged, config.colour).clamp(0, 1), report, grid, factor)
 
 
 def _check_image(image: Tensor, size: tuple[int, int]) -> None:

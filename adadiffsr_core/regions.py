@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from .errors import ConfigError, ShapeError
+from .report import RunReport
 
 TILE_CLASSES = ("growing", "stable", "saturated", "untouched")
 Box = tuple[int, int, int, int]
@@ -43,6 +44,29 @@ class Region:
     def share(self) -> float:
         """Evaluations spent, of those possible, in [0, 1]."""
         return self.nfe / max(self.max_nfe, 1)
+
+
+def report_to_regions(report: RunReport, factor: int, image: int = 0) -> list[Region]:
+    """The tiles of one image of a run.
+
+    Args:
+        report: of the run.
+        factor: image px per latent px.
+        image: which image of the batch.
+    """
+    return [
+        Region(
+            top_px=tile.top * factor,
+            left_px=tile.left * factor,
+            height_px=tile.height * factor,
+            width_px=tile.width * factor,
+            nfe=tile.nfe,
+            max_nfe=report.base_steps,
+            tile_class=tile.outcome,
+        )
+        for tile in report.tiles
+        if tile.image == image
+    ]
 
 
 def split_overlaps(regions: Sequence[Region], height_px: int, width_px: int) -> list[Box]:

@@ -15,7 +15,7 @@ class StepRecord:
         index: base index at which it was evaluated.
         timestep: the same on the training schedule, 0 to 999, large = noisy.
         tile_class: what the tile was judged to be doing.
-        fr_gain, nr_gain: information gain per base step, in [-1,1].
+        fr_gain, nr_gain: information gain per twentieth of the denoising, in [-1,1].
         target: base index it jumped to.
     """
 

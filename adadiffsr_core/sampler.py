@@ -16,7 +16,7 @@ from torch import Tensor
 from .codebook import Codebook
 from .controller import Decision, DtssConfig, TileClass, TileStates, decide, start_states
 from .denoiser import Denoiser, ElasticDenoiser
-from .errors import DenoiserError
+from .errors import ConfigError, DenoiserError
 from .gain import GainEstimator
 from .merge import merge_tiles
 from .noise import StepNoise, keyed_noise
@@ -94,6 +94,8 @@ class _Evaluator:
     """What both merge modes share: evaluate tiles, decide, and write the report."""
 
     def __init__(self, job: Job) -> None:
+        if job.estimator is None and not job.dtss.is_uniform:
+            raise ConfigError("steps can adapt to a tile only with a gain estimator; give one, or use equal intervals")
         self.job = job
         self.device = job.x.device
         self.codebook = job.codebook.to(self.device)
@@ -157,20 +159,25 @@ class _Evaluator:
 
     def tell(self, running: Sequence[int], waiting: int) -> None:
         """Report progress: tiles that run finish at their present interval, those that wait cost as the others."""
-        states = self.states.take(torch.tensor(running, dtype=torch.long))
-        intervals = torch.tensor(self.job.dtss.intervals)[states.rung]
-        left = torch.ceil((self.job.codebook.steps - states.index) / intervals).sum()
         spent = self.report.nfe
-        begun = sum(bool(tile.steps) for tile in self.report.tiles)
-        each = (spent + float(left)) / max(1, begun)
-        self.job.on_step(Progress(spent, round(spent + float(left) + waiting * each)))
+        known = spent + sum(self.left(running))
+        begun = {tile_id for tile_id, tile in enumerate(self.report.tiles) if tile.steps}
+        each = known / max(1, len(begun.union(running)))
+        self.job.on_step(Progress(spent, round(known + waiting * each)))
+
+    def left(self, ids: Sequence[int]) -> list[int]:
+        """Evaluations that each tile needs to its end if its interval stays."""
+        states = self.states.take(torch.tensor(ids, dtype=torch.long))
+        intervals = torch.tensor(self.job.dtss.intervals)[states.rung]
+        left: list[int] = torch.ceil((self.job.codebook.steps - states.index) / intervals).long().tolist()
+        return left
 
 
 def sample_tiles(job: Job, sink: Sink) -> RunReport:
     """Sample every tile alone, handing each to `sink` when it is finished (the paper's choice).
 
-    Memory is that of the tiles in flight: the batch, and as many again as a row of tiles holds, so that the
-    tiles furthest behind can go first and the last batches are full.
+    Memory is that of the tiles in flight: four batches, or a row of tiles if that is more. The tiles with most
+    evaluations to go come first, so that there are short ones left to fill the last batches.
 
     Args:
         job: what to do.
@@ -178,6 +185,7 @@ def sample_tiles(job: Job, sink: Sink) -> RunReport:
 
     Raises:
         DenoiserError: the network returned NaN or infinity.
+        ConfigError: the job needs a gain estimator and has none.
     """
     began = time.monotonic()
     run = _Evaluator(job)
@@ -186,12 +194,12 @@ def sample_tiles(job: Job, sink: Sink) -> RunReport:
         ids = untouched[start : start + job.tile_batch]
         sink(ids, crop_tiles(job.lq_latent, job.grid, ids))
     flight: dict[int, _Tile] = {}
-    room = max(2 * job.tile_batch, job.grid.cols)
+    room = max(4 * job.tile_batch, job.grid.cols)
     noise = StepNoise(job.seed, job.grid, job.x.shape[1])
     queue.reverse()
     while queue or flight:
         _admit(job, flight, queue, room)
-        ids = _furthest_behind(run, flight)
+        ids = _longest_to_go(run, flight)
         tiles = [flight[tile_id] for tile_id in ids]
         x = torch.stack([tile.x for tile in tiles])
         start_index = run.states.index[torch.tensor(ids)]
@@ -217,10 +225,11 @@ def _admit(job: Job, flight: dict[int, _Tile], queue: list[int], room: int) -> N
             flight[tile_id] = _Tile(x, x)
 
 
-def _furthest_behind(run: _Evaluator, flight: dict[int, _Tile]) -> list[int]:
-    """The next batch: tiles with most base steps to go, all on one side of the conditioning's boundaries."""
+def _longest_to_go(run: _Evaluator, flight: dict[int, _Tile]) -> list[int]:
+    """The next batch: tiles with most evaluations to go, all on one side of the conditioning's boundaries."""
     index = run.states.index.tolist()
-    order = sorted(flight, key=lambda tile_id: (index[tile_id], tile_id))
+    left = dict(zip(flight, run.left(list(flight)), strict=True))
+    order = sorted(flight, key=lambda tile_id: (-left[tile_id], index[tile_id], tile_id))
     side = run.sides[index[order[0]]]
     return [tile_id for tile_id in order if run.sides[index[tile_id]] == side][: run.denoise.tile_batch]
 
@@ -265,6 +274,7 @@ def sample_canvas(job: Job, sink: Sink) -> RunReport:
 
     Raises:
         DenoiserError: the network returned NaN or infinity.
+        ConfigError: the job needs a gain estimator and has none.
     """
     began = time.monotonic()
     run = _Evaluator(job)

@@ -138,7 +138,12 @@ class Schedule:
             raise ConfigError(f"denoise must be above 0 and at most 1, got {denoise}")
         if spacing not in get_args(Spacing):
             raise ConfigError(f"spacing {spacing!r} is unknown; use one of {', '.join(get_args(Spacing))}")
-        total = min(MAX_TIMESTEP, int(steps / denoise))
+        total = int(steps / denoise)
+        if total > MAX_TIMESTEP:
+            raise ConfigError(
+                f"{steps} steps at denoise {denoise} are the end of {total} steps; there are only {MAX_TIMESTEP}, "
+                f"so use at most {int(MAX_TIMESTEP * denoise)} steps"
+            )
         if spacing == "karras":
             ends = self.timestep_to_sigma(torch.tensor([float(MAX_TIMESTEP - 1), 0.0], dtype=torch.float64)) ** (1 / 7)
             sigmas = torch.lerp(ends[:1], ends[1:], torch.linspace(0, 1, total, dtype=ends.dtype)) ** 7

@@ -47,6 +47,8 @@ class AutoencoderConfig(Config):
                 f"channels {self.channels}, encoder_blocks {self.encoder_blocks} and decoder_blocks "
                 f"{self.decoder_blocks} must have one number for each level"
             )
+        if not self.channels:
+            raise ConfigError("channels must have at least 1 level")
         if min(self.in_channels, self.z_channels, self.patch, *self.channels) < 1:
             raise ConfigError(f"channel counts and patch must be at least 1, got {self}")
 

@@ -38,6 +38,8 @@ class UNetConfig(Config):
     def __post_init__(self) -> None:
         if self.model_channels < _GROUPS or self.model_channels % _GROUPS:
             raise ConfigError(f"model_channels must be a multiple of {_GROUPS}, got {self.model_channels}")
+        if not self.channel_mult:
+            raise ConfigError("channel_mult must have at least 1 level")
         if min(self.in_channels, self.out_channels, self.num_res_blocks, *self.channel_mult) < 1:
             raise ConfigError(f"channel counts and num_res_blocks must be at least 1, got {self}")
 

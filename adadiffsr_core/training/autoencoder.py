@@ -52,7 +52,7 @@ class AutoencoderTask:
     """A `Task` of the loop."""
 
     name = "autoencoder"
-    averaged = ("autoencoder",)
+    averaged: tuple[str, ...] = ("autoencoder",)
 
     def __init__(
         self, net: AutoencoderConfig, config: AutoencoderTaskConfig, data: TeacherCache, seed: int, bfloat16: bool

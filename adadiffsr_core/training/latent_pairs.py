@@ -29,7 +29,7 @@ class LatentPairs:
     def __init__(self, folder: Path) -> None:
         self.gt = np.load(folder / "gt.npy", mmap_mode="r")
         self.lq = np.load(folder / "lq.npy", mmap_mode="r")
-        self.count = _read_done(folder)
+        self.count = read_done(folder)
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> tuple[Tensor, Tensor]:
         """A batch `(gt, lq)`, float32 `[B,C,h,w]`."""
@@ -40,12 +40,14 @@ class LatentPairs:
         return torch.from_numpy(self.gt[indices]).float(), torch.from_numpy(self.lq[indices]).float()
 
 
-def _read_done(folder: Path) -> int:
+def read_done(folder: Path) -> int:
+    """How many entries of a cache are whole."""
     progress = folder / "progress.json"
     return int(json.loads(progress.read_text())["done"]) if progress.exists() else 0
 
 
-def _write_done(folder: Path, done: int) -> None:
+def write_done(folder: Path, done: int) -> None:
+    """Note that so many are."""
     with whole_file(folder / "progress.json") as partial:
         partial.write_text(json.dumps({"done": done}))
 
@@ -71,8 +73,8 @@ def build_latent_pairs(
     folder.mkdir(parents=True, exist_ok=True)
     side = dataset.config.size_px // autoencoder.config.factor
     shape = (len(dataset), autoencoder.config.z_channels, side, side)
-    arrays = [_open_array(folder / f"{name}.npy", shape) for name in ("gt", "lq")]
-    done = _read_done(folder)
+    arrays = [open_array(folder / f"{name}.npy", shape) for name in ("gt", "lq")]
+    done = read_done(folder)
     loader = DataLoader(Subset(dataset, range(done, len(dataset))), batch_size, num_workers=workers)
     with tqdm(total=len(dataset), initial=done, desc="latent pairs", mininterval=5) as bar:
         for pair in loader:
@@ -84,14 +86,20 @@ def build_latent_pairs(
             if done % (batch_size * 16) == 0 or done == len(dataset):
                 for array in arrays:
                     array.flush()
-                _write_done(folder, done)
+                write_done(folder, done)
     return LatentPairs(folder)
 
 
-def _open_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
+def open_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic] = np.float16) -> np.memmap:
+    """Create a file of a cache, or open it to go on filling it.
+
+    Raises:
+        ConfigError: it has another shape.
+    """
     if not path.exists():
-        return np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        with whole_file(path) as partial:
+            np.lib.format.open_memmap(partial, "w+", dtype, shape)
     array: np.memmap = np.lib.format.open_memmap(path, "r+")
     if array.shape != shape:
-        raise ConfigError(f"{path} holds latents {array.shape}, not {shape}; choose another cache folder")
+        raise ConfigError(f"{path} has the shape {array.shape}, not {shape}; choose another cache folder")
     return array

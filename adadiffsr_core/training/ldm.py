@@ -40,7 +40,7 @@ class LdmTask:
     """A `Task` of the loop; the autoencoder is frozen and goes into the exported file."""
 
     name = "ldm"
-    averaged = ("unet",)
+    averaged: tuple[str, ...] = ("unet",)
 
     def __init__(
         self,
@@ -74,7 +74,9 @@ class LdmTask:
         sigma = self.schedule.timestep_to_sigma(timesteps)
         x = self.schedule.scale_input(self.schedule.add_noise(gt, noise, sigma), sigma)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            output = unet(torch.cat([x, lq], dim=1).contiguous(memory_format=torch.channels_last), timesteps)
+            # The schedule's word for what the network is shown: for flow not the index drawn, but sigma * 1000.
+            shown = self.schedule.sigma_to_timestep(sigma)
+            output = unet(torch.cat([x, lq], dim=1).contiguous(memory_format=torch.channels_last), shown)
         error = output.float() - self.schedule.training_target(gt, noise, sigma)
         return cast(Tensor, error.square().mean(dim=(1, 2, 3)))
 

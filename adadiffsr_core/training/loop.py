@@ -6,8 +6,11 @@ what an uninterrupted one sees, and only weights, moments and averages have to b
 
 import copy
 import logging
+import signal
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -106,6 +109,27 @@ class Task(Protocol):
         ...
 
 
+@contextmanager
+def _held_interrupt() -> Iterator[threading.Event]:
+    """Yield an event that the first Ctrl-C sets, so that a step can be finished; the second one acts at once."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted  # signals are the main thread's business
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def hold(number: int, frame: object) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Run:
     """One training run in one folder: `state.safetensors`, `weights.safetensors`, curves and sheets."""
 
@@ -116,7 +140,7 @@ class Run:
         self.average = copy.deepcopy(task.networks).requires_grad_(False)
         self.optimisers = {
             name: torch.optim.AdamW(
-                [p for p in network.parameters() if p.requires_grad],
+                network.parameters(),  # frozen ones too: moments are kept by place, and freezing must not shift them
                 lr=config.learning_rate,
                 betas=config.betas,
                 weight_decay=config.weight_decay,
@@ -133,30 +157,36 @@ class Run:
         return self.folder / "state.safetensors"
 
     def train(self) -> None:
-        """Train up to `config.steps`, saving on the way, on Ctrl-C and at the end."""
+        """Train up to `config.steps`, saving on the way, on Ctrl-C and at the end.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C, when the step is whole and saved; a second Ctrl-C does not wait.
+        """
         started, first = time.monotonic(), self.step
         pending: dict[str, list[float]] = {}
-        with tqdm(total=self.config.steps, initial=self.step, desc=self.task.name, mininterval=5) as bar:
-            try:
-                while self.step < self.config.steps:
-                    losses = self._one_step()
-                    for key, value in losses.items():
-                        pending.setdefault(key, []).append(value)
-                    self.step += 1
-                    bar.update()
-                    if self.step % self.config.log_every == 0:
-                        row = {key: float(np.mean(values)) for key, values in pending.items()}
-                        self.history.append({"step": self.step, **row})
-                        bar.set_postfix({key: f"{value:.4f}" for key, value in row.items()}, refresh=False)
-                        pending = {}
-                    if self.step % self.config.check_every == 0:
-                        self.check()
-                    if self.step % self.config.save_every == 0:
-                        self.save()
-            finally:
-                # A step is never half done here: `_one_step` either counted or changed nothing that is kept.
-                self.save()
+        with (
+            _held_interrupt() as interrupted,
+            tqdm(total=self.config.steps, initial=self.step, desc=self.task.name, mininterval=5) as bar,
+        ):
+            while self.step < self.config.steps and not interrupted.is_set():
+                for key, value in self._one_step().items():
+                    pending.setdefault(key, []).append(value)
+                self.step += 1
+                bar.update()
+                if self.step % self.config.log_every == 0:
+                    row = {key: float(np.mean(values)) for key, values in pending.items()}
+                    self.history.append({"step": self.step, **row})
+                    bar.set_postfix({key: f"{value:.4f}" for key, value in row.items()}, refresh=False)
+                    pending = {}
+                if self.step % self.config.check_every == 0:
+                    self.check()
+                if self.step % self.config.save_every == 0:
+                    self.save()
+            # Not in a `finally`: what an error left of a half-done step must not replace the last whole state.
+            self.save()
         logger.info("%d steps in %.0f s", self.step - first, time.monotonic() - started)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
 
     def _one_step(self) -> dict[str, float]:
         """Update every network that the task names this step."""

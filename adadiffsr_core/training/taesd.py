@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -68,7 +69,7 @@ class Taesd(nn.Module):
             path = folder / f"taesd_{name}.safetensors"
             try:
                 net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, SafetensorError) as error:
                 raise CheckpointError(f"{path} is not TAESD's {name}: {error}") from error
         self.requires_grad_(False).eval()
 

@@ -1,0 +1,145 @@
+"""The arguments of `adadiffsr upscale`, and what their values mean."""
+
+import argparse
+import math
+import re
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from ..codebook import Solver
+from ..colour import ColourMatch
+from ..errors import ConfigError
+from ..pipeline import PRESETS, MergeMode
+from .plan import Size
+
+MAX_SCALE = 16384.0
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add every argument of the subcommand."""
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="photographs, folders of them, or patterns")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a file for one input, else a folder")
+    _add_size(parser)
+    _add_sampling(parser.add_argument_group("sampling"))
+    _add_outputs(parser.add_argument_group("more outputs (a file for one input, else a folder)"))
+    _add_machine(parser.add_argument_group("machine"))
+
+
+def _add_size(parser: argparse.ArgumentParser) -> None:
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--scale", type=parse_scale, default=4.0, metavar="X", help="times larger (4)")
+    size.add_argument("--size", type=parse_size, metavar="WxH|N", help="width and height, or the long side, px")
+
+
+def _add_sampling(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--preset", choices=PRESETS, default="everyday", help="what the rest starts from (everyday)")
+    group.add_argument("--steps", type=int, metavar="N", help="base steps, 1 to 1000")
+    group.add_argument("--solver", choices=get_args(Solver), help="how a step is taken")
+    intervals = group.add_mutually_exclusive_group()
+    intervals.add_argument(
+        "--intervals", type=parse_intervals, metavar="A,B,..", help="base steps a jump may cover, smallest first"
+    )
+    intervals.add_argument("--uniform", type=int, metavar="K", help="no adaptivity: every jump covers K base steps")
+    group.add_argument("--gain-threshold", type=float, metavar="X", help="gain per base step that matters (0.005)")
+    group.add_argument("--no-early-exit", action="store_true", help="never stop a tile before the end")
+    group.add_argument("--merge", choices=get_args(MergeMode), help="join tiles at the end, or at every step")
+    group.add_argument("--denoise", type=float, metavar="X", help="above 0, to 1: how much is drawn anew (1)")
+    group.add_argument("--mask", type=Path, metavar="MASK", help="black: leave; grey: automatic; white: every step")
+    group.add_argument("--seed", type=int, metavar="N", help="of all noise (0)")
+    group.add_argument("--colour", choices=get_args(ColourMatch), help="how colours are matched to the input")
+
+
+def _add_outputs(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--map", metavar="PNG", help="a picture of where the evaluations went")
+    group.add_argument("--compare", metavar="PNG", help="the input enlarged by bicubic, and the result")
+    group.add_argument("--report", metavar="JSON", help="every tile's steps, classes and gains")
+    group.add_argument("--quality", type=int, default=95, metavar="N", help="of JPEG and WebP, 1 to 100 (95)")
+
+
+def _add_machine(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--model", type=Path, metavar="FILE", help="weights; the embedded model if not given")
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (cuda if there is one, else cpu)")
+    group.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="float16 on cuda, float32 elsewhere")
+    group.add_argument("--tile-batch", type=int, metavar="N", help="tiles in one call of the network (8)")
+    group.add_argument("--threads", type=int, metavar="N", help="of the processor")
+
+
+def parse_scale(text: str) -> float:
+    """A factor above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none, or absurdly large.
+    """
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = math.nan
+    if not 0 < scale <= MAX_SCALE:
+        raise argparse.ArgumentTypeError(f"{text!r} is no factor above 0 and up to {MAX_SCALE:.0f}, such as 4")
+    return scale
+
+
+def parse_size(text: str) -> Size | int:
+    """`WxH` to (height, width), `N` to the long side.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    match = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text.strip().lower(), re.ASCII)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a size in px such as 1920x1080 nor a long side such as 2048"
+        )
+    first, second = match.groups()
+    return int(first) if second is None else (int(second), int(first))
+
+
+def parse_intervals(text: str) -> tuple[int, ...]:
+    """`1,2,3,4` to numbers.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no such list.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 1,2,3,4") from None
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name; None takes CUDA if there is any, else the processor.
+
+    Raises:
+        ConfigError: there is no such device, or it cannot be used.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError):  # torch has no one way to say so
+        device = torch.device("meta")
+    if device.type == "meta":
+        raise ConfigError(f"device {name!r} cannot be used on this machine; try --device cpu")
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of that name; `auto` is float16 on CUDA and float32 elsewhere."""
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return DTYPES[name]
+
+
+def set_threads(count: int | None) -> None:
+    """Let torch use `count` threads; None leaves it to torch.
+
+    Raises:
+        ConfigError: the count is not positive.
+    """
+    if count is None:
+        return
+    if count < 1:
+        raise ConfigError(f"--threads must be at least 1, got {count}")
+    torch.set_num_threads(count)

@@ -1,0 +1,96 @@
+"""What the command line says: results on stdout, progress and refusals on stderr."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, TextIO
+
+import torch
+from tqdm import tqdm
+
+from ..errors import AdaDiffSRError, ConfigError
+from ..sampler import Progress
+
+REFUSALS = (AdaDiffSRError, OSError, MemoryError, torch.OutOfMemoryError)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one sentence instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Turn argparse's complaint into ours.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Write one line, above a progress bar if there is one; None is stdout."""
+    stream = stream or sys.stdout
+    encoding = stream.encoding or "utf-8"  # file names may hold what a terminal cannot show
+    tqdm.write(" ".join(text.split()).encode(encoding, "replace").decode(encoding), file=stream)
+
+
+def complain(error: BaseException, about: str = "") -> None:
+    """Say on stderr, in one line, what was refused.
+
+    Args:
+        error: one of `REFUSALS`.
+        about: the file it concerns, unless the message names it.
+    """
+    text = _sentence(error)
+    say(f"adadiffsr: {text if about in text else f'{about}: {text}'}", sys.stderr)
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "there is not enough memory; ask for a smaller --scale or --tile-batch, or try --device cpu"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+class ProgressBar:
+    """One bar over every tile of every photograph.
+
+    Its total is what the run will have evaluated, as it looks now: tiles that stop early or take long steps bring it
+    down, and tiles of photographs that wait are expected to cost what the others did.
+
+    Args:
+        tiles: of each photograph that is to come.
+        each: evaluations that a tile is expected to cost as long as none is known.
+    """
+
+    def __init__(self, tiles: Sequence[int], each: int) -> None:
+        self.waiting = sum(tiles)
+        self.done_tiles = self.done_nfe = self.tiles = self.nfe = 0
+        self.bar = tqdm(total=self.waiting * each, desc="upscale", unit="tile step", mininterval=0.5)
+
+    def begin(self, tiles: int) -> None:
+        """A photograph of so many tiles is next."""
+        self.waiting -= tiles
+        self.tiles = tiles
+
+    def update(self, progress: Progress) -> None:
+        """The sampler's `on_step`."""
+        self.nfe = progress.nfe
+        self._expect(progress.expected_nfe)
+        self.bar.update(self.done_nfe + self.nfe - self.bar.n)
+
+    def end(self) -> None:
+        """The photograph is finished, or was given up."""
+        self._expect(self.nfe)
+        self.done_tiles += self.tiles
+        self.done_nfe += self.nfe
+        self.tiles = self.nfe = 0
+
+    def _expect(self, nfe: int) -> None:
+        """The present photograph will have cost `nfe`, and those that wait as much per tile as all so far."""
+        each = (self.done_nfe + nfe) / max(1, self.done_tiles + self.tiles)
+        self.bar.total = self.done_nfe + nfe + round(each * self.waiting)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self.bar.close()

@@ -1,0 +1,148 @@
+"""`adadiffsr train`: the networks of the embedded model, from photographs; a stopped run goes on where it was."""
+
+import argparse
+import importlib.util
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ..errors import ConfigError, MissingExtraError
+from ..training.autoencoder import AutoencoderTask
+from ..training.dataset import PairDataset, PhotoSplit, find_images, split_photos
+from ..training.latent_pairs import LatentPairs, build_latent_pairs
+from ..training.ldm import LdmTask, load_autoencoder
+from ..training.loop import LoopConfig, Run, Task
+from ..training.origin import claim_cache, fingerprint_content, fingerprint_files
+from ..training.recipe import AutoencoderRecipe, LdmRecipe, read_recipe
+from ..training.state import whole_file
+from ..training.taesd import Taesd
+from ..training.teacher import TeacherCache, build_teacher_cache
+from .options import set_threads
+from .terminal import say
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand to the parser of `adadiffsr`."""
+    parser = subparsers.add_parser("train", help="train the networks of the embedded model", description=__doc__)
+    networks = parser.add_subparsers(required=True, metavar="NETWORK")
+    autoencoder = networks.add_parser("autoencoder", help="taught by TAESD", allow_abbrev=False)
+    autoencoder.add_argument("--teacher", type=Path, required=True, metavar="FOLDER", help="TAESD's two weights files")
+    autoencoder.set_defaults(run=train_autoencoder)
+    ldm = networks.add_parser("ldm", help="the diffusion model", allow_abbrev=False)
+    ldm.add_argument("--autoencoder", type=Path, required=True, metavar="FILE", help="weights of the autoencoder")
+    ldm.add_argument("--workers", type=int, default=0, metavar="N", help="processes that make pairs (0)")
+    ldm.set_defaults(run=train_ldm)
+    for network in (autoencoder, ldm):
+        _add_common(network)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="folders of photographs")
+    parser.add_argument(
+        "--run", type=Path, required=True, dest="folder", metavar="FOLDER", help="where everything goes"
+    )
+    parser.add_argument("--config", type=Path, metavar="JSON", help="what differs from the shipped model's recipe")
+    parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps in all, earlier runs included")
+    parser.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule")
+    parser.add_argument("--seed", type=int, metavar="N", help="of everything random")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="examples in a step")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the processor")
+
+
+def train_autoencoder(args: argparse.Namespace) -> int:
+    """Encode the photographs by the teacher, then train.
+
+    Raises:
+        AdaDiffSRError: anything that makes training impossible, in one sentence.
+    """
+    recipe = AutoencoderRecipe.from_dict(_values("autoencoder", args))
+    photos, split = _split(args.data, recipe.holdout)
+    _prepare(args, recipe)
+    held_out = set(split.held_out)
+    cache = args.folder / "teacher"
+    build_teacher_cache(cache, photos, Taesd(args.teacher), recipe.loop.seed)
+    data = TeacherCache(cache, [photo in held_out for photo in photos])
+    return _train(
+        AutoencoderTask(recipe.net, recipe.task, data, recipe.loop.seed, recipe.loop.bfloat16), recipe.loop, args.folder
+    )
+
+
+def train_ldm(args: argparse.Namespace) -> int:
+    """Degrade and encode pairs, then train.
+
+    Raises:
+        AdaDiffSRError: anything that makes training impossible, in one sentence.
+    """
+    recipe = LdmRecipe.from_dict(_values("ldm", args))
+    autoencoder = load_autoencoder(args.autoencoder)
+    _check_sizes(recipe, autoencoder.config.factor, autoencoder.config.z_channels)
+    photos, split = _split(args.data, recipe.holdout)
+    _prepare(args, recipe)
+    origin = {
+        "photographs": fingerprint_files(photos),
+        "autoencoder": fingerprint_content(args.autoencoder),
+        "settings": {"data": _drawing(recipe), "holdout": recipe.holdout, "seed": recipe.loop.seed},
+    }
+
+    def build(name: str, paths: list[Path], seed: int, count: int) -> LatentPairs:
+        claim_cache(args.folder / name, origin)
+        dataset = PairDataset(paths, recipe.data, seed, count)
+        return build_latent_pairs(args.folder / name, dataset, autoencoder, args.workers)
+
+    held_out = build("held_out", split.held_out, recipe.loop.seed + 1, recipe.held_out)
+    pairs = build("pairs", split.train, recipe.loop.seed, recipe.pairs)
+    task = LdmTask(recipe.net, recipe.task, autoencoder, pairs, held_out, recipe.loop.seed, recipe.loop.bfloat16)
+    return _train(task, recipe.loop, args.folder)
+
+
+def _drawing(recipe: LdmRecipe) -> dict[str, Any]:
+    """Those settings of the data that change the pairs."""
+    return {name: value for name, value in recipe.data.to_dict().items() if name != "cache_mb"}
+
+
+def _check_sizes(recipe: LdmRecipe, factor: int, channels: int) -> None:
+    side = factor * recipe.net.multiple
+    if recipe.data.size_px % side:
+        raise ConfigError(f"size_px {recipe.data.size_px} is not a multiple of {side}, as these networks need")
+    if (recipe.net.in_channels, recipe.net.out_channels) != (2 * channels, channels):
+        raise ConfigError(f"net must have {2 * channels} in_channels and {channels} out_channels for this autoencoder")
+
+
+def _values(kind: Any, args: argparse.Namespace) -> dict[str, Any]:
+    loop = {name: getattr(args, name) for name in ("steps", "learning_rate", "seed")}
+    task = {"batch_size": args.batch_size}
+    given = [{name: value for name, value in section.items() if value is not None} for section in (loop, task)]
+    return read_recipe(kind, args.config, *given)
+
+
+def _split(folders: list[Path], holdout: float) -> tuple[list[Path], PhotoSplit]:
+    """All photographs, and which of them to measure on; both parts must hold some."""
+    photos = find_images(folders)
+    split = split_photos(photos, holdout)
+    if not split.train or not split.held_out:
+        raise ConfigError(
+            f"of {len(photos)} photographs {len(split.held_out)} are held out, and both to train and to measure there "
+            "must be some; add photographs or change holdout"
+        )
+    return photos, split
+
+
+def _prepare(args: argparse.Namespace, recipe: AutoencoderRecipe | LdmRecipe) -> None:
+    """Refuse what would fail hours later, and note the recipe in the run's folder."""
+    if missing := [name for name in ("cv2", "scipy", "matplotlib") if importlib.util.find_spec(name) is None]:
+        raise MissingExtraError(f"training needs {', '.join(missing)}: pip install 'adadiffsr[train]'")
+    set_threads(args.threads)
+    claim_cache(args.folder, {"networks": recipe.net.to_dict()})
+    with whole_file(args.folder / "recipe.json") as partial:
+        partial.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n", encoding="utf-8")
+
+
+def _train(task: Task, config: LoopConfig, folder: Path) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with logging_redirect_tqdm():
+        Run(task, config, folder).train()
+    say(f"{folder / 'weights.safetensors'}: {task.name} after {config.steps} steps")
+    return 0

@@ -1,0 +1,49 @@
+"""What a cache was made from, kept beside it: one made from anything else is refused rather than trained on."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from .state import whole_file
+
+_FILE = "origin.json"
+
+
+def fingerprint_files(paths: Sequence[Path]) -> str:
+    """Names and sizes in their order, as a hash; where the files are does not matter."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        digest.update(f"{path.name}\t{path.stat().st_size}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def fingerprint_content(path: Path) -> str:
+    """A hash of one file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def claim_cache(folder: Path, origin: Mapping[str, Any]) -> None:
+    """Note that `folder` is made from `origin`, or see that it was.
+
+    Args:
+        folder: created if need be.
+        origin: plain values by a name that fits "was made from other ...".
+
+    Raises:
+        ConfigError: it was made from something else.
+    """
+    path, wanted = folder / _FILE, json.loads(json.dumps(origin))
+    if not path.exists():
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if changed := [name for name in wanted if found.get(name) != wanted[name]]:
+        raise ConfigError(
+            f"{folder} was made with other {' and '.join(changed)}; choose another --run folder, or remove {folder} to "
+            "make it anew"
+        )

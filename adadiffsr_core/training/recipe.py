@@ -1,0 +1,121 @@
+"""Recipes: everything a training run is told, as JSON; those of the shipped model are the defaults."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from ..config import Config
+from ..errors import ConfigError
+from ..nets.autoencoder import AutoencoderConfig
+from ..nets.unet import UNetConfig
+from .autoencoder import AutoencoderTaskConfig
+from .dataset import PairConfig
+from .ldm import LdmTaskConfig
+from .loop import LoopConfig
+from .teacher import FACTOR, SIZE_PX
+
+Kind = Literal["autoencoder", "ldm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recipe(Config):
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    holdout: float = 0.05
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from JSON's values, sections included."""
+        sections = {name: section for name, section in _SECTIONS[cls].items() if name in values}
+        for name in sections:
+            if not isinstance(values[name], Mapping):
+                raise ConfigError(f"{name} must be a section of settings, got {values[name]!r}")
+        return super().from_dict({**values, **{n: kind.from_dict(values[n]) for n, kind in sections.items()}})
+
+    def __post_init__(self) -> None:
+        if not 0 < self.holdout < 1:
+            raise ConfigError(f"holdout must be a share between 0 and 1, got {self.holdout}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderRecipe(_Recipe):
+    """How an autoencoder is trained.
+
+    Attributes:
+        loop, net, task: their configs.
+        holdout: share of the photographs to measure on.
+    """
+
+    net: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    task: AutoencoderTaskConfig = field(default_factory=AutoencoderTaskConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.net.factor, self.net.z_channels) != (FACTOR, 4):
+            raise ConfigError("the teacher's latents have 4 channels at 1/8 of the size; net must have the same")
+        if self.task.crop_px % FACTOR or self.task.crop_px > SIZE_PX:
+            raise ConfigError(f"crop_px must be a multiple of {FACTOR} up to {SIZE_PX}, got {self.task.crop_px}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LdmRecipe(_Recipe):
+    """How a diffusion model is trained.
+
+    Attributes:
+        loop, net, task, data: their configs.
+        pairs: cached pairs to train on.
+        held_out: cached pairs to measure on.
+        holdout: share of the photographs that those come from.
+    """
+
+    net: UNetConfig = field(default_factory=UNetConfig)
+    task: LdmTaskConfig = field(default_factory=LdmTaskConfig)
+    data: PairConfig = field(default_factory=PairConfig)
+    pairs: int = 8192
+    held_out: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pairs < 1 or self.held_out < 6:  # the sheet shows six
+            raise ConfigError(f"pairs must be at least 1 and held_out 6, got {self.pairs} and {self.held_out}")
+
+
+_SECTIONS: dict[type, dict[str, type[Config]]] = {
+    AutoencoderRecipe: {"loop": LoopConfig, "net": AutoencoderConfig, "task": AutoencoderTaskConfig},
+    LdmRecipe: {"loop": LoopConfig, "net": UNetConfig, "task": LdmTaskConfig, "data": PairConfig},
+}
+
+
+def read_recipe(kind: Kind, path: Path | None, loop: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+    """The shipped recipe, changed by a file, changed by the command line; as plain values.
+
+    Args:
+        kind: which recipe.
+        path: JSON with the same sections, of which only what differs need be there; None for none.
+        loop: settings of that section that go before all others.
+        task: likewise.
+
+    Raises:
+        ConfigError: the file is missing or is no JSON object.
+    """
+    shipped = resources.files("adadiffsr_core") / "training" / "configs" / f"{kind}.json"
+    values: dict[str, Any] = json.loads(shipped.read_text(encoding="utf-8"))
+    for changes in ({} if path is None else _read_json(path), {"loop": loop, "task": task}):
+        for name, change in changes.items():
+            is_section = isinstance(change, Mapping) and isinstance(values.get(name), Mapping)
+            values[name] = {**values[name], **change} if is_section else change
+    return values
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold sections such as loop and net, in braces")
+    return values

@@ -1,0 +1,107 @@
+"""Peak memory against size: the sampler alone up to 1,024 tiles, and the whole pipeline up to 4096 px.
+
+    python -m benchmarks.memory [--sides 512,1024,2048,4096] [--out FILE]
+
+Every size runs in a process of its own, whose peak resident memory the operating system tells. The sampler alone
+runs with a network that costs nothing, in float32. Three canvases are what any method needs: input, noise, result.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from adadiffsr_core.codebook import build_codebook
+from adadiffsr_core.controller import DtssConfig
+from adadiffsr_core.merge import TileMerger
+from adadiffsr_core.pipeline import PRESETS, load_model, upscale
+from adadiffsr_core.sampler import Job, sample_tiles
+from adadiffsr_core.schedule import Schedule
+from adadiffsr_core.tiles import build_grid
+
+TILE, OVERLAP = 64, 8
+
+
+class Halving:
+    """A denoiser that costs nothing."""
+
+    boundaries = ()
+
+    def __call__(self, x, sigma, tiles, gain):  # noqa: D102
+        return x * 0.5
+
+
+def sampler_alone(tiles_per_side: int) -> None:
+    """Sample a canvas of so many tiles squared."""
+    side = TILE + (TILE - OVERLAP) * (tiles_per_side - 1)
+    grid = build_grid(side, side, TILE, OVERLAP)
+    schedule = Schedule("v")
+    lq = torch.zeros(1, 4, side, side)
+    job = Job(
+        denoiser=Halving(),
+        schedule=schedule,
+        codebook=build_codebook(schedule.build_sigmas(4), "euler"),
+        grid=grid,
+        lq_latent=lq,
+        x=torch.randn(lq.shape),
+        dtss=DtssConfig(intervals=(1, 1, 1, 1), early_exit=False),
+    )
+    merger = TileMerger(grid)
+    sample_tiles(job, merger.add)
+    merger.finish()
+
+
+def whole_pipeline(side_px: int) -> None:
+    """Upscale to so many pixels squared, two steps."""
+    config = replace(PRESETS["everyday"].uniform(1), steps=2)
+    image = torch.rand(1, 3, side_px // 4, side_px // 4)
+    upscale(load_model(), image, (side_px, side_px), config)
+
+
+def peak(kind: str, size: int) -> float:
+    """Peak resident memory in MB of a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.memory", "--child", kind, str(size)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sides", default="512,1024,2048,4096")
+    parser.add_argument("--tiles-per-side", default="1,8,16,32")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--child", nargs=2)
+    args = parser.parse_args()
+    if args.child:
+        {"sampler": sampler_alone, "pipeline": whole_pipeline}[args.child[0]](int(args.child[1]))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return
+    rows = []
+    for kind, sizes in (("sampler", args.tiles_per_side), ("pipeline", args.sides)):
+        first = None
+        for size in map(int, filter(None, sizes.split(","))):
+            used = peak(kind, size)
+            first = used if first is None else first
+            side = TILE + (TILE - OVERLAP) * (size - 1) if kind == "sampler" else size
+            canvas = 3 * (4 if kind == "sampler" else 3) * side**2 * 4 / 2**20
+            rows.append({"what": kind, "size": size, "peak_mb": used, "growth_mb": used - first, "canvas_mb": canvas})
+    print("| what | size | peak MB | growth MB | three canvases MB |\n| --- | --- | --- | --- | --- |")
+    for row in rows:
+        size = f"{row['size']}x{row['size']} {'tiles' if row['what'] == 'sampler' else 'px'}"
+        print(f"| {row['what']} | {size} | {row['peak_mb']:.0f} | {row['growth_mb']:.0f} | {row['canvas_mb']:.0f} |")
+    if args.out:
+        args.out.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

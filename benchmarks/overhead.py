@@ -1,0 +1,86 @@
+"""What the sampler costs beside the network: wall time over that of bare, full batches; and how full batches are.
+
+    python -m benchmarks.overhead [--tiles 16] [--tile-batch 8] [--rounds 5] [--model FILE]
+
+Every round times bare calls of the network and whole runs in turn, in one process. A ratio of 1 would be a
+sampler that costs nothing. Adaptive runs include the LatentStatistics estimator. Prints a
+table; writes JSON with `--out`.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from adadiffsr_core.denoiser import UNetDenoiser
+from adadiffsr_core.pipeline import PRESETS, Model, SamplingConfig, load_model, sample_latent
+from adadiffsr_core.report import RunReport
+from adadiffsr_core.tiles import build_grid
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+@torch.inference_mode()
+def bare_call(model: Model, config: SamplingConfig) -> float:
+    """Seconds per tile of a full batch."""
+    batch, side = config.tile_batch, config.tile
+    lq = torch.randn(batch, 4, side, side)
+    denoise = UNetDenoiser(model.unet, model.schedule, lq, build_grid(side, side, side, 0))
+    x, sigma = torch.randn(batch, 4, side, side), torch.linspace(0.1, 10, batch)
+    return seconds(lambda: denoise(x, sigma, range(batch), None)) / batch
+
+
+def one_run(model: Model, config: SamplingConfig, lq: torch.Tensor) -> tuple[float, RunReport]:
+    """Seconds and report of a run."""
+    began = time.perf_counter()
+    _, report, _ = sample_latent(model, lq, config)
+    return time.perf_counter() - began, report
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiles", type=int, default=16)
+    parser.add_argument("--tile-batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    model = load_model(args.model)
+    rows = math.isqrt(args.tiles)
+    config = replace(PRESETS["everyday"], steps=args.steps, tile_batch=args.tile_batch, tile_fit=False)
+    stride = config.tile - config.overlap
+    lq = torch.randn(1, 4, config.tile + stride * (rows - 1), config.tile + stride * (args.tiles // rows - 1))
+    results = {}
+    for name, chosen in (("uniform", config.uniform(1)), ("adaptive", config)):
+        ratios, occupancy = [], 0.0
+        bare_call(model, chosen)
+        for _ in range(args.rounds):
+            before = bare_call(model, chosen)
+            spent, report = one_run(model, chosen, lq)
+            per_tile = (before + bare_call(model, chosen)) / 2
+            ratios.append(spent / (report.nfe * per_tile))
+            occupancy = report.occupancy
+        results[name] = {"overhead": statistics.median(ratios), "all": ratios, "occupancy": occupancy}
+    print("| run | overhead, median (min to max) | occupancy |\n| --- | --- | --- |")
+    for name, row in results.items():
+        spread = f"{min(row['all']):.3f} to {max(row['all']):.3f}"
+        print(f"| {name} | {row['overhead']:.3f} ({spread}) | {row['occupancy']:.3f} |")
+    if args.out:
+        args.out.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
