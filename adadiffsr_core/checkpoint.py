@@ -4,7 +4,6 @@ Source: DESIGN section 7.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .errors import CheckpointError
+from .files import whole_file
 
 FORMAT = "adadiffsr/1"
 KINDS = ("autoencoder", "ldm", "mmle", "pfj", "bundle")
@@ -97,13 +97,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = tor
         "config": json.dumps(checkpoint.config),
         "facts": json.dumps(checkpoint.facts),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as partial:
         save_file(tensors, partial, metadata)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, *kinds: str) -> Checkpoint:

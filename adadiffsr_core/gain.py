@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
 # Gains are those of this share of the denoising, so that a threshold means the same for any number of steps.
 GAIN_SPAN = 1 / 20
 

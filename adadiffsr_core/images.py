@@ -1,12 +1,12 @@
 """Photographs on disk: read to tensors, and written back whole, with the precision and the profile they came with."""
 
-import secrets
 from pathlib import Path
 from typing import Any
 
 import pyvips
 
 from .errors import ConfigError, ImageError
+from .files import whole_file
 from .photo import Photo, levels_to_photo, photo_to_levels
 
 __all__ = [
@@ -181,11 +181,8 @@ def _encode(photo: Photo, file_format: str, quality: int) -> bytes:
 
 
 def _write_whole(path: Path, encoded: bytes) -> None:
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # not of path's name, which may be as long as allowed
     try:
-        temporary.write_bytes(encoded)
-        temporary.replace(path)
+        with whole_file(path) as partial:
+            partial.write_bytes(encoded)
     except OSError as error:
         raise ImageError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)

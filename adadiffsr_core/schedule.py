@@ -7,7 +7,7 @@ and the sampler's (`sigma`, with `x = x0 + sigma * noise`, or for flow models
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class Schedule:
         At the noisiest level the host gives noise the variance of noise and picture together.
         """
         if not self.is_flow and sigma > self.sigma_max * (1 - 1e-5):
-            return latent + noise * (1 + sigma**2) ** 0.5
+            return cast(Tensor, latent + noise * (1 + sigma**2) ** 0.5)
         return self.add_noise(latent, noise, noise.new_tensor([sigma]))
 
     def scale_input(self, x: Tensor, sigma: Tensor) -> Tensor:

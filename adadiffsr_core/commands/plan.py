@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import AdaDiffSRError, ConfigError, ImageError
+from ..errors import ConfigError, ImageError
 from ..images import MAX_PIXELS, READABLE, WRITABLE, check_output_fits, check_output_path
 from ..photo import Photo
 
@@ -40,7 +40,7 @@ class PhotoJob:
     targets: Targets
 
 
-def find_photos(names: Iterable[str], on_error: Callable[[AdaDiffSRError, str], None]) -> list[Path]:
+def find_photos(names: Iterable[str], on_error: Callable[[BaseException, object], None]) -> list[Path]:
     """Files that the user named, by themselves, by their folder or by a pattern; each once, in order.
 
     Of a folder, its pictures without those in sub-folders. What cannot be found is told to `on_error`.

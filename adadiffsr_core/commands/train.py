@@ -5,23 +5,25 @@ import importlib.util
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..errors import ConfigError, MissingExtraError
+from ..files import whole_file
 from ..training.autoencoder import AutoencoderTask
 from ..training.dataset import PairDataset, PhotoSplit, find_images, split_photos
 from ..training.latent_pairs import LatentPairs, build_latent_pairs
 from ..training.ldm import LdmTask, load_autoencoder
 from ..training.loop import LoopConfig, Run, Task
 from ..training.origin import claim_cache, fingerprint_content, fingerprint_files
-from ..training.recipe import AutoencoderRecipe, LdmRecipe, read_recipe
-from ..training.state import whole_file
+from ..training.recipe import AutoencoderRecipe, Kind, LdmRecipe, read_recipe
 from ..training.taesd import Taesd
 from ..training.teacher import TeacherCache, build_teacher_cache
 from .options import set_threads
 from .terminal import say
+
+R = TypeVar("R", AutoencoderRecipe, LdmRecipe)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,7 +60,7 @@ def train_autoencoder(args: argparse.Namespace) -> int:
     Raises:
         AdaDiffSRError: anything that makes training impossible, in one sentence.
     """
-    recipe = AutoencoderRecipe.from_dict(_values("autoencoder", args))
+    recipe = _recipe(AutoencoderRecipe, "autoencoder", args)
     photos, split = _split(args.data, recipe.holdout)
     _prepare(args, recipe)
     held_out = set(split.held_out)
@@ -76,7 +78,7 @@ def train_ldm(args: argparse.Namespace) -> int:
     Raises:
         AdaDiffSRError: anything that makes training impossible, in one sentence.
     """
-    recipe = LdmRecipe.from_dict(_values("ldm", args))
+    recipe = _recipe(LdmRecipe, "ldm", args)
     autoencoder = load_autoencoder(args.autoencoder)
     _check_sizes(recipe, autoencoder.config.factor, autoencoder.config.z_channels)
     photos, split = _split(args.data, recipe.holdout)
@@ -111,11 +113,14 @@ def _check_sizes(recipe: LdmRecipe, factor: int, channels: int) -> None:
         raise ConfigError(f"net must have {2 * channels} in_channels and {channels} out_channels for this autoencoder")
 
 
-def _values(kind: Any, args: argparse.Namespace) -> dict[str, Any]:
+def _recipe(recipe: type[R], kind: Kind, args: argparse.Namespace) -> R:
     loop = {name: getattr(args, name) for name in ("steps", "learning_rate", "seed")}
     task = {"batch_size": args.batch_size}
     given = [{name: value for name, value in section.items() if value is not None} for section in (loop, task)]
-    return read_recipe(kind, args.config, *given)
+    try:
+        return recipe.from_dict(read_recipe(kind, args.config, *given))
+    except TypeError as error:
+        raise ConfigError(f"{args.config} holds a value of the wrong kind: {error}") from error
 
 
 def _split(folders: list[Path], holdout: float) -> tuple[list[Path], PhotoSplit]:

@@ -1,37 +1,33 @@
 """`adadiffsr upscale`: photographs to sharper, larger ones, with the embedded model or one of our architecture."""
 
 import argparse
-import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..controller import DtssConfig
 from ..errors import ConfigError
-from ..images import Photo, read_photo, write_photo
-from ..photo import levels_to_photo
-from ..pictures import draw_comparison, draw_region_map
+from ..images import read_photo
 from ..pipeline import (
     PRESETS,
     Model,
     SamplingConfig,
-    Upscaled,
     embedded_weights,
-    enlarge,
     load_model,
     plan_grid,
     upscale,
 )
-from ..regions import report_to_regions
 from ..schedule import Schedule
-from ..training.state import whole_file
 from .options import add_arguments, choose_device, choose_dtype, set_threads
+from .outputs import describe_settings, write_outputs
 from .plan import PhotoJob, Planner, find_photos, target_size
 from .terminal import REFUSALS, ProgressBar, complain, say
+
+Refuse = Callable[[BaseException, object], None]
 
 
 def add_parser(subparsers: Any) -> None:
@@ -98,7 +94,7 @@ def read_mask(path: Path) -> Tensor:
     return read_photo(path).pixels.mean(dim=0)[None, None].clamp(0, 1)
 
 
-def _plan_jobs(args: argparse.Namespace, refuse: Any) -> list[PhotoJob]:
+def _plan_jobs(args: argparse.Namespace, refuse: Refuse) -> list[PhotoJob]:
     sources = find_photos(args.inputs, refuse)
     protected = [*sources, *(path for path in (args.mask, args.model or embedded_weights()) if path is not None)]
     is_many = len(args.inputs) > 1 or sources != [Path(args.inputs[0])]
@@ -121,7 +117,7 @@ def _upscale_all(
     config: SamplingConfig,
     mask: Tensor | None,
     args: argparse.Namespace,
-    refuse: Any,
+    refuse: Refuse,
 ) -> None:
     tiles = [_count_tiles(job, model, config) for job in jobs]
     bar = ProgressBar(tiles, -(-config.steps // config.dtss.intervals[0]))
@@ -154,51 +150,8 @@ def _upscale_one(
     began = time.monotonic()
     photo = read_photo(job.source)
     result = upscale(model, photo.pixels[None], job.size, config, mask=mask, on_step=bar.update)
-    write_photo(_like(photo, result.image[0], job.size), job.targets.result, args.quality)
-    _write_pictures(job, photo, result, args.quality)
+    write_outputs(job, photo, result, args.quality, describe_settings(config, model))
     seconds = time.monotonic() - began
-    if job.targets.report is not None:
-        _write_report(job.targets.report, _facts(job, result, config, model, seconds))
     spent, full = result.report.nfe, result.report.full_nfe
     saved = f"{100 * result.report.saved:.0f} % saved"
     say(f"{job.source}: {spent} of {full} evaluations spent ({saved}), {seconds:.1f} s")
-
-
-def _like(photo: Photo, pixels: Tensor, size: tuple[int, int]) -> Photo:
-    """A photo of these pixels, and in all else like `photo`."""
-    alpha = photo.alpha
-    if alpha is not None:
-        # Interpolated ones may come out a little below one, and what was opaque must stay so.
-        alpha = torch.ones(1, *size) if photo.is_opaque else enlarge(alpha[None], size)[0]
-    return replace(photo, pixels=pixels, alpha=alpha, path=None)
-
-
-def _write_pictures(job: PhotoJob, photo: Photo, result: Upscaled, quality: int) -> None:
-    image = result.image[0]
-    if job.targets.map is not None:
-        levels = draw_region_map(image, report_to_regions(result.report, result.factor))
-        write_photo(levels_to_photo(levels, has_alpha=False), job.targets.map, quality)
-    if job.targets.compare is not None:
-        before = enlarge(photo.pixels[None], job.size)[0]
-        levels = draw_comparison([("input, bicubic", before), ("result", image)])
-        write_photo(levels_to_photo(levels, has_alpha=False), job.targets.compare, quality)
-
-
-def _facts(job: PhotoJob, result: Upscaled, config: SamplingConfig, model: Model, seconds: float) -> dict[str, Any]:
-    return {
-        "input": str(job.source),
-        "output": str(job.targets.result),
-        "input_size_px": job.source_size[::-1],
-        "output_size_px": job.size[::-1],
-        "latent_px": result.factor,
-        "settings": config.to_dict(),
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "total_seconds": round(seconds, 3),
-        **result.report.to_dict(),
-    }
-
-
-def _write_report(path: Path, facts: dict[str, Any]) -> None:
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

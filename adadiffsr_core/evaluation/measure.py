@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..files import whole_file
 from ..images import read_photo
 from ..metrics.base import Metric
 from .pairs import Pair
@@ -68,13 +68,8 @@ class ResultStore:
             key: {name: value if math.isfinite(value) else None for name, value in values.items()}
             for key, values in self._values.items()
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        try:
-            part.write_text(json.dumps({"format": _FORMAT, "values": plain}, indent=1, allow_nan=False))
-            part.replace(self.path)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(self.path) as partial:
+            partial.write_text(json.dumps({"format": _FORMAT, "values": plain}, indent=1, allow_nan=False))
 
 
 def measure_pairs(

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import MissingExtraError
-from .state import whole_file
+from ..files import whole_file
 
 
 def save_sheet(sheet: np.ndarray, path: Path) -> None:

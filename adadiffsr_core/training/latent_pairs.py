@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from ..errors import ConfigError
+from ..files import whole_file
 from ..nets.autoencoder import Autoencoder
 from .dataset import PairDataset
-from .state import whole_file
 
 
 class LatentPairs:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .state import whole_file
+from ..files import whole_file
 
 _FILE = "origin.json"
 

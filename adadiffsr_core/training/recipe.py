@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -28,11 +27,8 @@ class _Recipe(Config):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build from JSON's values, sections included."""
-        sections = {name: section for name, section in _SECTIONS[cls].items() if name in values}
-        for name in sections:
-            if not isinstance(values[name], Mapping):
-                raise ConfigError(f"{name} must be a section of settings, got {values[name]!r}")
-        return super().from_dict({**values, **{n: kind.from_dict(values[n]) for n, kind in sections.items()}})
+        sections = {name: section.from_dict(values[name]) for name, section in _SECTIONS[cls].items() if name in values}
+        return super().from_dict({**values, **sections})
 
     def __post_init__(self) -> None:
         if not 0 < self.holdout < 1:
@@ -57,6 +53,11 @@ class AutoencoderRecipe(_Recipe):
             raise ConfigError("the teacher's latents have 4 channels at 1/8 of the size; net must have the same")
         if self.task.crop_px % FACTOR or self.task.crop_px > SIZE_PX:
             raise ConfigError(f"crop_px must be a multiple of {FACTOR} up to {SIZE_PX}, got {self.task.crop_px}")
+        if self.task.crop_px <= 2 * self.task.latent_margin * FACTOR:
+            raise ConfigError(
+                f"crop_px {self.task.crop_px} leaves nothing to compare within a latent_margin of "
+                f"{self.task.latent_margin}; use more than {2 * self.task.latent_margin * FACTOR}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +99,15 @@ def read_recipe(kind: Kind, path: Path | None, loop: Mapping[str, Any], task: Ma
         task: likewise.
 
     Raises:
-        ConfigError: the file is missing or is no JSON object.
+        ConfigError: the file is missing or is no JSON object, or a section is none.
     """
-    shipped = resources.files("adadiffsr_core") / "training" / "configs" / f"{kind}.json"
+    shipped = Path(__file__).parent / "configs" / f"{kind}.json"
     values: dict[str, Any] = json.loads(shipped.read_text(encoding="utf-8"))
     for changes in ({} if path is None else _read_json(path), {"loop": loop, "task": task}):
         for name, change in changes.items():
-            is_section = isinstance(change, Mapping) and isinstance(values.get(name), Mapping)
+            is_section = isinstance(values.get(name), Mapping)
+            if is_section and not isinstance(change, Mapping):
+                raise ConfigError(f"{name} must be a section of settings, got {change!r}")
             values[name] = {**values[name], **change} if is_section else change
     return values
 

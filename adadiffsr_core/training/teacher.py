@@ -51,7 +51,7 @@ class TeacherCache:
     def held_out(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Up to `count` whole held-out photographs, spread over them all, one at a time."""
         for index in self.held_out_ids[:: max(1, len(self.held_out_ids) // count)][:count]:
-            yield _to_image(self.images[index][None]), torch.from_numpy(self.latents[index][None]).float()
+            yield _to_image(self.images[[index]]), torch.from_numpy(self.latents[[index]]).float()
 
 
 def build_teacher_cache(folder: Path, paths: Sequence[Path], teacher: Taesd, seed: int) -> None:

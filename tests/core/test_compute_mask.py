@@ -32,9 +32,7 @@ def test_levels_are_the_highest_of_each_tile(height, width, masks, seed):
 def test_a_single_pixel_counts_in_every_tile_that_holds_it():
     mask = torch.zeros(1, 1, 12, 20)
     mask[0, 0, 5, 7] = 0.25
-    expected = [
-        0.25 if top <= 5 < bottom and left <= 7 < right else 0.0 for top, left, bottom, right in GRID.boxes
-    ]
+    expected = [0.25 if top <= 5 < bottom and left <= 7 < right else 0.0 for top, left, bottom, right in GRID.boxes]
     assert tile_levels(mask, GRID, 1).tolist() == expected
     assert 1 < sum(level > 0 for level in expected) < GRID.count
 

@@ -35,7 +35,8 @@ def run(story, config=SCRIPTED, steps=24, compute=None):
         (0.1, 0.1, GROWING),
         (0.1, 0.0, STABLE),
         (0.0, 0.1, STABLE),
-        (-0.1, 0.1, STABLE),
+        (-0.1, 0.1, GROWING),  # FR counts by its size (decision D16)
+        (-0.005, 0.1, STABLE),
         (0.1, -0.1, SATURATED),
         (-0.1, -0.1, SATURATED),
         (0.1, -0.004, STABLE),
@@ -45,7 +46,7 @@ def run(story, config=SCRIPTED, steps=24, compute=None):
         (0.0, -0.0051, SATURATED),
     ],
 )
-def test_classes_are_the_papers(fr, nr, expected):
+def test_classes_follow_the_two_gains(fr, nr, expected):
     assert classify_tiles(torch.tensor([[fr, nr]]), 5e-3).tolist() == [expected]
 
 
@@ -92,12 +93,10 @@ def test_a_tile_that_may_not_stop_goes_on_with_small_steps():
 
 
 def test_a_long_jump_does_not_look_like_a_big_gain():
-    rate = 0.004  # per base step, below the threshold
+    rate = 0.004  # per twentieth of the denoising, below the threshold
     for interval in (1, 2, 3, 4):
-        states = replace(
-            start_states(1, SCRIPTED), evaluated=torch.tensor([True]), interval=torch.tensor([interval])
-        )
-        decision = decide(states, torch.full((1, 2), rate * interval), SCRIPTED, 24)
+        states = replace(start_states(1, SCRIPTED), evaluated=torch.tensor([True]), interval=torch.tensor([interval]))
+        decision = decide(states, torch.full((1, 2), rate * interval * 20 / 24), SCRIPTED, 24)
         assert decision.classes.tolist() == [STABLE]
         assert decision.states.gain.tolist()[0] == pytest.approx([math.tanh(rate)] * 2)
 
@@ -149,13 +148,14 @@ def naive_decide(tile, quality, config, steps):
     """One tile, one number at a time."""
     gain = [0.0, 0.0]
     if tile["evaluated"]:
-        gain = [math.tanh((q - p) / max(1, tile["interval"])) for q, p in zip(quality, tile["quality"], strict=True)]
+        share = 20 * max(tile["interval"] / steps, 1e-6)
+        gain = [math.tanh((q - p) / share) for q, p in zip(quality, tile["quality"], strict=True)]
     if tile["index"] < config.nr_from * steps:
         gain[1] = 0.0
     if gain[1] < -config.gain_threshold:
         tile_class = SATURATED if tile["may_exit"] else GROWING
     else:
-        tile_class = GROWING if min(gain) > config.gain_threshold else STABLE
+        tile_class = GROWING if min(abs(gain[0]), gain[1]) > config.gain_threshold else STABLE
     rung = tile["rung"]
     if tile["evaluated"] and tile_class != SATURATED:
         rung += 1 if tile_class == STABLE else -1

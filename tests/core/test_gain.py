@@ -24,15 +24,15 @@ def test_combined_metrics_are_a_weighted_mean():
     torch.testing.assert_close(combine_metrics(values, [0.5, 0.5]), values.mean(dim=1))
 
 
-def test_gain_is_the_tanh_of_the_difference_per_base_step():
+def test_gain_is_the_tanh_of_the_difference_per_twentieth_of_the_denoising():
     quality, previous = torch.tensor([[0.9, 0.3], [0.9, 0.3]]), torch.tensor([[0.5, 0.7], [0.5, 0.7]])
-    gain = information_gain(quality, previous, torch.tensor([1, 4]))
+    gain = information_gain(quality, previous, torch.tensor([1 / 20, 4 / 20]))
     expected = [[math.tanh(0.4), math.tanh(-0.4)], [math.tanh(0.1), math.tanh(-0.1)]]
     torch.testing.assert_close(gain, torch.tensor(expected))
 
 
 def test_gain_before_any_jump_is_finite():
-    assert information_gain(torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([0])).isfinite().all()
+    assert information_gain(torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([0.0])).isfinite().all()
 
 
 def test_blur_is_the_naive_one():

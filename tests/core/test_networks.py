@@ -126,7 +126,7 @@ def test_multiple_is_what_the_unet_needs():
     ],
 )
 def test_odd_unets_are_refused(settings):
-    with pytest.raises(ConfigError, match="model_channels|at least 1"):
+    with pytest.raises(ConfigError, match=r"model_channels|at least 1"):
         UNetConfig(**settings)
 
 
@@ -141,7 +141,7 @@ def test_odd_unets_are_refused(settings):
     ],
 )
 def test_odd_autoencoders_are_refused(settings):
-    with pytest.raises(ConfigError, match="one number for each level|at least 1"):
+    with pytest.raises(ConfigError, match=r"one number for each level|at least 1"):
         AutoencoderConfig(**settings)
 
 

@@ -141,9 +141,7 @@ def test_both_merges_agree_on_one_tile_where_every_step_is_taken(solver):
 @pytest.mark.parametrize("solver", ["ddim", "euler"])
 @pytest.mark.parametrize("story", ["SSGSSSGGGS", "GGSSSSSS", "SSSSX", "SGSGSGX"])
 def test_both_merges_agree_on_one_tile_for_adaptive_intervals(story, solver, prediction):
-    jobs = [
-        make_job(solver=solver, prediction=prediction, dtss=SCRIPTED, estimator=stories(story)) for _ in range(2)
-    ]
+    jobs = [make_job(solver=solver, prediction=prediction, dtss=SCRIPTED, estimator=stories(story)) for _ in range(2)]
     (first, report), (second, other) = (run(job, mode) for job, mode in zip(jobs, MODES, strict=True))
     torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
     assert [step.index for step in report.tiles[0].steps] == [step.index for step in other.tiles[0].steps]

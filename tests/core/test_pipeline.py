@@ -1,0 +1,295 @@
+"""From photo to photo on a whole tiny model: any size, same seed, and refusals in words."""
+
+import importlib.util
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import adadiffsr_core
+from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from adadiffsr_core.controller import DtssConfig
+from adadiffsr_core.errors import CheckpointError, ConfigError, ShapeError
+from adadiffsr_core.pipeline import (
+    PRESETS,
+    Model,
+    SamplingConfig,
+    embedded_weights,
+    load_model,
+    plan_grid,
+    sample_latent,
+    upscale,
+)
+from adadiffsr_core.schedule import Schedule
+from tests.oracles import TINY_AUTOENCODER, TINY_UNET, tiny_model
+
+SMALL = SamplingConfig(steps=6, tile=8, overlap=2, dtss=DtssConfig(nr_from=0.3))
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return tiny_model()
+
+
+def draw(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((1, 1), (1, 1)),
+        ((1, 1), (9, 7)),
+        ((1, 23), (4, 92)),
+        ((17, 1), (68, 4)),
+        ((13, 31), (52, 124)),
+        ((40, 40), (40, 40)),
+        ((65, 33), (30, 41)),  # smaller one way, larger the other
+    ],
+)
+def test_any_size_goes_to_any_size(shape, size, model):
+    result = upscale(model, draw(1, 3, *shape), size, SMALL)
+    assert result.image.shape == (1, 3, *size)
+    assert result.image.dtype == torch.float32
+    assert result.image.isfinite().all()
+    assert result.image.min() >= 0
+    assert result.image.max() <= 1
+    assert result.factor == 8
+    assert result.grid.canvas == (-(-size[0] // 8), -(-size[1] // 8))
+    assert len(result.report.tiles) == result.grid.count
+
+
+@pytest.mark.parametrize("colour", ["wavelet", "adain", "none"])
+@pytest.mark.parametrize("merge", ["final", "every_step"])
+def test_results_are_ordinary_tensors_within_0_and_1(merge, colour, model):
+    image = draw(1, 3, 20, 20)
+    result = upscale(model, image, (80, 80), replace(SMALL, merge=merge, colour=colour)).image
+    assert result.min() >= 0
+    assert result.max() <= 1
+    assert result.mul_(0.5).max() <= 0.5  # not frozen by inference mode
+    assert torch.equal(image, draw(1, 3, 20, 20))
+
+
+@pytest.mark.parametrize("merge", ["final", "every_step"])
+@pytest.mark.parametrize("solver", ["euler", "ddpm", "dpmpp_2m"])
+def test_a_seed_is_a_picture(solver, merge, model):
+    config = replace(SMALL, solver=solver, merge=merge)
+    image = draw(1, 3, 24, 24)
+    first = upscale(model, image, (96, 96), config).image
+    assert torch.equal(first, upscale(model, image, (96, 96), config).image)
+    assert (first - upscale(model, image, (96, 96), replace(config, seed=1)).image).abs().max() > 1e-3
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    assert torch.equal(first, upscale(model, image, (96, 96), config).image)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("merge", ["final", "every_step"])
+@pytest.mark.parametrize("solver", ["euler", "ddpm"])
+def test_the_batch_size_changes_no_picture(solver, merge, model):
+    image = draw(1, 3, 40, 40)
+    results = []
+    for tile_batch in (1, 3, 8, 16):
+        config = replace(SMALL, solver=solver, merge=merge, tile_batch=tile_batch)
+        result = upscale(model, image, (160, 160), config)
+        assert result.grid.count == 9
+        results.append(result.image)
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v", "flow"])
+@pytest.mark.parametrize("merge", ["final", "every_step"])
+def test_images_of_a_batch_are_restored_as_if_alone(merge, prediction):
+    """Up to the noise, which the host too draws for the batch as a whole: the second image's is another."""
+    model = tiny_model(Schedule(prediction))
+    images = draw(2, 3, 20, 28)
+    config = replace(SMALL, merge=merge)
+    together = upscale(model, images, (80, 112), config)
+    alone = upscale(model, images[:1], (80, 112), config)
+    torch.testing.assert_close(together.image[:1], alone.image, rtol=0, atol=1e-4)
+    other = upscale(model, torch.stack([images[0], 1 - images[1]]), (80, 112), config)
+    torch.testing.assert_close(other.image[:1], alone.image, rtol=0, atol=1e-4)
+    assert (together.image[1] - other.image[1]).abs().max() > 1e-2
+    assert len(together.report.tiles) == 2 * len(alone.report.tiles)
+
+
+def test_a_mask_of_zeros_keeps_the_latent_to_the_bit(model):
+    lq_latent = torch.randn(2, 4, 11, 19, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(1, 1, 11, 19)
+    latent, report, _ = sample_latent(model, lq_latent, SMALL, mask=mask)
+    assert torch.equal(latent, lq_latent)
+    assert report.nfe == 0
+    mask[..., :2, :2] = 1.0
+    latent, report, grid = sample_latent(model, lq_latent, SMALL, mask=mask)
+    untouched = (mask == 0).expand_as(latent)
+    assert torch.equal(latent[untouched], lq_latent[untouched])
+    assert (latent[~untouched] != lq_latent[~untouched]).float().mean() > 0.9
+    assert [tile.nfe for tile in report.tiles] == ([SMALL.steps] + [0] * (grid.count - 1)) * 2
+
+
+def test_a_mask_of_any_size_reaches_the_tiles(model):
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., :20, :20] = 1.0
+    result = upscale(model, draw(1, 3, 32, 32), (128, 128), SMALL, mask=mask)
+    asked = [tile.top * 8 < 40 and tile.left * 8 < 40 for tile in result.report.tiles]
+    assert [tile.nfe > 0 for tile in result.report.tiles] == asked
+    assert 0 < sum(asked) < len(asked)
+
+
+def test_progress_is_told_after_every_call(model):
+    seen = []
+    result = upscale(model, draw(1, 3, 32, 32), (128, 128), replace(SMALL, tile_batch=2), on_step=seen.append)
+    assert [progress.nfe for progress in seen] == torch.tensor(result.report.calls).cumsum(0).tolist()
+    assert seen[-1].expected_nfe == seen[-1].nfe == result.report.nfe
+
+
+def test_equal_intervals_cost_what_they_say(model):
+    for interval in (1, 2, 4):
+        report = upscale(model, draw(1, 3, 20, 20), (80, 80), SMALL.uniform(interval)).report
+        assert report.mean_nfe == -(-6 // interval)
+
+
+def test_low_denoise_keeps_more_of_the_input(model):
+    lq_latent = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    distances = []
+    for denoise in (0.02, 0.3, 1.0):
+        config = replace(SMALL.uniform(1), denoise=denoise)
+        distances.append(float((sample_latent(model, lq_latent, config)[0] - lq_latent).square().mean()))
+    assert distances == sorted(distances)
+    assert distances[0] < distances[-1] / 4
+
+
+@pytest.mark.parametrize("stretch", [True, False])
+def test_tiles_are_multiples_of_what_the_network_needs(stretch):
+    for side in (3, 8, 9, 17, 40):
+        grid = plan_grid(side, side, replace(SMALL, tile_fit=stretch), TINY_UNET.multiple)
+        assert grid.tile[0] % TINY_UNET.multiple == grid.tile[1] % TINY_UNET.multiple == 0
+        assert grid.tile == (8, 8) or stretch
+
+
+@pytest.mark.parametrize(
+    ("image", "size", "error", "message"),
+    [
+        (draw(1, 3, 8, 8) * torch.nan, (16, 16), ShapeError, "NaN"),
+        (draw(1, 3, 8, 8) / 0, (16, 16), ShapeError, "infinity"),
+        (draw(3, 8, 8), (16, 16), ShapeError, "3,height,width"),
+        (draw(1, 4, 8, 8), (16, 16), ShapeError, "3,height,width"),
+        (draw(1, 3, 0, 8), (16, 16), ShapeError, "at least one pixel"),
+        (draw(0, 3, 8, 8), (16, 16), ShapeError, "at least one pixel"),
+        (draw(1, 3, 8, 8), (16, 0), ConfigError, "at least 1x1"),
+    ],
+)
+def test_what_is_no_picture_is_refused(image, size, error, message, model):
+    with pytest.raises(error, match=message):
+        upscale(model, image, size, SMALL)
+
+
+@pytest.mark.parametrize(
+    "mask", [torch.full((1, 1, 4, 4), torch.nan), torch.full((1, 1, 4, 4), 2.0), torch.zeros(1, 3, 4, 4)]
+)
+def test_masks_that_make_no_sense_are_refused(mask, model):
+    with pytest.raises(ShapeError, match="compute mask"):
+        upscale(model, draw(1, 3, 8, 8), (32, 32), SMALL, mask=mask)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"tile_batch": 0}, {"merge": "sometimes"}, {"colour": "sepia"}],
+)
+def test_impossible_settings_are_refused_at_once(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        SamplingConfig(**settings)
+
+
+@pytest.mark.parametrize("config", [SamplingConfig(), SMALL, *PRESETS.values()])
+def test_configs_survive_json(config):
+    assert SamplingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(ConfigError, match="sampler"):
+        SamplingConfig.from_dict({"sampler": "euler"})
+    with pytest.raises(ConfigError, match="tau"):
+        SamplingConfig.from_dict({"dtss": {"tau": 1}})
+
+
+# --- Files.
+
+
+def save_model(path, model, **changes):
+    tensors = {f"model.diffusion_model.{key}": value for key, value in model.unet.state_dict().items()}
+    tensors |= {f"first_stage_model.{key}": value for key, value in model.autoencoder.state_dict().items()}
+    config = {
+        "unet": TINY_UNET.to_dict(),
+        "autoencoder": TINY_AUTOENCODER.to_dict(),
+        "schedule": {"prediction": model.schedule.prediction},
+    } | changes
+    config = {name: section for name, section in config.items() if section is not None}
+    save_checkpoint(Checkpoint("ldm", config, tensors), path, torch.float32)
+    return path
+
+
+def test_a_saved_model_gives_the_same_picture(model, tmp_path):
+    loaded = load_model(save_model(tmp_path / "model.safetensors", model))
+    assert (loaded.schedule, loaded.unet.config) == (model.schedule, TINY_UNET)
+    image = draw(1, 3, 20, 20)
+    expected = upscale(model, image, (80, 80), SMALL).image
+    torch.testing.assert_close(upscale(loaded, image, (80, 80), SMALL).image, expected, rtol=0, atol=1e-5)
+
+
+def test_half_precision_networks_give_nearly_the_same(model, tmp_path):
+    coarse = load_model(save_model(tmp_path / "model.safetensors", model), dtype=torch.bfloat16)
+    assert coarse.dtype == torch.bfloat16
+    latent = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    exact, near = (sample_latent(net, latent, SMALL.uniform(1))[0] for net in (model, coarse))
+    assert near.dtype == torch.float32
+    assert (near - exact).square().mean().sqrt() < 0.1 * exact.std()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": {"prediction": "x0"}},
+        {"schedule": {"betas": "linear"}},
+        {"schedule": [1]},
+        {"schedule": None},
+        {"unet": {"attention": True}},
+        {"unet": {"model_channels": 33}},
+        {"unet": {"model_channels": 64}},
+        {"unet": 3},
+        {"autoencoder": {"channels": [8]}},
+        {"autoencoder": None},
+    ],
+    ids=str,
+)
+def test_files_with_odd_configs_are_refused(changes, model, tmp_path):
+    path = save_model(tmp_path / "model.safetensors", model, **changes)
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path)
+    assert str(path) in str(caught.value)
+
+
+def test_weights_are_found_whatever_the_package_is_called():
+    """Inside ComfyUI the core is a part of another package."""
+    root = Path(adadiffsr_core.__file__).parent
+    spec = importlib.util.spec_from_file_location("pack_core", root / "__init__.py")
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["pack_core"] = package
+    try:
+        spec.loader.exec_module(package)
+        pipeline = importlib.import_module("pack_core.pipeline")
+        assert pipeline.__name__ == "pack_core.pipeline"
+        assert pipeline.embedded_weights() == embedded_weights() == root / "weights" / "embedded.safetensors"
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "pack_core"]:
+            del sys.modules[name]
+
+
+@pytest.mark.skipif(not embedded_weights().is_file(), reason="the embedded model has not been trained yet")
+def test_the_embedded_model_loads():
+    checkpoint = load_checkpoint(embedded_weights())
+    assert checkpoint.kind in ("ldm", "bundle")
+    model = load_model()
+    assert model.autoencoder.config.factor == 8
+    assert embedded_weights().stat().st_size <= 40e6
