@@ -20,6 +20,7 @@ from .errors import CheckpointError, ConfigError, ShapeError
 from .gain import GainEstimator, LatentStatistics
 from .merge import TileMerger
 from .nets.autoencoder import Autoencoder, AutoencoderConfig
+from .nets.layout import channels_last
 from .nets.unet import UNet, UNetConfig
 from .noise import field_noise, pad_noise
 from .report import RunReport
@@ -171,7 +172,7 @@ def load_model(
     checkpoint.load_into(unet, "model.diffusion_model.")
     checkpoint.load_into(autoencoder, "first_stage_model.")
     for net in (unet, autoencoder):
-        net.to(device, dtype, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+        channels_last(net).to(device, dtype).eval().requires_grad_(False)
     return Model(unet, autoencoder, schedule)
 
 

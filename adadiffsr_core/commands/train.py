@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ..checkpoint import load_checkpoint
 from ..errors import ConfigError, MissingExtraError
 from ..files import whole_file
 from ..training.autoencoder import AutoencoderTask
@@ -32,6 +33,7 @@ def add_parser(subparsers: Any) -> None:
     networks = parser.add_subparsers(required=True, metavar="NETWORK")
     autoencoder = networks.add_parser("autoencoder", help="taught by TAESD", allow_abbrev=False)
     autoencoder.add_argument("--teacher", type=Path, required=True, metavar="FOLDER", help="TAESD's two weights files")
+    autoencoder.add_argument("--init", type=Path, metavar="FILE", help="an autoencoder's weights to begin a run with")
     autoencoder.set_defaults(run=train_autoencoder)
     ldm = networks.add_parser("ldm", help="the diffusion model", allow_abbrev=False)
     ldm.add_argument("--autoencoder", type=Path, required=True, metavar="FILE", help="weights of the autoencoder")
@@ -61,15 +63,17 @@ def train_autoencoder(args: argparse.Namespace) -> int:
         AdaDiffSRError: anything that makes training impossible, in one sentence.
     """
     recipe = _recipe(AutoencoderRecipe, "autoencoder", args)
+    start = None if args.init is None else load_checkpoint(args.init, "autoencoder", "ldm", "bundle")
     photos, split = _split(args.data, recipe.holdout)
     _prepare(args, recipe)
     held_out = set(split.held_out)
     cache = args.folder / "teacher"
     build_teacher_cache(cache, photos, Taesd(args.teacher), recipe.loop.seed)
     data = TeacherCache(cache, [photo in held_out for photo in photos])
-    return _train(
-        AutoencoderTask(recipe.net, recipe.task, data, recipe.loop.seed, recipe.loop.bfloat16), recipe.loop, args.folder
-    )
+    task = AutoencoderTask(recipe.net, recipe.task, data, recipe.loop.seed, recipe.loop.bfloat16)
+    if start is not None:
+        start.load_into(task.networks["autoencoder"], "first_stage_model.")  # a run that goes on loads its own over it
+    return _train(task, recipe.loop, args.folder)
 
 
 def train_ldm(args: argparse.Namespace) -> int:

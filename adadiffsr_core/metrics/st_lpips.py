@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import MissingExtraError
+from ..nets.layout import channels_last
 
 
 class StLpips(nn.Module):
@@ -31,7 +32,7 @@ class StLpips(nn.Module):
         heads = [head.model[-1].weight.detach().clone() for head in original.lins]  # without their dropout
         self.heads = nn.ParameterList(nn.Parameter(head, requires_grad=False) for head in heads)
         self.requires_grad_(False)
-        self.to(memory_format=torch.channels_last)  # a third faster on a CPU
+        channels_last(self)  # a third faster on a CPU
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Unit-length activations of five stages for images [N,3,H,W] in [0,1], sides of at least 32 px."""

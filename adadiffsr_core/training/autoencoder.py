@@ -14,6 +14,7 @@ from ..checkpoint import Checkpoint, save_checkpoint
 from ..config import Config
 from ..errors import ConfigError
 from ..nets.autoencoder import Autoencoder, AutoencoderConfig
+from ..nets.layout import channels_last
 from .charts import make_sheet
 from .losses import PatchDiscriminator, discriminator_loss, feature_l1, gradient_l1
 from .teacher import TeacherCache
@@ -59,7 +60,7 @@ class AutoencoderTask:
     ) -> None:
         torch.manual_seed(seed)
         self.config, self.data, self.seed, self.bfloat16 = config, data, seed, bfloat16
-        autoencoder = Autoencoder(net).to(memory_format=torch.channels_last)
+        autoencoder = channels_last(Autoencoder(net))
         autoencoder.encoder.requires_grad_(not config.freeze_encoder)
         self.networks = nn.ModuleDict({"autoencoder": autoencoder, "discriminator": PatchDiscriminator()})
 

@@ -13,6 +13,7 @@ from ..checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..config import Config
 from ..errors import ConfigError
 from ..nets.autoencoder import Autoencoder, AutoencoderConfig
+from ..nets.layout import channels_last
 from ..nets.unet import UNet, UNetConfig
 from ..schedule import MAX_TIMESTEP, Prediction, Schedule
 from .charts import make_sheet
@@ -57,7 +58,7 @@ class LdmTask:
         self.schedule = Schedule(config.prediction)
         self.pairs, self.held_out = pairs, held_out
         self.autoencoder = autoencoder.requires_grad_(False).eval()
-        self.networks = nn.ModuleDict({"unet": UNet(net).to(memory_format=torch.channels_last)})
+        self.networks = nn.ModuleDict({"unet": channels_last(UNet(net))})
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """One batch of pairs, each at a noise level of its own."""
@@ -129,4 +130,4 @@ def load_autoencoder(path: Path) -> Autoencoder:
     checkpoint = load_checkpoint(path, "autoencoder", "ldm", "bundle")
     autoencoder = Autoencoder(AutoencoderConfig.from_dict(checkpoint.section("autoencoder")))
     checkpoint.load_into(autoencoder, "first_stage_model.")
-    return autoencoder.to(memory_format=torch.channels_last)
+    return channels_last(autoencoder)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..nets.layout import channels_last
 from .dataset import load_image
 from .latent_pairs import open_array, read_done, write_done
 from .origin import claim_cache, fingerprint_files
@@ -73,7 +74,7 @@ def build_teacher_cache(folder: Path, paths: Sequence[Path], teacher: Taesd, see
     side = SIZE_PX // FACTOR
     images = open_array(folder / "images.npy", (len(paths), SIZE_PX, SIZE_PX, 3), np.uint8)
     latents = open_array(folder / "latents.npy", (len(paths), 4, side, side), np.float16)
-    teacher = teacher.to(memory_format=torch.channels_last)
+    teacher = channels_last(teacher)
     done = read_done(folder)
     with tqdm(total=len(paths), initial=done, desc="teacher", mininterval=5) as bar:
         while done < len(paths):

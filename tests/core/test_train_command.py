@@ -535,6 +535,27 @@ def test_bad_training_input_gets_one_sentence(project, capsys):
     assert not (project / "ae" / "state.safetensors").exists()
 
 
+def test_a_run_begins_with_given_weights_and_goes_on_with_its_own(project, capsys):
+    config = write_config(project / "ae.json", **AE_SECTIONS)
+    assert main(autoencoder_words(project, config)) == 0
+    first = project / "ae" / "weights.safetensors"
+    frozen = write_config(
+        project / "frozen.json", **AE_SECTIONS | {"task": {**AE_SECTIONS["task"], "freeze_encoder": True}}
+    )
+    words = [*autoencoder_words(project, frozen), "--init", str(first)]
+    words[words.index(str(project / "ae"))] = str(project / "decoder")
+    assert main(words) == 0
+    begun, ended = (load_checkpoint(path).tensors for path in (first, project / "decoder" / "weights.safetensors"))
+    moved = {key.split(".")[1] for key in begun if not torch.equal(begun[key], ended[key])}
+    assert moved == {"decoder"}
+    assert main(words) == 0  # nothing left to do, and nothing begun again
+    assert load_state(project / "decoder" / "state.safetensors")[1]["step"] == 2
+    again = load_checkpoint(project / "decoder" / "weights.safetensors").tensors
+    assert all(torch.equal(again[key], ended[key]) for key in ended)
+    words[words.index(str(first))] = str(project / "absent.safetensors")
+    assert "absent.safetensors does not exist" in refusal(words, capsys)
+
+
 def test_ctrl_c_in_training_is_130_and_goes_on_later(project, capsys, monkeypatch):
     config = write_config(project / "ae.json", **AE_SECTIONS)
     turns = AutoencoderTask.turns
