@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .canvas_sampler import sample_canvas
 from .checkpoint import load_checkpoint
 from .codebook import Solver, build_codebook
 from .colour import ColourMatch, match_colour
@@ -24,9 +25,10 @@ from .nets.layout import channels_last
 from .nets.unet import UNet, UNetConfig
 from .noise import field_noise, pad_noise
 from .report import RunReport
-from .sampler import Job, Progress, sample_canvas, sample_tiles
+from .sampler import sample_tiles
 from .schedule import Schedule, Spacing
 from .tiles import TileGrid, build_grid, fit_grid, pad_canvas
+from .turn import Job, Progress
 
 MergeMode = Literal["final", "every_step"]
 

@@ -20,9 +20,10 @@ from adadiffsr_core.codebook import build_codebook
 from adadiffsr_core.controller import DtssConfig
 from adadiffsr_core.merge import TileMerger
 from adadiffsr_core.pipeline import PRESETS, load_model, upscale
-from adadiffsr_core.sampler import Job, sample_tiles
+from adadiffsr_core.sampler import sample_tiles
 from adadiffsr_core.schedule import Schedule
 from adadiffsr_core.tiles import build_grid
+from adadiffsr_core.turn import Job
 
 TILE, OVERLAP = 64, 8
 

@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from ..errors import AdaDiffSRError, ConfigError
-from ..sampler import Progress
+from ..turn import Progress
 
 REFUSALS = (AdaDiffSRError, OSError, MemoryError, torch.OutOfMemoryError)
 

@@ -21,7 +21,7 @@ from adadiffsr_core.errors import DenoiserError
 from adadiffsr_core.images import MAX_PIXELS, read_photo
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.unet import UNet, UNetConfig
-from adadiffsr_core.sampler import Progress
+from adadiffsr_core.turn import Progress
 
 SIDE = 20
 DONE = re.compile(r"^(.+): (\d+) of (\d+) evaluations spent \((-?\d+) % saved\), \d+\.\d s$")

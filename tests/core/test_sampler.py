@@ -8,14 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adadiffsr_core.canvas_sampler import sample_canvas
 from adadiffsr_core.codebook import build_codebook
 from adadiffsr_core.controller import DtssConfig
 from adadiffsr_core.errors import ConfigError, DenoiserError
 from adadiffsr_core.merge import TileMerger
 from adadiffsr_core.noise import keyed_noise
-from adadiffsr_core.sampler import Job, sample_canvas, sample_tiles
+from adadiffsr_core.sampler import sample_tiles
 from adadiffsr_core.schedule import Schedule
 from adadiffsr_core.tiles import build_grid, crop_tiles
+from adadiffsr_core.turn import Job
 from tests.oracles import (
     REFERENCES,
     SCRIPTED,
