@@ -75,26 +75,34 @@ def methods(args: argparse.Namespace) -> Iterator[tuple[str, Restore]]:
         yield name, pictures(Path(folder))
 
 
+def test_pairs(args: argparse.Namespace) -> Iterator[tuple[str, Pair]]:
+    """Every chosen pair with the name of its set."""
+    for spec in args.pairs:
+        dataset, _, folders = spec.partition("=")
+        lq, _, gt = folders.partition(":")
+        for pair in find_pairs(Path(lq), Path(gt))[:: args.every][: args.limit]:
+            yield dataset, pair
+
+
 def run(args: argparse.Namespace) -> list[Result]:
     """Measure what has not been measured yet; returns everything, with `nfe` among the metrics."""
     metrics = {name: create_metric(name, "cpu", args.weights) for name in args.metrics.split(",")}
     results = []
     for method, restore in methods(args):
         store = ResultStore(args.out / f"{method}.json")
-        for spec in args.pairs:
-            dataset, _, folders = spec.partition("=")
-            lq, _, gt = folders.partition(":")
-            for pair in find_pairs(Path(lq), Path(gt))[:: args.every][: args.limit]:
-                key = f"{dataset}/{pair.name}"
-                if missing := store.missing(key, metrics):
-                    image, nfe = restore(dataset, pair)
-                    store.add(key, {"nfe": nfe} | measure(image, read_photo(pair.gt).pixels[None], missing))
-                    if args.save:
-                        save(image, args.out / method / dataset / f"{pair.name}.png")
-                    print(method, key, flush=True)
-        results += [
-            Result(method, *key.split("/"), name, value) for key, row in store.items() for name, value in row.items()
-        ]
+        wanted = set()
+        for dataset, pair in test_pairs(args):
+            key = f"{dataset}/{pair.name}"
+            wanted.add(key)
+            if missing := store.missing(key, metrics):
+                image, nfe = restore(dataset, pair)
+                store.add(key, {"nfe": nfe} | measure(image, read_photo(pair.gt).pixels[None], missing))
+                if args.save:
+                    save(image, args.out / method / dataset / f"{pair.name}.png")
+                print(method, key, flush=True)
+        rows = [(key, row) for key, row in store.items() if key in wanted]
+        names = [*metrics, "nfe"]
+        results += [Result(method, *key.split("/"), name, row.get(name, 0.0)) for key, row in rows for name in names]
     return results
 
 

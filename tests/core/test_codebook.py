@@ -92,6 +92,13 @@ def test_ddpm_is_ddim_with_eta_1_and_euler_is_ddim_without():
         assert torch.equal(book.c_noise, other.c_noise)
 
 
+@pytest.mark.parametrize("solver", ["euler", "dpmpp_2m"])
+def test_solvers_without_noise_have_no_eta(solver):
+    book, other = build_codebook(SIGMAS, solver, 0.7), build_codebook(SIGMAS, solver)
+    assert torch.equal(book.c_x, other.c_x)
+    assert not book.is_stochastic
+
+
 def test_flags_say_what_a_solver_needs():
     flags = {name: build_codebook(SIGMAS, name) for name in REFERENCES}
     assert {name for name, book in flags.items() if book.is_stochastic} == {"ddpm", "euler_ancestral"}

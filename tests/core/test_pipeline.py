@@ -10,9 +10,12 @@ import pytest
 import torch
 
 import adadiffsr_core
+from adadiffsr_core import pipeline
 from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from adadiffsr_core.codebook import build_codebook
 from adadiffsr_core.controller import DtssConfig
 from adadiffsr_core.errors import CheckpointError, ConfigError, ShapeError
+from adadiffsr_core.noise import field_noise
 from adadiffsr_core.pipeline import (
     PRESETS,
     Model,
@@ -23,6 +26,7 @@ from adadiffsr_core.pipeline import (
     sample_latent,
     upscale,
 )
+from adadiffsr_core.sampler import sample_tiles
 from adadiffsr_core.schedule import Schedule
 from tests.oracles import TINY_AUTOENCODER, TINY_UNET, tiny_model
 
@@ -153,6 +157,38 @@ def test_equal_intervals_cost_what_they_say(model):
         assert report.mean_nfe == -(-6 // interval)
 
 
+@pytest.fixture
+def jobs(monkeypatch):
+    """The jobs that reach the sampler, which runs them all the same."""
+    seen = []
+
+    def sample(job, sink):
+        seen.append(job)
+        return sample_tiles(job, sink)
+
+    monkeypatch.setattr(pipeline, "sample_tiles", sample)
+    return seen
+
+
+def test_every_setting_arrives(model, jobs):
+    config = replace(SMALL, solver="ddim", eta=0.3, spacing="karras", denoise=0.5, seed=5, tile_batch=3)
+    upscale(model, draw(1, 3, 8, 8), (64, 64), config)
+    (job,) = jobs
+    expected = build_codebook(model.schedule.build_sigmas(6, "karras", 0.5), "ddim", 0.3)
+    assert torch.equal(job.codebook.sigmas, expected.sigmas)
+    assert torch.equal(job.codebook.c_noise, expected.c_noise)
+    assert (job.seed, job.tile_batch, job.dtss, job.schedule) == (5, 3, config.dtss, model.schedule)
+    assert job.codebook.is_stochastic
+    start = model.schedule.start(job.lq_latent, field_noise((1, 4, 8, 8), 5), float(expected.sigmas[0]))
+    assert torch.equal(job.x, start)
+
+
+def test_sizes_between_latent_pixels_are_filled_with_the_edge(model, jobs):
+    upscale(model, torch.full((1, 3, 5, 5), 0.8), (12, 20), SMALL)
+    whole = model.encode(torch.full((1, 3, 16, 24), 0.8))
+    torch.testing.assert_close(jobs[0].lq_latent[..., :2, :3], whole, rtol=0, atol=1e-5)
+
+
 def test_low_denoise_keeps_more_of_the_input(model):
     lq_latent = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     distances = []
@@ -278,9 +314,9 @@ def test_weights_are_found_whatever_the_package_is_called():
     sys.modules["pack_core"] = package
     try:
         spec.loader.exec_module(package)
-        pipeline = importlib.import_module("pack_core.pipeline")
-        assert pipeline.__name__ == "pack_core.pipeline"
-        assert pipeline.embedded_weights() == embedded_weights() == root / "weights" / "embedded.safetensors"
+        copy = importlib.import_module("pack_core.pipeline")
+        assert copy is not pipeline
+        assert copy.embedded_weights() == embedded_weights() == root / "weights" / "embedded.safetensors"
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "pack_core"]:
             del sys.modules[name]
