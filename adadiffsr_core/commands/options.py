@@ -44,7 +44,9 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
     )
     intervals.add_argument("--uniform", type=int, metavar="K", help="no adaptivity: every jump covers K base steps")
     group.add_argument("--gain-threshold", type=float, metavar="X", help="gain per base step that matters (0.005)")
-    group.add_argument("--no-early-exit", action="store_true", help="never stop a tile before the end")
+    group.add_argument(
+        "--early-exit", action=argparse.BooleanOptionalAction, help="whether saturated tiles stop before the end"
+    )
     group.add_argument("--merge", choices=get_args(MergeMode), help="join tiles at the end, or at every step")
     group.add_argument("--denoise", type=float, metavar="X", help="above 0, to 1: how much is drawn anew (1)")
     group.add_argument("--mask", type=Path, metavar="MASK", help="black: leave; grey: automatic; white: every step")

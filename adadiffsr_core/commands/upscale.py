@@ -74,9 +74,11 @@ def sampling_config(args: argparse.Namespace) -> SamplingConfig:
     names = ("steps", "solver", "denoise", "merge", "tile_batch", "seed", "colour")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     rule: dict[str, Any] = {
-        name: getattr(args, name) for name in ("intervals", "gain_threshold") if getattr(args, name) is not None
+        name: getattr(args, name)
+        for name in ("intervals", "gain_threshold", "early_exit")
+        if getattr(args, name) is not None
     }
-    dtss: DtssConfig = replace(preset.dtss, **rule, early_exit=preset.dtss.early_exit and not args.no_early_exit)
+    dtss: DtssConfig = replace(preset.dtss, **rule)
     config = replace(preset, **changes, dtss=dtss)
     # Built again for each photograph; built here so that a wrong number is refused before any is read.
     Schedule().build_sigmas(config.steps, config.spacing, config.denoise)

@@ -113,14 +113,13 @@ def test_every_setting_arrives(run, tmp_path, monkeypatch):
         return pipeline.upscale(model, image, size, config, **more)
 
     monkeypatch.setattr(command, "upscale", spy)
-    words = (
-        "--solver dpmpp_2m --intervals 1,2,2,3 --gain-threshold 0.5 --merge every_step --no-early-exit --tile-batch 3"
-    )
+    words = "--solver dpmpp_2m --intervals 1,2,2,3 --gain-threshold 0.5 --merge every_step --early-exit --tile-batch 3"
     more = "--seed 7 --denoise 0.5 --colour adain --dtype bfloat16 --device cpu --scale 1"
     code, _, _ = run("photo.png", "-o", "big.png", *words.split(), *more.split(), steps=3)
     assert code == 0
     ((model, config),) = seen
     assert model.dtype == torch.bfloat16
+    everyday = pipeline.PRESETS["everyday"].dtss
     assert config == pipeline.SamplingConfig(
         steps=3,
         solver="dpmpp_2m",
@@ -129,14 +128,14 @@ def test_every_setting_arrives(run, tmp_path, monkeypatch):
         seed=7,
         denoise=0.5,
         colour="adain",
-        dtss=DtssConfig(intervals=(1, 2, 2, 3), gain_threshold=0.5, early_exit=False),
+        dtss=DtssConfig(intervals=(1, 2, 2, 3), gain_threshold=0.5, early_exit=True, nr_from=everyday.nr_from),
     )
 
 
 def test_the_paper_preset_is_taken_whole():
     args = Namespace(
         preset="paper", steps=None, solver=None, denoise=None, merge=None, tile_batch=None, seed=None, colour=None,
-        intervals=None, gain_threshold=None, no_early_exit=False, uniform=None,
+        intervals=None, gain_threshold=None, early_exit=None, uniform=None,
     )  # fmt: skip
     assert command.sampling_config(args) == pipeline.PRESETS["paper"]
 
