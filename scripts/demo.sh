@@ -1,9 +1,8 @@
 #!/bin/sh
-# Sharpens an example photograph and leaves picture, map and report in out/.
+# Sharpens two example photographs and leaves pictures, maps and reports in out/.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
 install_into_environment '.'
-mkdir -p out
-adadiffsr upscale examples/cat.jpg -o out/cat.png --map out/cat-map.png --report out/cat.json --compare out/cat-compare.png
-echo "Look at out/cat-compare.png (before and after) and out/cat-map.png (where the steps went)."
+adadiffsr upscale examples/cat.jpg examples/coffee.jpg -o out --map out --report out --compare out
+echo "Look at out/cat-compare.png (before and after) and out/coffee-map.png (where the steps went)."
