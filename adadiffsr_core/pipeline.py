@@ -263,6 +263,8 @@ def upscale(
         ConfigError: a setting or the size is impossible.
     """
     _check_image(image, size)
+    if mask is not None and (mask.ndim != 4 or mask.shape[1] != 1):
+        raise ShapeError(f"a compute mask must be [N or 1,1,height,width], got {tuple(mask.shape)}")
     factor = model.autoencoder.config.factor
     enlarged = enlarge(image, size)
     height, width = (-(-side // factor) for side in size)

@@ -225,7 +225,8 @@ def test_what_is_no_picture_is_refused(image, size, error, message, model):
 
 
 @pytest.mark.parametrize(
-    "mask", [torch.full((1, 1, 4, 4), torch.nan), torch.full((1, 1, 4, 4), 2.0), torch.zeros(1, 3, 4, 4)]
+    "mask",
+    [torch.full((1, 1, 4, 4), torch.nan), torch.full((1, 1, 4, 4), 2.0), torch.zeros(1, 3, 4, 4), torch.zeros(4, 4)],
 )
 def test_masks_that_make_no_sense_are_refused(mask, model):
     with pytest.raises(ShapeError, match="compute mask"):
