@@ -57,8 +57,12 @@ def test_crops_give_their_canvas_back(size, spread):
         torch.testing.assert_close(merge_tiles(tiles, grid, spread), canvas, rtol=1e-6, atol=1e-6)
 
 
+# Below 1e-30 a weighted share of the value leaves float32's normal range, where nothing is exact to 1e-6.
+CONSTANTS = st.one_of(st.just(0.0), st.floats(2.0**-100, 1e3, width=32), st.floats(-1e3, -(2.0**-100), width=32))
+
+
 @settings(max_examples=50, deadline=None)
-@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 24), st.data(), st.floats(-1e3, 1e3, width=32))
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 24), st.data(), CONSTANTS)
 def test_a_merged_constant_stays_constant(height, width, tile, data, value):
     grid = build_grid(height, width, tile, data.draw(st.integers(0, tile * 3 // 4)))
     merged = merge_tiles(torch.full((grid.count, 1, *grid.tile), value), grid)
