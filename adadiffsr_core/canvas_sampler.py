@@ -48,7 +48,7 @@ def sample_canvas(job: Job, sink: Sink) -> RunReport:
             denoised, decision = run.evaluate(ids, crop_tiles(x, job.grid, ids))
             _hold(ids, denoised, decision, estimates, best)
             running.difference_update(i for i, final in zip(ids, decision.is_final.tolist(), strict=True) if final)
-            run.tell(sorted(running), 0)
+            run.tell(ids, denoised, sorted(running), 0)
         merged = _merge_padded(estimates, job.grid)
         x, previous = _advance_canvas(run, x, merged, previous, index), merged
     sink(everything, estimates)

@@ -5,10 +5,30 @@ between, the ladder of intervals loses its small or its large rungs.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import ShapeError
 from .tiles import TileGrid, crop_tiles, pad_canvas
+
+
+def fit_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask of any size, averaged to that of a canvas.
+
+    Args:
+        mask: `[M,h,w]` or `[M,1,h,w]` in [0,1].
+        size: (height, width) of the canvas, latent px.
+
+    Returns:
+        `[M,1,*size]` float32.
+
+    Raises:
+        ShapeError: the mask has another shape.
+    """
+    mask = mask[:, None] if mask.ndim == 3 else mask
+    if mask.ndim != 4 or mask.shape[1] != 1 or 0 in mask.shape:
+        raise ShapeError(f"a compute mask must be [N or 1,1,height,width], got {tuple(mask.shape)}")
+    return F.interpolate(mask.float(), size=size, mode="area")
 
 
 def tile_levels(mask: Tensor, grid: TileGrid, images: int) -> Tensor:

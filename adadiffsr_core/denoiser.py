@@ -7,6 +7,8 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
+from .injection import FeatureInjector
+from .nets.pfj import Pfj
 from .nets.unet import UNet
 from .schedule import Schedule
 from .tiles import TileGrid, crop_tiles
@@ -46,20 +48,32 @@ class UNetDenoiser:
         schedule: that it was trained on.
         lq_latent: padded canvas `[N,C,H,W]`.
         grid: where tiles are.
+        pfj: feature injection for a UNet of these widths, or None.
+        pfj_strength: 0 is as without it.
     """
 
     boundaries: Sequence[float] = ()
 
-    def __init__(self, unet: UNet, schedule: Schedule, lq_latent: Tensor, grid: TileGrid) -> None:
+    def __init__(
+        self,
+        unet: UNet,
+        schedule: Schedule,
+        lq_latent: Tensor,
+        grid: TileGrid,
+        pfj: Pfj | None = None,
+        pfj_strength: float = 1.0,
+    ) -> None:
         self.unet, self.schedule, self.lq_latent, self.grid = unet, schedule, lq_latent, grid
+        self.inject = FeatureInjector(pfj, lq_latent, grid, pfj_strength) if pfj and pfj_strength else None
 
     def __call__(self, x: Tensor, sigma: Tensor, tiles: Sequence[int], gain: Tensor | None) -> Tensor:
         """See `Denoiser`; gain plays no part without feature injection."""
         condition = crop_tiles(self.lq_latent, self.grid, tiles)
         inputs = torch.cat([self.schedule.scale_input(x, sigma), condition], dim=1)
-        dtype = self.unet.time_embed[0].weight.dtype
-        inputs = inputs.to(cast(torch.dtype, dtype)).contiguous(memory_format=torch.channels_last)
-        output = self.unet(inputs, self.schedule.sigma_to_timestep(sigma))
+        dtype = cast(torch.dtype, self.unet.time_embed[0].weight.dtype)
+        inputs = inputs.to(dtype).contiguous(memory_format=torch.channels_last)
+        residuals = None if self.inject is None else [part.to(dtype) for part in self.inject(tiles, gain)]
+        output = self.unet(inputs, self.schedule.sigma_to_timestep(sigma), residuals)
         return self.schedule.output_to_denoised(output.to(x.dtype), x, sigma)
 
 

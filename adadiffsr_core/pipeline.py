@@ -20,9 +20,12 @@ from .denoiser import UNetDenoiser
 from .errors import CheckpointError, ConfigError, ShapeError
 from .gain import GainEstimator, LatentStatistics
 from .merge import TileMerger
-from .nets.autoencoder import Autoencoder, AutoencoderConfig
-from .nets.layout import channels_last
-from .nets.unet import UNet, UNetConfig
+from .mmle_estimator import MmleEstimator
+from .nets.autoencoder import Autoencoder
+from .nets.mmle import Mmle
+from .nets.pfj import Pfj
+from .nets.unet import UNet
+from .networks import build_autoencoder, build_mmle, build_pfj, build_unet, check_fit
 from .noise import field_noise, pad_noise
 from .report import RunReport
 from .sampler import sample_tiles
@@ -48,6 +51,7 @@ class SamplingConfig(Config):
         tile_batch: tiles in one call of the network.
         seed: of all noise.
         colour: how colours are matched to the input.
+        pfj_strength: of feature injection, where the model has it; more is more faithful to the input.
     """
 
     steps: int = 24
@@ -63,10 +67,13 @@ class SamplingConfig(Config):
     tile_batch: int = 8
     seed: int = 0
     colour: ColourMatch = "wavelet"
+    pfj_strength: float = 1.0
 
     def __post_init__(self) -> None:
         if self.tile_batch < 1:
             raise ConfigError(f"tile_batch must be at least 1, got {self.tile_batch}")
+        if not 0 <= self.pfj_strength < float("inf"):
+            raise ConfigError(f"pfj_strength must be a number from 0 up, got {self.pfj_strength}")
         if self.merge not in get_args(MergeMode):
             raise ConfigError(f"merge {self.merge!r} is unknown; use one of {', '.join(get_args(MergeMode))}")
         if self.colour not in get_args(ColourMatch):
@@ -102,11 +109,20 @@ class Model:
     Attributes:
         unet, autoencoder: on one device, in one dtype.
         schedule: that the UNet was trained on.
+        mmle, pfj: regressor of gain and feature injection for this UNet, or None.
+
+    Raises:
+        ConfigError: one of the two is for other latents or another UNet.
     """
 
     unet: UNet
     autoencoder: Autoencoder
     schedule: Schedule
+    mmle: Mmle | None = None
+    pfj: Pfj | None = None
+
+    def __post_init__(self) -> None:
+        check_fit(self.unet, self.mmle, self.pfj)
 
     @property
     def device(self) -> torch.device:
@@ -165,17 +181,14 @@ def load_model(
         CheckpointError: the file cannot be used; the message says why.
     """
     checkpoint = load_checkpoint(path or embedded_weights(), "ldm", "bundle")
+    section = checkpoint.section("schedule")
+    mmle = build_mmle(checkpoint, device, dtype) if "mmle" in checkpoint.config else None
+    pfj = build_pfj(checkpoint, device, dtype) if "pfj" in checkpoint.config else None
+    unet, autoencoder = build_unet(checkpoint, device, dtype), build_autoencoder(checkpoint, device, dtype)
     try:
-        unet = UNet(UNetConfig.from_dict(checkpoint.section("unet")))
-        autoencoder = Autoencoder(AutoencoderConfig.from_dict(checkpoint.section("autoencoder")))
-        schedule = Schedule(**checkpoint.section("schedule"))
+        return Model(unet, autoencoder, Schedule(**section), mmle, pfj)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{checkpoint.path} has a config that cannot be used: {error}") from error
-    checkpoint.load_into(unet, "model.diffusion_model.")
-    checkpoint.load_into(autoencoder, "first_stage_model.")
-    for net in (unet, autoencoder):
-        channels_last(net).to(device, dtype).eval().requires_grad_(False)
-    return Model(unet, autoencoder, schedule)
 
 
 def plan_grid(height: int, width: int, config: SamplingConfig, multiple: int) -> TileGrid:
@@ -202,7 +215,7 @@ def sample_latent(
         lq_latent: `[N,C,h,w]` float32.
         config: how to sample.
         mask: compute mask `[N or 1,1,h,w]` in [0,1]: 0 leaves untouched, 0.5 is automatic, 1 is every step.
-        estimator: of gain; None takes `LatentStatistics`.
+        estimator: of gain; None takes the model's MMLE, or `LatentStatistics` if it has none.
         on_step: told after each turn.
 
     Returns:
@@ -214,14 +227,14 @@ def sample_latent(
     padded = pad_canvas(lq_latent, grid)
     noise = pad_noise(field_noise(lq_latent.shape, config.seed), grid, config.seed).to(lq_latent.device)
     job = Job(
-        denoiser=UNetDenoiser(model.unet, model.schedule, padded, grid),
-        schedule=model.schedule,
+        denoiser=UNetDenoiser(model.unet, model.schedule, padded, grid, model.pfj, config.pfj_strength),
+        timesteps=model.schedule.sigma_to_timestep(sigmas[:-1]),
         codebook=build_codebook(sigmas, config.solver, config.eta, model.schedule),
         grid=grid,
         lq_latent=padded,
         x=model.schedule.start(padded, noise, float(sigmas[0])),
         dtss=config.dtss,
-        estimator=estimator or LatentStatistics(),
+        estimator=estimator or (MmleEstimator(model.mmle) if model.mmle else LatentStatistics()),
         compute=None if mask is None else tile_levels(mask, grid, images),
         seed=config.seed,
         tile_batch=config.tile_batch,

@@ -76,7 +76,7 @@ def sample_tiles(job: Job, sink: Sink) -> RunReport:
                 sink([tile_id], _result(tile, denoised[place], decision, place)[None])
                 del flight[tile_id]
             tile.x, tile.previous, tile.previous_start = x_next[place], denoised[place], int(start_index[place])
-        run.tell(list(flight), len(queue))
+        run.tell(ids, denoised, list(flight), len(queue))
     run.report.seconds = time.monotonic() - began
     return run.report
 

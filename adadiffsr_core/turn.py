@@ -15,7 +15,6 @@ from .denoiser import Denoiser, ElasticDenoiser
 from .errors import ConfigError, DenoiserError
 from .gain import GainEstimator
 from .report import StepRecord, start_report
-from .schedule import Schedule
 from .tiles import TileGrid, crop_tiles
 
 # Takes finished tiles: ids and estimates `[B,C,h,w]`.
@@ -29,10 +28,14 @@ class Progress:
     Attributes:
         nfe: tile evaluations so far.
         expected_nfe: tile evaluations that the whole run will have taken, as it looks now.
+        tiles: ids of the tiles just evaluated.
+        denoised: their estimates `[B,C,h,w]`, for previews; not to be changed.
     """
 
     nfe: int
     expected_nfe: int
+    tiles: Sequence[int] = ()
+    denoised: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +44,11 @@ class Job:
 
     Attributes:
         denoiser: the network.
-        schedule: its noise levels.
         codebook: base schedule and solver.
         grid: where tiles are.
         lq_latent: the paper's o, padded canvas `[N,C,H,W]` float32.
         x: the noisy start, padded canvas `[N,C,H,W]` float32.
+        timesteps: of the N base steps on the training schedule `[N]`, for the report.
         dtss: the controller's rule.
         estimator: of gain; None only if `dtss.is_uniform`.
         compute: level of the compute mask for each tile `[N * grid.count]`, or None; tiles at 0 are never evaluated.
@@ -55,11 +58,11 @@ class Job:
     """
 
     denoiser: Denoiser
-    schedule: Schedule
     codebook: Codebook
     grid: TileGrid
     lq_latent: Tensor
     x: Tensor
+    timesteps: Tensor
     dtss: DtssConfig
     estimator: GainEstimator | None = None
     compute: Tensor | None = None
@@ -92,7 +95,7 @@ class Turns:
         self.report = start_report(job.grid, images, job.codebook.steps, job.tile_batch)
         self.report.calls = self.denoise.calls
         self.states = start_states(images * job.grid.count, job.dtss, job.compute)
-        self.timesteps = job.schedule.sigma_to_timestep(job.codebook.sigmas[:-1]).tolist()
+        self.timesteps = job.timesteps.tolist()
         self.estimator = None if job.dtss.is_uniform else job.estimator
         edges = torch.tensor(sorted(job.denoiser.boundaries), dtype=torch.float32)
         self.sides = torch.bucketize(job.codebook.sigmas, edges).tolist()
@@ -127,7 +130,7 @@ class Turns:
             step = int(before.index[place])
             raise DenoiserError(
                 f"the network returned NaN or infinity for tile {ids[place]} at step {step} of "
-                f"{self.job.codebook.steps} (timestep {self.timesteps[step]:.0f}); try --dtype float32"
+                f"{self.job.codebook.steps} (timestep {self.timesteps[step]:.0f}); run it in full precision (float32)"
             )
         return quality
 
@@ -145,13 +148,13 @@ class Turns:
             record = StepRecord(index, self.timesteps[index], TileClass(tile_class), fr, nr, target)
             self.report.tiles[tile_id].steps.append(record)
 
-    def tell(self, running: Sequence[int], waiting: int) -> None:
-        """Report progress: tiles that run finish at their present interval, those that wait cost as the others."""
+    def tell(self, ids: Sequence[int], denoised: Tensor, running: Sequence[int], waiting: int) -> None:
+        """Report a turn: tiles that run finish at their present interval, those that wait cost as the others."""
         spent = self.report.nfe
         known = spent + sum(self.left(running))
         begun = {tile_id for tile_id, tile in enumerate(self.report.tiles) if tile.steps}
         each = known / max(1, len(begun.union(running)))
-        self.job.on_step(Progress(spent, round(known + waiting * each)))
+        self.job.on_step(Progress(spent, round(known + waiting * each), ids, denoised))
 
     def left(self, ids: Sequence[int]) -> list[int]:
         """Evaluations that each tile needs to its end if its interval stays."""

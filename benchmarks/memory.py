@@ -42,11 +42,12 @@ def sampler_alone(tiles_per_side: int) -> None:
     side = TILE + (TILE - OVERLAP) * (tiles_per_side - 1)
     grid = build_grid(side, side, TILE, OVERLAP)
     schedule = Schedule("v")
+    sigmas = schedule.build_sigmas(4)
     lq = torch.zeros(1, 4, side, side)
     job = Job(
         denoiser=Halving(),
-        schedule=schedule,
-        codebook=build_codebook(schedule.build_sigmas(4), "euler"),
+        timesteps=schedule.sigma_to_timestep(sigmas[:-1]),
+        codebook=build_codebook(sigmas, "euler"),
         grid=grid,
         lq_latent=lq,
         x=torch.randn(lq.shape),

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from adadiffsr_core.controller import DtssConfig
 from adadiffsr_core.denoiser import Denoiser
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
+from adadiffsr_core.nets.mmle import MmleConfig
+from adadiffsr_core.nets.pfj import PfjConfig
 from adadiffsr_core.nets.unet import UNet, UNetConfig
 from adadiffsr_core.pipeline import Model
 from adadiffsr_core.schedule import Schedule
@@ -255,6 +257,8 @@ def randomise(net: nn.Module, seed: int = 0) -> nn.Module:
 
 TINY_UNET = UNetConfig(model_channels=32, channel_mult=(1, 2), num_res_blocks=1)
 TINY_AUTOENCODER = AutoencoderConfig(channels=(8, 16), encoder_blocks=(1, 1), decoder_blocks=(1, 1))
+TINY_MMLE = MmleConfig(widths=(8,), hidden=6)
+TINY_PFJ = PfjConfig(channels=TINY_UNET.widths, width=8)
 
 
 def tiny_model(schedule: Schedule | None = None) -> Model:

@@ -5,6 +5,7 @@ size of the embedded model, convolutions restore pictures better for the same ti
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..errors import ConfigError
+from .pfj import encoder_slots
 
 _GROUPS = 32
 
@@ -47,6 +49,11 @@ class UNetConfig(Config):
     def multiple(self) -> int:
         """Latent sides must be multiples of this."""
         return int(2 ** (len(self.channel_mult) - 1))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level, finest first."""
+        return tuple(self.model_channels * m for m in self.channel_mult)
 
 
 def timestep_embedding(timesteps: Tensor, channels: int, max_period: float = 10_000.0) -> Tensor:
@@ -124,8 +131,9 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
+        self.slots = encoder_slots(len(config.widths), config.num_res_blocks)
         width, embedding = config.model_channels, config.model_channels * 4
-        widths = [width * m for m in config.channel_mult]
+        widths = list(config.widths)
         self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         first = _Stage(nn.Conv2d(config.in_channels, width, 3, padding=1))
         self.input_blocks, skips = _encoder(first, widths, config.num_res_blocks, embedding)
@@ -133,21 +141,26 @@ class UNet(nn.Module):
         self.output_blocks = _decoder(skips, widths, config.num_res_blocks, embedding)
         self.out = _zero(_norm_act_conv(widths[0], config.out_channels))
 
-    def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Tensor, residuals: Sequence[Tensor] | None = None) -> Tensor:
         """Predict noise, velocity or flow, whichever the weights were trained for.
 
         Args:
             x: scaled noisy latents and the concatenated condition, `[N,in_channels,h,w]`, sides
                 multiples of `config.multiple`.
             timesteps: `[N]`, 0 to 999, large = noisy.
+            residuals: what to add at the end of each encoder level, before it is handed on and to the decoder;
+                `[N,config.widths[l],h/2^l,w/2^l]` for each level l.
 
         Returns:
             `[N,out_channels,h,w]`.
         """
         embedding = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(x.dtype))
+        added = {} if residuals is None else dict(zip(self.slots, residuals, strict=True))
         skips: list[Tensor] = []
-        for stage in self.input_blocks:
+        for index, stage in enumerate(self.input_blocks):
             x = stage(x, embedding)
+            if index in added:
+                x = x + added[index]
             skips.append(x)
         x = self.middle_block(x, embedding)
         for stage in self.output_blocks:

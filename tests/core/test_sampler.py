@@ -54,7 +54,7 @@ def make_job(grid=ONE_TILE, *, steps=24, solver="euler", eta=None, prediction="v
     picture = draw(images, 4, *grid.padded, seed=1)
     job = Job(
         denoiser=Counting(Mixture(schedule, picture, grid)),
-        schedule=schedule,
+        timesteps=schedule.sigma_to_timestep(sigmas[:-1]),
         codebook=build_codebook(sigmas, solver, eta, schedule),
         grid=grid,
         lq_latent=mark_tiles(grid, images),
@@ -177,7 +177,7 @@ def gaussian_error(solver, interval):
     """Distance from the exact end of the probability flow of Gaussian data."""
     job = make_job(solver=solver, steps=48, dtss=equal(interval))
     variance, mean = 0.3, job.denoiser.inner.mean
-    gaussian = Mixture(job.schedule, mean, ONE_TILE, variance=variance, spread=0.0)
+    gaussian = Mixture(job.denoiser.inner.schedule, mean, ONE_TILE, variance=variance, spread=0.0)
     shrink = (variance / (variance + float(job.codebook.sigmas[0]) ** 2)) ** 0.5
     exact = mean + (job.x - mean) * shrink
     return float((run(replace(job, denoiser=gaussian))[0] - exact).square().mean().sqrt())
@@ -201,7 +201,7 @@ def test_stochastic_solvers_sample_the_data_they_were_told_of(solver):
     grid = build_grid(48, 48, 48, 0)
     job = make_job(grid, solver=solver, steps=200)
     mean = torch.full_like(job.x, 0.5)
-    gaussian = Mixture(job.schedule, mean, grid, variance=0.3, spread=0.0)
+    gaussian = Mixture(job.denoiser.inner.schedule, mean, grid, variance=0.3, spread=0.0)
     sample, _ = run(replace(job, denoiser=gaussian, x=draw(*job.x.shape) * float(job.codebook.sigmas[0])))
     assert float(sample.mean()) == pytest.approx(0.5, abs=0.03)
     assert float(sample.var()) == pytest.approx(0.3, rel=0.1)
@@ -249,7 +249,7 @@ def test_images_of_a_batch_do_not_meet(mode):
     job = make_job(SIXTEEN, images=3, dtss=equal(2))
     together, _ = run(job, mode)
     for image in range(3):
-        mixture = Mixture(job.schedule, job.denoiser.inner.mean[image : image + 1], SIXTEEN)
+        mixture = Mixture(job.denoiser.inner.schedule, job.denoiser.inner.mean[image : image + 1], SIXTEEN)
         lq_latent, x = job.lq_latent[image : image + 1], job.x[image : image + 1]
         alone, _ = run(replace(job, denoiser=mixture, lq_latent=lq_latent, x=x), mode)
         torch.testing.assert_close(together[image * 16 : image * 16 + 16], alone, rtol=0, atol=1e-5)
@@ -471,7 +471,7 @@ def test_nan_is_reported_with_its_tile_and_step(poison, mode):
 
     job = make_job(SIXTEEN, dtss=equal(2))
     job = replace(job, denoiser=Poisoned(job.denoiser.inner))
-    timestep = int(job.schedule.sigma_to_timestep(job.codebook.sigmas[4:5]))
+    timestep = int(Schedule("v").sigma_to_timestep(job.codebook.sigmas[4:5]))
     with pytest.raises(DenoiserError, match=rf"tile 6 at step 4 of 24 \(timestep {timestep}\)"):
         run(job, mode)
 

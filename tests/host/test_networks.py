@@ -8,6 +8,7 @@ import torch
 
 from adadiffsr_core.codebook import build_codebook
 from adadiffsr_core.denoiser import UNetDenoiser
+from adadiffsr_core.nets.pfj import Pfj, PfjConfig, encoder_slots
 from adadiffsr_core.nets.unet import UNet, UNetConfig
 from adadiffsr_core.noise import field_noise
 from adadiffsr_core.schedule import Schedule
@@ -75,6 +76,40 @@ def test_one_state_dict_gives_one_output(host, blocks):
     assert ours.std() > 0.1
     theirs = build_host_model(host, unet, "v").diffusion_model(x, timesteps)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def list_control(residuals, blocks):
+    """The host's `control["input"]`, which it empties from the end: an entry per input block, the last one first."""
+    slots = encoder_slots(len(residuals), blocks)
+    by_block = dict(zip(slots, residuals, strict=True))
+    return [by_block.get(block) for block in reversed(range(slots[-1] + 1))]
+
+
+@pytest.mark.parametrize(("blocks", "channel_mult"), [(1, (1, 2, 3)), (2, (1, 2, 4, 4))])
+def test_residuals_are_the_hosts_control(host, blocks, channel_mult):
+    config = UNetConfig(model_channels=32, channel_mult=channel_mult, num_res_blocks=blocks)
+    unet, pfj = randomise(UNet(config)), randomise(Pfj(PfjConfig(channels=config.widths, width=8)))
+    theirs = build_host_model(host, unet, "v").diffusion_model
+    x, timesteps = draw(3, 8, 16, 24), torch.tensor([0.0, 437.5, 999.0])
+    residuals = pfj(draw(3, 4, 16, 24, seed=2), torch.tensor([[0.0, 0.0], [1e-3, -2e-3], [5e-3, 4e-3]]))
+    control = list_control(residuals, blocks)
+    assert len(control) == len(theirs.input_blocks)
+    ours = unet(x, timesteps, residuals)
+    assert (ours - unet(x, timesteps)).abs().max() > 0.1
+    close(ours, theirs(x, timesteps, control={"input": control}), 1e-5)
+
+
+def test_levels_of_odd_sides_have_the_hosts_sizes(host):
+    config = UNetConfig(model_channels=32, channel_mult=(1, 2, 2), num_res_blocks=1)
+    theirs = build_host_model(host, randomise(UNet(config)), "v").diffusion_model
+    pfj = randomise(Pfj(PfjConfig(channels=config.widths, width=8)))
+    x, timesteps = draw(1, 8, 13, 7), torch.tensor([437.5])
+    residuals = pfj(draw(1, 4, 13, 7, seed=2), torch.zeros(1, 2))
+    with_residuals = theirs(x, timesteps, control={"input": list_control(residuals, 1)})
+    # Had a residual not fitted, the host would have left it out with no more than a line in its log.
+    for level in range(3):
+        fewer = [part if place != level else None for place, part in enumerate(residuals)]
+        assert (theirs(x, timesteps, control={"input": list_control(fewer, 1)}) - with_residuals).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

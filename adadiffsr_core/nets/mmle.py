@@ -1,0 +1,127 @@
+"""MMLE: a regressor that guesses image quality metrics from latents, at a small part of their cost.
+
+Source: section 3.2: convolutions and global average pooling. Its shape is ours, since the paper's is in a
+supplement that was never published. There are no norms: how far two latents are apart is what it must see,
+and a norm would divide by it.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import Config
+from ..errors import ConfigError
+
+# Of sinusoids of log(sigma), in radians per factor e: from one slow wave over all levels to fine detail.
+_FREQUENCIES = tuple(2.0**power for power in range(-4, 4))
+_EMBEDDING = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class MmleConfig(Config):
+    """Shape of an `Mmle`, and what its outputs mean.
+
+    Attributes:
+        latent_channels: of each of its two latents.
+        widths: channels of its levels; each halves the resolution.
+        hidden: width of the layer after the pooling.
+        fr_metrics, nr_metrics: names of the full-reference and no-reference metrics, in the order of its outputs.
+        fr_weights, nr_weights: of Eq. 2, one for each metric.
+        worst, best: the metrics' values that 0 and 1 stand for, full-reference ones first (see `normalise_quality`).
+    """
+
+    latent_channels: int = 4
+    widths: tuple[int, ...] = (64, 128, 256)
+    hidden: int = 256
+    fr_metrics: tuple[str, ...] = ("psnr", "lpips", "ahiq", "nlpd")
+    nr_metrics: tuple[str, ...] = ("brisque", "musiq")
+    fr_weights: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
+    nr_weights: tuple[float, ...] = (0.5, 0.5)
+    worst: tuple[float, ...] = (0.0, 1.0, 0.0, 1.0, 100.0, 0.0)
+    best: tuple[float, ...] = (50.0, 0.0, 1.0, 0.0, 0.0, 100.0)
+
+    def __post_init__(self) -> None:
+        if not self.widths or min(self.latent_channels, self.hidden, *self.widths) < 1:
+            raise ConfigError(f"latent_channels, widths and hidden must be at least 1, got {self}")
+        for kind, names, weights in (
+            ("fr", self.fr_metrics, self.fr_weights),
+            ("nr", self.nr_metrics, self.nr_weights),
+        ):
+            if not names or len(names) != len(weights):
+                raise ConfigError(f"{kind}_metrics {names} and {kind}_weights {weights} must go in pairs, at least one")
+            if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+                raise ConfigError(f"{kind}_weights must not be negative and have a sum above 0, got {weights}")
+        if not len(self.metrics) == len(self.worst) == len(self.best):
+            raise ConfigError(f"worst {self.worst} and best {self.best} must have one value for each of {self.metrics}")
+        if any(worst == best for worst, best in zip(self.worst, self.best, strict=True)):
+            raise ConfigError(f"worst and best of a metric must differ, got {self.worst} and {self.best}")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What the outputs are, in their order."""
+        return self.fr_metrics + self.nr_metrics
+
+
+def sigma_embedding(sigma: Tensor) -> Tensor:
+    """Sinusoids of log(sigma), `[B]` to `[B,16]` float32; the same ones for diffusion and flow, any level from 0 up."""
+    log_sigma = sigma.float().clamp(1e-4, 1e4).log()
+    angles = log_sigma[:, None] * torch.tensor(_FREQUENCIES, device=sigma.device)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class _Level(nn.Module):
+    """Halves the resolution, adds the noise level, and looks around once."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(channels, out_channels, 3, stride=2, padding=1)
+        self.sigma = nn.Linear(_EMBEDDING, out_channels)
+        self.conv1 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = F.silu(self.down(x) + self.sigma(embedding)[:, :, None, None])
+        return h + cast(Tensor, self.conv2(F.silu(self.conv1(h))))
+
+
+class Mmle(nn.Module):
+    """The regressor.
+
+    Source: section 3.2; DESIGN section 5.
+    """
+
+    def __init__(self, config: MmleConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Linear(2 * len(_FREQUENCIES), _EMBEDDING)
+        inputs = [2 * config.latent_channels, *config.widths[:-1]]
+        self.levels = nn.ModuleList(map(_Level, inputs, config.widths))
+        self.hidden = nn.Linear(config.widths[-1], config.hidden)
+        self.out = nn.Linear(config.hidden, len(config.metrics))
+
+    def forward(self, denoised: Tensor, lq_latent: Tensor, sigma: Tensor) -> Tensor:
+        """Guess the normalised metrics M_c of Eq. 2.
+
+        Args:
+            denoised: estimates of x0, `[B,C,h,w]` of any size, in the network's dtype.
+            lq_latent: the paper's o, the same.
+            sigma: noise levels `[B]` on the schedule that it was trained on.
+
+        Returns:
+            `[B,M]` float32 in [0,1], 1 best, in the order of `config.metrics`.
+        """
+        x = torch.cat([denoised, lq_latent], dim=1)
+        embedding = F.silu(self.embed(sigma_embedding(sigma).to(x.dtype)))
+        for level in self.levels:
+            x = level(x, embedding)
+        # Gains are differences of about 1e-3, which half precision near 0.5 would round away.
+        pooled = x.float().mean(dim=(2, 3))
+        return torch.sigmoid(_linear(self.out, F.silu(_linear(self.hidden, pooled))))
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """A layer in float32, whatever its weights are kept in."""
+    return F.linear(x, layer.weight.float(), layer.bias.float())

@@ -1,0 +1,142 @@
+"""PFJ: features of the low-quality latent for each level of a UNet's encoder, modulated by information gain.
+
+Source: section 3.4, Eq. 3. The features are computed once per tile; what depends on the gain is 1x1
+convolutions, so that a step costs little. A rival of the ablation (concat, cross-attention) is another
+class in the place of `Modulation`: it too turns one level's features and the gain into one residual.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import Config
+from ..errors import ConfigError
+
+InjectionMode = Literal["pfj"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PfjConfig(Config):
+    """Shape of a `Pfj`.
+
+    Attributes:
+        latent_channels: of the low-quality latent.
+        channels: width of the UNet at the end of each encoder level, finest first; (320, 640, 1280, 1280) in
+            Stable Diffusion 1 and 2.
+        width: of the features that are kept for each tile.
+        gain_scale: gains up to this are told apart linearly, larger ones by their logarithm.
+        mode: how features are fused.
+    """
+
+    latent_channels: int = 4
+    channels: tuple[int, ...] = (64, 128, 192)
+    width: int = 48
+    gain_scale: float = 1e-3
+    mode: InjectionMode = "pfj"
+
+    def __post_init__(self) -> None:
+        if not self.channels or min(self.latent_channels, self.width, *self.channels) < 1:
+            raise ConfigError(f"latent_channels, channels and width must be at least 1, got {self}")
+        if not 0 < self.gain_scale < float("inf"):
+            raise ConfigError(f"gain_scale must be above 0, got {self.gain_scale}")
+        if self.mode not in get_args(InjectionMode):
+            raise ConfigError(f"mode {self.mode!r} is unknown; use one of {', '.join(get_args(InjectionMode))}")
+
+
+def encoder_slots(levels: int, num_res_blocks: int) -> tuple[int, ...]:
+    """The UNet's input block after which each level's residual is added: the level's last residual block.
+
+    The first input block is a convolution; then come `num_res_blocks` for each level and, but for the last, one
+    that halves the resolution. T2I-Adapters for Stable Diffusion 1 and 2 add their features there.
+    """
+    return tuple(level * (num_res_blocks + 1) + num_res_blocks for level in range(levels))
+
+
+class _Block(nn.Module):
+    """`x + conv2(silu(conv1(silu(x))))`."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + cast(Tensor, self.conv2(F.silu(self.conv1(F.silu(x)))))
+
+
+class Modulation(nn.Module):
+    """Eq. 3 for one level: `o_hat = scale * o + shift`, `(scale, shift) = phi(o, I)`; starts as zero."""
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(width, channels, 1)
+        self.gain = nn.Linear(width, width)
+        self.phi = nn.Conv2d(width, 2 * channels, 1)
+        nn.init.zeros_(self.phi.weight)
+        nn.init.zeros_(cast(Tensor, self.phi.bias))
+
+    def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
+        """Features `[B,width,h,w]` and the gain's embedding `[B,width]` to a residual `[B,channels,h,w]`."""
+        hidden = F.silu(features + self.gain(embedding)[:, :, None, None])
+        scale, shift = self.phi(hidden).chunk(2, dim=1)
+        return cast(Tensor, scale * self.project(features) + shift)
+
+
+class Pfj(nn.Module):
+    """Progressive feature injection.
+
+    Source: section 3.4, Eq. 3; DESIGN section 6.
+    """
+
+    def __init__(self, config: PfjConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, levels = config.width, len(config.channels)
+        self.conv_in = nn.Conv2d(config.latent_channels, width, 3, padding=1)
+        # As the UNet halves its own resolution, so that odd sizes round the same way.
+        self.down = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(levels - 1))
+        self.blocks = nn.ModuleList(_Block(width) for _ in range(levels))
+        self.embed = nn.Linear(2, width)
+        self.modulations = nn.ModuleList(Modulation(width, channels) for channels in config.channels)
+
+    def features(self, lq_latent: Tensor) -> tuple[Tensor, ...]:
+        """What does not depend on the gain, to be computed once per tile.
+
+        Args:
+            lq_latent: the paper's o, `[B,C,h,w]` of any size, in the network's dtype.
+
+        Returns:
+            `[B,width,ceil(h/2^l),ceil(w/2^l)]` for each level l.
+        """
+        x = self.conv_in(lq_latent)
+        features = [self.blocks[0](x)]
+        for down, block in zip(self.down, self.blocks[1:], strict=True):
+            features.append(block(down(features[-1])))
+        return tuple(features)
+
+    def modulate(self, features: Sequence[Tensor], gain: Tensor, strength: float = 1.0) -> tuple[Tensor, ...]:
+        """What the UNet's encoder levels get.
+
+        Args:
+            features: of `features`.
+            gain: I_fr and I_nr of Eq. 1, `[B,2]` in [-1,1]; usually about 1e-3 in size.
+            strength: that residuals are multiplied with: the fidelity dial.
+
+        Returns:
+            `[B,channels[l],ceil(h/2^l),ceil(w/2^l)]` for each level l; zeros as long as it is untrained.
+        """
+        # asinh is linear near 0 and logarithmic far from it, so ordinary gains are about 1 and none is too large.
+        scaled = torch.asinh(gain.float() / self.config.gain_scale).to(features[0].dtype)
+        embedding = F.silu(self.embed(scaled))
+        return tuple(
+            modulation(feature, embedding) * strength
+            for modulation, feature in zip(self.modulations, features, strict=True)
+        )
+
+    def forward(self, lq_latent: Tensor, gain: Tensor, strength: float = 1.0) -> tuple[Tensor, ...]:
+        """`modulate(features(lq_latent), gain, strength)`, for training."""
+        return self.modulate(self.features(lq_latent), gain, strength)
