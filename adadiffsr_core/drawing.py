@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -107,3 +108,21 @@ def flow_rows(items: Sequence[Image.Image], width_px: int, gap_px: int) -> Image
         block.paste(row, (0, top))
         top += row.height
     return block
+
+
+def colour_bar(max_nfe: int, text_px: int) -> Image.Image:
+    """A legend's item: which colour stands for how many evaluations, from none to `max_nfe`."""
+    shares = np.linspace(0, 1, 10 * text_px)
+    line = np.array([ramp_colour(share) for share in shares], dtype=np.uint8)
+    bar = Image.fromarray(np.tile(line, (round(0.8 * text_px), 1, 1)))
+    title, ends = text_item("evaluations", text_px, FAINT_INK), [text_item(str(n), text_px) for n in (0, max_nfe)]
+    return join_row([title, ends[0], bar, ends[1]], text_px // 2)
+
+
+def stack_pictures(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """At least one picture [H, W, 3] -> [N, height, width, 3], with paper below and beside the smaller ones."""
+    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    stack = np.tile(np.array(PAPER, dtype=np.uint8), (len(pictures), height, width, 1))
+    for page, picture in zip(stack, pictures, strict=True):
+        page[: picture.shape[0], : picture.shape[1]] = picture
+    return stack

@@ -26,4 +26,4 @@ class DenoiserError(AdaDiffSRError, RuntimeError):
 
 
 class MissingExtraError(AdaDiffSRError, ImportError):
-    """An optional dependency is needed; the message names the extra that brings it."""
+    """An optional dependency is needed; the message names what to install."""

@@ -13,6 +13,7 @@ from .drawing import (
     INK,
     PAPER,
     Colour,
+    colour_bar,
     fit_text,
     flow_rows,
     join_row,
@@ -148,19 +149,11 @@ def _draw_legend(regions: Sequence[Region], width: int, text_px: int) -> Image.I
     saved = f"{1 - spent / possible:.0%} saved" if possible else "nothing to do"
     total = text_item(f"{spent} of {possible} evaluations", text_px)
     items = [
-        _colour_bar(max(region.max_nfe for region in regions), text_px),
+        colour_bar(max(region.max_nfe for region in regions), text_px),
         *(_class_item(name, count, text_px) for name, count in counts.items() if count),
         join_row([total, text_item(saved, text_px, FAINT_INK)], text_px // 2),
     ]
     return flow_rows(items, width, 2 * text_px)
-
-
-def _colour_bar(max_nfe: int, text_px: int) -> Image.Image:
-    shares = np.linspace(0, 1, 10 * text_px)
-    line = np.array([ramp_colour(share) for share in shares], dtype=np.uint8)
-    bar = Image.fromarray(np.tile(line, (round(0.8 * text_px), 1, 1)))
-    title, ends = text_item("evaluations", text_px, FAINT_INK), [text_item(str(n), text_px) for n in (0, max_nfe)]
-    return join_row([title, ends[0], bar, ends[1]], text_px // 2)
 
 
 def _class_item(name: str, count: int, text_px: int) -> Image.Image:

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
+from torch import Tensor
+
 from .errors import ConfigError, ShapeError
 from .report import RunReport
 
@@ -67,6 +70,28 @@ def report_to_regions(report: RunReport, factor: int, image: int = 0) -> list[Re
         for tile in report.tiles
         if tile.image == image
     ]
+
+
+def regions_to_mask(regions: Sequence[Region], canvas_px: tuple[int, int], size_px: tuple[int, int]) -> Tensor:
+    """How much was spent where: every pixel has the share of evaluations of its cell.
+
+    Args:
+        regions: tiles of a regular grid over the canvas, in any order.
+        canvas_px: (height, width) of the canvas the regions lie on.
+        size_px: (height, width) of the mask, from 1; the cells are stretched to it.
+
+    Returns:
+        [*size_px] float32 in [0, 1].
+
+    Raises:
+        ShapeError: the regions are no grid over the canvas.
+    """
+    zoom = [side / canvas for side, canvas in zip(size_px, canvas_px, strict=True)]
+    mask = torch.empty(size_px)
+    for region, (left, top, right, bottom) in zip(regions, split_overlaps(regions, *canvas_px), strict=True):
+        rows, columns = (round(top * zoom[0]), round(bottom * zoom[0])), (round(left * zoom[1]), round(right * zoom[1]))
+        mask[slice(*rows), slice(*columns)] = region.share
+    return mask
 
 
 def split_overlaps(regions: Sequence[Region], height_px: int, width_px: int) -> list[Box]:

@@ -1,5 +1,6 @@
 """What a run did: for every tile its timesteps, classes, gains and evaluations."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,7 +100,7 @@ class RunReport:
         return sum(self.calls) / (len(self.calls) * self.tile_batch) if self.calls else 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON; a gain that is no number becomes None."""
         return {
             "base_steps": self.base_steps,
             "nfe": self.nfe,
@@ -122,9 +123,14 @@ def _tile_to_dict(tile: TileReport) -> dict[str, Any]:
         "index": [step.index for step in tile.steps],
         "timestep": [step.timestep for step in tile.steps],
         "class": [step.tile_class.name.lower() for step in tile.steps],
-        "fr_gain": [round(step.fr_gain, 6) for step in tile.steps],
-        "nr_gain": [round(step.nr_gain, 6) for step in tile.steps],
+        "fr_gain": [_round_gain(step.fr_gain) for step in tile.steps],
+        "nr_gain": [_round_gain(step.nr_gain) for step in tile.steps],
     }
+
+
+def _round_gain(gain: float) -> float | None:
+    """JSON has no NaN, which a metric gives where it is undefined."""
+    return round(gain, 6) if math.isfinite(gain) else None
 
 
 def start_report(grid: TileGrid, images: int, base_steps: int, tile_batch: int) -> RunReport:

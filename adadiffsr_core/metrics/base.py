@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, ShapeError
+from ..errors import ConfigError, MissingExtraError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,22 @@ def normalise_quality(values: Tensor, info: MetricInfo) -> Tensor:
     Source: M_c in Eq. 2. NaN stays NaN.
     """
     return ((values - info.worst) / (info.best - info.worst)).clamp(0, 1)
+
+
+def missing_packages(name: str, packages: str, error: Exception) -> MissingExtraError:
+    """What to raise where a metric's packages are not installed.
+
+    It names the packages and not our extra `iqa`: inside ComfyUI nobody has installed us with pip.
+
+    Args:
+        name: of the metric.
+        packages: what pip must install, separated by spaces.
+        error: how their absence was noticed.
+    """
+    return MissingExtraError(
+        f"{name} needs packages that are not installed ({error}); run `pip install {packages}` with the Python that "
+        "runs this, which in ComfyUI is ComfyUI's own"
+    )
 
 
 def _size(image: Tensor) -> str:

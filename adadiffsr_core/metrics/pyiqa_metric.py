@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, MissingExtraError
+from ..errors import CheckpointError
+from .base import missing_packages
 
 
 def load_pyiqa(
@@ -40,7 +41,7 @@ def load_pyiqa(
 
             network = pyiqa.create_metric(name, device=device, **options)
     except (ImportError, KeyError) as error:  # KeyError: pyiqa skips an architecture whose imports fail
-        raise MissingExtraError(f"{name} needs `pip install adadiffsr[iqa]` ({error})") from error
+        raise missing_packages(name, "pyiqa", error) from error
     except OSError as error:  # what urllib and the hub's client raise
         raise CheckpointError(_explain_missing(name, printed.getvalue(), error)) from error
     except Exception as error:  # each file format's reader has its own

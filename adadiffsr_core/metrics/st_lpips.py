@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import MissingExtraError
 from ..nets.layout import channels_last
+from .base import missing_packages
 
 
 class StLpips(nn.Module):
@@ -56,7 +56,7 @@ def _load_original() -> Any:
     try:
         from stlpips_pytorch import stlpips
     except ImportError as error:
-        raise MissingExtraError(f"st_lpips needs `pip install adadiffsr[iqa]` ({error})") from error
+        raise missing_packages("st_lpips", "stlpips-pytorch ipython torchsummary", error) from error
     with redirect_stdout(io.StringIO()):
         model = stlpips.LPIPS(net="alex", variant="shift_tolerant", pretrained=False, verbose=False)
     weights = importlib.resources.files("stlpips_pytorch") / "weights" / "vST0.0" / "alex_shift_tolerant.pth"

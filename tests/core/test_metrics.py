@@ -2,6 +2,8 @@
 
 import math
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adadiffsr_core.errors import CheckpointError, ConfigError, MissingExtraError, ShapeError
-from adadiffsr_core.metrics.base import MetricInfo, normalise_quality
+from adadiffsr_core.metrics.base import CheckedMetric, MetricInfo, normalise_quality
+from adadiffsr_core.metrics.rating import rate_images
 from adadiffsr_core.metrics.registry import create_metric, metric_info, metric_names
 
 COMPUTED = ("ssim", "ms_ssim", "nlpd", "vsi", "fsim", "gmsd", "piqe")  # no weights at all
+CPU = torch.device("cpu")
+PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 IQA_REASON = "the extra `iqa` is not installed"
 
 
@@ -186,11 +191,46 @@ def test_unknown_name_is_refused_with_the_choice():
         create_metric("pnsr")
 
 
-@pytest.mark.parametrize(("name", "package"), [("st_lpips", "stlpips_pytorch"), ("ssim", "pyiqa")])
-def test_missing_package_names_the_extra(name, package, monkeypatch):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=r"pip install adadiffsr\[iqa\]"):
+@pytest.mark.parametrize(
+    ("name", "module", "package"), [("st_lpips", "stlpips_pytorch", "stlpips-pytorch"), ("ssim", "pyiqa", "pyiqa")]
+)
+def test_missing_package_is_named_as_pip_knows_it(name, module, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf"^{name} needs packages .*; run `pip install {package}\b.*ComfyUI"):
         create_metric(name)
+
+
+def test_the_extra_brings_what_the_sentences_ask_for():
+    extras = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]["iqa"]
+    brought = {requirement.partition(">")[0] for requirement in extras}
+    assert brought == {"pyiqa", "stlpips-pytorch", "ipython", "torchsummary"}
+
+
+def test_rating_is_the_mean_and_says_each_value():
+    image, reference = picture(8, count=2), picture(8, seed=1, count=2)
+    values = create_metric("psnr")(image, reference).tolist()
+    mean, text = rate_images(create_metric("psnr"), image, reference)
+    assert mean == pytest.approx(sum(values) / 2)
+    assert text == f"psnr: {mean:.4f} ({values[0]:.4f}, {values[1]:.4f}), higher is better"
+    assert rate_images(create_metric("psnr"), image[:1], reference[:1])[1] == f"psnr: {values[0]:.4f}, higher is better"
+
+
+def test_rating_clamps_as_saving_does_and_refuses_nan():
+    image, reference = picture(8), picture(8, seed=1)
+    wild = image * 3 - 1
+    assert rate_images(create_metric("psnr"), wild, reference) == rate_images(
+        create_metric("psnr"), wild.clamp(0, 1), reference
+    )
+    with pytest.raises(ShapeError, match="nan"):
+        rate_images(create_metric("psnr"), image * torch.nan, reference)
+
+
+def test_rating_names_the_image_for_which_a_metric_is_undefined():
+    info = MetricInfo("texture", False, True, 0, 1)
+    metric = CheckedMetric(info, lambda image, _: image.std(dim=(1, 2, 3)).log().nan_to_num(neginf=torch.nan), 1, CPU)
+    image = torch.cat((picture(8), torch.full((1, 3, 8, 8), 0.5)))
+    with pytest.raises(ShapeError, match="texture is undefined for image 2 of 2"):
+        rate_images(metric, image)
 
 
 def test_psnr_needs_no_extra(monkeypatch):

@@ -7,10 +7,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adadiffsr_core.drawing import PAPER, VIRIDIS, fit_text, flow_rows, load_font, ramp_colour, text_item
+from adadiffsr_core.drawing import (
+    PAPER,
+    VIRIDIS,
+    fit_text,
+    flow_rows,
+    load_font,
+    ramp_colour,
+    stack_pictures,
+    text_item,
+)
 from adadiffsr_core.errors import ConfigError, ShapeError
 from adadiffsr_core.pictures import CLASS_COLOURS, LONG_SIDE_PX, draw_comparison, draw_region_map
-from adadiffsr_core.regions import TILE_CLASSES, Region, split_overlaps
+from adadiffsr_core.regions import TILE_CLASSES, Region, regions_to_mask, split_overlaps
 
 
 def starts(total, size, overlap):
@@ -49,6 +58,36 @@ def test_cells_partition_the_picture_and_stay_in_their_tiles(height, width, size
 def test_neighbours_share_their_overlap_half_and_half():
     cells = split_overlaps(make_regions(64, 150, 64, 8), 64, 150)
     assert cells == [(0, 0, 60, 64), (60, 0, 103, 64), (103, 0, 150, 64)]  # tiles begin at 0, 56 and 86
+
+
+@given(
+    height=st.integers(8, 200),
+    width=st.integers(8, 200),
+    size=st.integers(16, 96),
+    zoom=st.sampled_from([(1, 1), (2, 2), (3, 1), (1, 4)]),
+    seed=st.integers(0, 9),
+)
+def test_mask_has_the_share_of_the_cell_at_every_pixel(height, width, size, zoom, seed):
+    shuffled = random.Random(seed)
+    regions = [
+        replace(region, nfe=shuffled.randint(0, 20), tile_class="growing")
+        for region in make_regions(height, width, size, 7)
+    ]
+    shuffled.shuffle(regions)
+    mask = regions_to_mask(regions, (height, width), (height * zoom[0], width * zoom[1]))
+    naive = np.full((height, width), np.nan)
+    for region, (left, top, right, bottom) in zip(regions, split_overlaps(regions, height, width), strict=True):
+        naive[top:bottom, left:right] = region.nfe / region.max_nfe
+    assert mask.dtype == torch.float32
+    np.testing.assert_allclose(mask.numpy(), naive.repeat(zoom[0], 0).repeat(zoom[1], 1), rtol=1e-6)
+
+
+@given(size=st.tuples(st.integers(1, 70), st.integers(1, 70)))
+def test_mask_of_any_size_is_filled(size):
+    regions = make_regions(130, 190, 64, 8, nfe=10)
+    mask = regions_to_mask(regions, (130, 190), size)
+    assert mask.shape == size
+    assert (mask == 0.5).all()
 
 
 def test_regions_that_are_no_grid_are_refused():
@@ -189,3 +228,12 @@ def test_items_flow_like_words():
     one_row, two_rows = flow_rows([item] * 4, 4 * item.width + 30, 10), flow_rows([item] * 4, 4 * item.width + 29, 10)
     assert (one_row.height, two_rows.height) == (item.height, 2 * item.height)
     assert flow_rows([item], 5, 10).size == (5, item.height)
+
+
+def test_stacked_pictures_are_whole_and_on_paper():
+    wide, high = np.full((2, 5, 3), 7, dtype=np.uint8), np.full((4, 3, 3), 9, dtype=np.uint8)
+    stack = stack_pictures([wide, high])
+    assert (stack.shape, stack.dtype) == ((2, 4, 5, 3), np.uint8)
+    assert [(stack[0] == 7).all(2).sum(), (stack[1] == 9).all(2).sum()] == [10, 12]
+    assert [(page == PAPER).all(2).sum() for page in stack] == [10, 8]
+    np.testing.assert_array_equal(stack_pictures([high]), high[None])

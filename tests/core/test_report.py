@@ -1,6 +1,7 @@
 """Reports: sums by hand, and JSON that says the same."""
 
 import json
+import math
 
 import pytest
 
@@ -68,3 +69,10 @@ def test_reports_share_no_lists():
     first, second = RunReport(1, [], 1), RunReport(1, [], 1)
     first.calls.append(1)
     assert second.calls == []
+
+
+def test_json_has_no_nan():
+    report = make_report()
+    report.tiles[3].steps[0] = StepRecord(0, 999.0, TileClass.STABLE, math.nan, math.inf, 10)
+    values = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert (values["tiles"][3]["fr_gain"], values["tiles"][3]["nr_gain"]) == ([None], [None])
