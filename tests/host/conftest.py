@@ -1,21 +1,38 @@
-"""Finds ComfyUI and imports from it on demand, on the CPU.
+"""Finds ComfyUI, imports from it on demand, and starts it as a server, all on the CPU.
 
 The host's modules are imported inside tests only, never at collection. Its folder goes to the front of `sys.path`,
 where its own `nodes`, `tests` and `utils` shadow other packages of these names: run `pytest tests/host` by itself.
+The server is a process of its own with the Python that runs pytest, so what is imported here does not touch it.
 """
 
 import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.host.api import Client
+from tests.host.browser import Browser, find_browser
+from tests.host.pack import part
+from tests.host.server import Server
+
 PACK = Path(__file__).resolve().parents[2]
+REQUIRED = ["torch", "aiohttp", "yaml", "alembic", "av", "comfyui_frontend_package"]
 Load = Callable[[str], ModuleType]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With ADADIFFSR_NO_SKIP set, what could not be shown counts as not shown."""
+    report = yield
+    if report.skipped and os.environ.get("ADADIFFSR_NO_SKIP"):
+        report.outcome, report.longrepr = "failed", report.longrepr[2]
+    return report
 
 
 def find_host() -> Path | None:
@@ -33,13 +50,17 @@ def is_host(folder: Path) -> bool:
     return (folder / "comfy" / "model_base.py").is_file()
 
 
-@pytest.fixture(scope="session")
-def host() -> Load:
-    """Imports a module of the host by its name below `comfy`, such as `k_diffusion.sampling`."""
+def require_host() -> Path:
     folder = find_host()
     if folder is None:
         pytest.skip("no ComfyUI here; set COMFYUI_DIR to the folder of a checkout")
-    sys.path.insert(0, str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def host() -> Load:
+    """Imports a module of the host by its name below `comfy`, such as `k_diffusion.sampling`."""
+    sys.path.insert(0, str(require_host()))
     load("options").enable_args_parsing(False)  # or the host would read pytest's command line
     load("cli_args").args.cpu = True
     try:
@@ -48,10 +69,55 @@ def host() -> Load:
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] == "comfy":
             raise
-        pytest.skip(f"this Python lacks what ComfyUI requires ({error.name}); install its requirements.txt")
+        skip_lacking(error.name)
     return load
 
 
 def load(name: str) -> ModuleType:
     with warnings.catch_warnings(action="ignore"):  # the host's, not ours to mend
         return importlib.import_module(f"comfy.{name}")
+
+
+def skip_lacking(module: str | None) -> None:
+    pytest.skip(f"this Python lacks what ComfyUI requires ({module}); install its requirements.txt")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[Server]:
+    """The running host with this pack in it; one for all tests."""
+    folder = require_host()
+    if lacking := [name for name in REQUIRED if find_spec(name) is None]:
+        skip_lacking(lacking[0])
+    running = Server(folder, PACK, tmp_path_factory.mktemp("server"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def client(server) -> Client:
+    """Talks to `server` over HTTP."""
+    return Client(server.address)
+
+
+@pytest.fixture
+def clean_log(server) -> Iterator[None]:
+    """Fails the test if the host complained while it ran."""
+    start = len(server.log())
+    yield
+    assert server.complaints(start) == []
+
+
+@pytest.fixture(scope="session")
+def browser(server, tmp_path_factory) -> Iterator[Browser]:
+    """Headless Chromium with the host's own front end open."""
+    if (programs := find_browser()) is None:
+        pytest.skip("the browser tests need chromium, chromedriver and the Python package selenium")
+    running = Browser(*programs, server.address, tmp_path_factory.mktemp("browser"))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def pack(host) -> Load:
+    """Imports a module of the pack by its name, such as `nodes.host.run`, as the host would."""
+    return part

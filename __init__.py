@@ -1,0 +1,11 @@
+"""AdaDiffSR as a ComfyUI node pack; the host imports this folder by its path."""
+
+# Nothing but these two: pytest imports this file too, where there is no host.
+WEB_DIRECTORY = "./web"
+
+
+async def comfy_entrypoint():  # noqa: ANN201
+    """The host's door to the nodes."""
+    from .nodes import AdaDiffSRExtension
+
+    return AdaDiffSRExtension()

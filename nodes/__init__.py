@@ -1,0 +1,43 @@
+"""The nodes of AdaDiffSR for ComfyUI: thin shells over `adadiffsr_core`.
+
+Only `nodes/host` touches the host's internals; everything else knows its numbered node API alone.
+"""
+
+from comfy_api.v0_0_2 import ComfyExtension, io
+
+from .colour import ColourMatch
+from .examples import ExamplePhoto
+from .host.folders import add_model_folder
+from .loaders import LoadCheckpoint, LoadMmle, LoadPfj
+from .measures import ImageQuality, RunReport
+from .merge import GaussianLatentMerge
+from .pictures import Compare, GainCurves, RegionMap
+from .sampling import RegionAwareKSampler, RegionAwareSampler
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadCheckpoint,
+    LoadMmle,
+    LoadPfj,
+    RegionAwareKSampler,
+    RegionAwareSampler,
+    GaussianLatentMerge,
+    RegionMap,
+    GainCurves,
+    RunReport,
+    ColourMatch,
+    ImageQuality,
+    Compare,
+    ExamplePhoto,
+]
+
+
+class AdaDiffSRExtension(ComfyExtension):
+    """What the host asks for its nodes."""
+
+    async def on_load(self) -> None:
+        """Make `models/adadiffsr` known, beside the user's own paths for it."""
+        add_model_folder()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Every node of the pack."""
+        return NODES

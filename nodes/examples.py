@@ -1,0 +1,49 @@
+"""Example Photo."""
+
+from pathlib import Path
+
+import numpy as np
+from comfy_api.v0_0_2 import io
+from PIL import Image
+
+from ..adadiffsr_core.errors import ImageError
+from .images import pictures_to_image
+
+FOLDER = Path(__file__).parents[1] / "examples"
+
+
+class ExamplePhoto(io.ComfyNode):
+    """A photo to try things on, without a file of one's own."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """See the host's node API."""
+        return io.Schema(
+            node_id="AdaDiffSR_ExamplePhoto",
+            display_name="Example Photo",
+            category="AdaDiffSR/image",
+            description="A small photo that comes with AdaDiffSR, so that workflows run at once. Put Load Image in its "
+            "place for a photo of your own.",
+            inputs=[
+                io.Combo.Input(
+                    "photo",
+                    options=["cat", "coffee", "astronaut"],
+                    default="cat",
+                    tooltip="All are free to use: see the README in the pack's folder examples.",
+                )
+            ],
+            outputs=[io.Image.Output("image", tooltip="The photo, 150 to 300 px on a side.")],
+        )
+
+    @classmethod
+    def execute(cls, photo: str) -> io.NodeOutput:
+        """Read it."""
+        path = FOLDER / f"{photo}.jpg"
+        try:
+            with Image.open(path) as opened:
+                levels = np.array(opened.convert("RGB"))
+        except OSError:
+            raise ImageError(
+                f"examples/{path.name} is missing from the pack or damaged; install AdaDiffSR again"
+            ) from None
+        return io.NodeOutput(pictures_to_image([levels]))

@@ -1,0 +1,125 @@
+"""Our own models as the host's MODEL and VAE objects, so that its own nodes work with them."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_detection
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.supported_models_base
+import comfy.taesd.taesd
+import torch
+from torch import Tensor, nn
+
+from ...adadiffsr_core.checkpoint import Checkpoint
+from ...adadiffsr_core.nets.autoencoder import Autoencoder
+from ...adadiffsr_core.networks import UNET_PREFIX, build_autoencoder
+
+_PREDICTIONS = {
+    "eps": comfy.model_base.ModelType.EPS,
+    "v": comfy.model_base.ModelType.V_PREDICTION,
+    "flow": comfy.model_base.ModelType.FLOW,
+}
+
+
+class _Family(comfy.supported_models_base.BASE):
+    """What the host wants to know about a kind of model; ours live in Stable Diffusion 1's latent space."""
+
+    latent_format = comfy.latent_formats.SD15
+    memory_usage_factor = 0.5
+
+
+class RestorationModel(comfy.model_base.BaseModel):
+    """A diffusion model that is shown the latent it restores: the LATENT that comes into the sampler."""
+
+    def __init__(self, family: _Family, model_type: comfy.model_base.ModelType, device: Any = None) -> None:
+        super().__init__(family, model_type, device=device)
+        self.concat_keys = ("concat_image",)
+
+
+def build_model(checkpoint: Checkpoint) -> Any:
+    """A MODEL of a checkpoint of ours, of kind ldm or bundle."""
+    weights = {key: value for key, value in checkpoint.tensors.items() if key.startswith(UNET_PREFIX)}
+    found = comfy.model_detection.detect_unet_config(weights, UNET_PREFIX)
+    family = _Family(found)
+    parameters = sum(value.numel() for value in weights.values())
+    device = comfy.model_management.get_torch_device()
+    dtype = comfy.model_management.unet_dtype(
+        model_params=parameters, supported_dtypes=family.supported_inference_dtypes, weight_dtype=None
+    )
+    cast_to = comfy.model_management.unet_manual_cast(dtype, device, family.supported_inference_dtypes)
+    family.set_inference_dtype(dtype, cast_to)
+    model = RestorationModel(family, _PREDICTIONS[checkpoint.config["schedule"]["prediction"]])
+    model.load_model_weights(dict(weights), UNET_PREFIX)
+    offload = comfy.model_management.unet_offload_device()
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
+
+
+class _FirstStage(nn.Module):
+    """Our autoencoder by the host's rules: images in [-1,1], latents before their scaling."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.scale = comfy.latent_formats.SD15().scale_factor
+
+    def encode(self, image: Tensor, **_: Any) -> Tensor:
+        return self.autoencoder.encode((image + 1) / 2) / self.scale
+
+    def decode(self, latent: Tensor, **_: Any) -> Tensor:
+        return self.autoencoder.decode(latent * self.scale) * 2 - 1
+
+
+class RestorationVae(comfy.sd.VAE):
+    """The host's VAE about our autoencoder: its encode and decode nodes work, the tiled ones too."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        # The host builds a VAE from weights that it knows; a small one of the same sizes is the frame for ours.
+        super().__init__(sd=comfy.taesd.taesd.TAESD().state_dict())
+        self.first_stage_model = cast(Any, _FirstStage(autoencoder).to(self.vae_dtype))
+        offload = comfy.model_management.vae_offload_device()
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            self.first_stage_model, load_device=self.device, offload_device=offload
+        )
+        # Measured: it works in blocks, and nothing runs at full resolution.
+        self.memory_used_encode = self.memory_used_decode = lambda shape, dtype: _MEMORY + 12 * 4 * _pixels(shape)
+
+
+_MEMORY = 400 * 2**20
+
+
+def _pixels(shape: tuple[int, ...]) -> int:
+    # Of images [N,3,H,W]; a latent's [N,4,h,w] stands for 64 times as many.
+    return int(shape[-1] * shape[-2] * (64 if shape[1] == 4 else 1))
+
+
+def build_vae(checkpoint: Checkpoint) -> RestorationVae:
+    """A VAE of a checkpoint of ours, of kind autoencoder, ldm or bundle.
+
+    Raises:
+        CheckpointError: it has no autoencoder, or one that does not fit its config.
+    """
+    return RestorationVae(build_autoencoder(checkpoint, "cpu", torch.float32))
+
+
+def null_conditioning() -> list[Any]:
+    """A CONDITIONING that says nothing, of the shape of Stable Diffusion 1's text: our networks read no text."""
+    return [[torch.zeros(1, 77, 768), {"pooled_output": torch.zeros(1, 768)}]]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a checkpoint gives.
+
+    Attributes:
+        model, vae, null_prompt: the host's MODEL, VAE and CONDITIONING.
+        clip: the host's CLIP, or None.
+    """
+
+    model: Any
+    vae: Any
+    null_prompt: list[Any]
+    clip: Any = None

@@ -1,0 +1,50 @@
+"""Progress of the whole run in one bar, and a preview of the whole canvas."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ...adadiffsr_core.tiles import TileGrid, crop_canvas
+from ...adadiffsr_core.turn import Progress
+
+
+class Preview:
+    """Tells the host after each turn. The bar's total falls as tiles turn out to need fewer evaluations.
+
+    Attributes:
+        canvas: the newest estimate of every tile, one over the other, `[N,C,*grid.padded]`.
+    """
+
+    def __init__(self, callback: Callable[..., Any] | None, start: Tensor, grid: TileGrid, is_quiet: bool) -> None:
+        self.callback, self.grid = callback, grid
+        self.canvas = start.clone()
+        self.bar = tqdm(disable=is_quiet, unit="tile")
+        self.last = Progress(0, 0)
+
+    def __call__(self, progress: Progress) -> None:
+        """The core's `on_step`; whatever the host raises, such as that the user cancelled, goes through."""
+        height, width = self.grid.tile
+        if progress.denoised is not None:
+            for tile_id, denoised in zip(progress.tiles, progress.denoised, strict=True):
+                image, top, left = self.grid.locate(tile_id)
+                self.canvas[image, :, top : top + height, left : left + width] = denoised
+        self.last = progress
+        self.bar.total = progress.expected_nfe
+        self.bar.update(progress.nfe - self.bar.n)
+        self._tell(crop_canvas(self.canvas, self.grid))
+
+    def finish(self, merged: Tensor) -> None:
+        """Show the merged canvas, which is also what the host hands on as the denoised output."""
+        self.close()
+        if self.last.nfe:
+            self._tell(merged)
+
+    def close(self) -> None:
+        """Leave the console as it was."""
+        self.bar.close()
+
+    def _tell(self, canvas: Tensor) -> None:
+        if self.callback is not None:
+            self.callback(self.last.nfe - 1, canvas, canvas, self.last.expected_nfe)

@@ -1,0 +1,102 @@
+"""A whole run with a KSampler's inputs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.patcher_extension
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+
+from ..settings import RegionSettings
+from ..tiles import Tiles
+from .denoiser import KEY
+from .geometry import pixels_per_latent, plan_tiles
+from .sampler import FinishedTiles, RegionSampler
+
+# What the host adds to a LATENT for empty ones; they say nothing about a sampled one.
+_OF_EMPTY_LATENTS = ("downscale_ratio_spacial", "downscale_ratio_temporal")
+
+
+def scheduler_names() -> list[str]:
+    """The host's schedules."""
+    return list(comfy.samplers.KSampler.SCHEDULERS)
+
+
+def sample_regions(
+    model: Any,
+    positive: Any,
+    negative: Any,
+    latent: Mapping[str, Any],
+    settings: RegionSettings,
+    *,
+    seed: int,
+    steps: int,
+    cfg: float,
+    scheduler: str,
+    denoise: float,
+) -> Tiles:
+    """Sample a LATENT's regions as the host's KSampler would sample the whole.
+
+    Args:
+        model, positive, negative, latent: as the host's KSampler takes them; none is changed.
+        settings: how regions are sampled.
+        seed, steps, cfg, scheduler, denoise: as in the host's KSampler.
+
+    Raises:
+        ConfigError, ShapeError, DenoiserError: see `RegionSampler.sample`.
+    """
+    patcher = model.clone()
+    patcher.add_wrapper_with_key(
+        comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, KEY, _ask_memory_for_tiles(settings)
+    )
+    samples = comfy.sample.fix_empty_latent_channels(patcher, latent["samples"])
+    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    schedule = comfy.samplers.KSampler(
+        patcher,
+        steps=steps,
+        device=patcher.load_device,
+        sampler=settings.sampler_name,
+        scheduler=scheduler,
+        denoise=denoise,
+        model_options=patcher.model_options,
+    )
+    guider = comfy.samplers.CFGGuider(patcher)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    kept: list[FinishedTiles] = []
+    guider.sample(
+        noise,
+        samples,
+        RegionSampler(settings, kept.append),
+        schedule.sigmas,
+        denoise_mask=latent.get("noise_mask"),
+        callback=latent_preview.prepare_callback(patcher, steps),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    tiles = kept[0]
+    clean = {key: value for key, value in latent.items() if key not in _OF_EMPTY_LATENTS}
+    return Tiles(
+        estimates=patcher.model.process_latent_out(tiles.estimates),
+        grid=tiles.grid,
+        report=tiles.report,
+        latent={**clean, "samples": samples},
+        mask=tiles.mask,
+        factor=pixels_per_latent(patcher.model),
+    )
+
+
+def _ask_memory_for_tiles(settings: RegionSettings) -> Any:
+    """The host reserves memory for x; of a large canvas only tiles are ever on the network's way at once."""
+
+    def prepare(executor: Any, model: Any, noise_shape: Any, *args: Any, **options: Any) -> Any:
+        images, channels, *size = noise_shape
+        if len(size) == 2:
+            grid = plan_tiles(model.model, *size, settings.tile_size, settings.overlap, settings.tile_fit)
+            batch = min(settings.tile_batch or 2, images * grid.count)
+            noise_shape = [batch, channels, *grid.tile]
+        return executor(model, noise_shape, *args, **options)
+
+    return prepare

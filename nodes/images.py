@@ -1,0 +1,49 @@
+"""Between the host's IMAGE, [N,H,W,C], and the core's images, [N,3,H,W]."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..adadiffsr_core.drawing import stack_pictures
+from ..adadiffsr_core.errors import ShapeError
+
+
+def image_to_planes(image: Tensor) -> Tensor:
+    """The colours of an IMAGE as [N,3,H,W] float32; alpha is left out and grey repeated.
+
+    Raises:
+        ShapeError: it has no pixels, or neither 1, 3 nor 4 channels.
+    """
+    if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or not image.numel():
+        raise ShapeError(f"an image has shape [N,height,width,3] and at least one pixel, got {list(image.shape)}")
+    planes = image.float().movedim(-1, 1)
+    return planes.expand(-1, 3, -1, -1) if planes.shape[1] == 1 else planes[:, :3]
+
+
+def planes_to_image(planes: Tensor) -> Tensor:
+    """[N,3,H,W] -> IMAGE, clamped to [0,1]."""
+    return planes.movedim(1, -1).clamp(0, 1).contiguous()
+
+
+def pictures_to_image(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Drawn pictures [H,W,3] -> IMAGE; a legend may have made one of them higher than the others."""
+    return torch.from_numpy(stack_pictures(pictures)).float().div_(255)
+
+
+def repeat_single(batch: Tensor, count: int, name: str) -> Tensor:
+    """A batch of `count`, which a batch of one becomes by repetition.
+
+    Args:
+        batch: [N,...].
+        count: wanted.
+        name: of the input that the user connected.
+
+    Raises:
+        ShapeError: N is neither 1 nor `count`.
+    """
+    if len(batch) not in (1, count):
+        raise ShapeError(f"{name} has {len(batch)} images where {count} are needed; connect {count} images, or one")
+    return batch.expand(count, *batch.shape[1:])

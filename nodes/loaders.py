@@ -1,0 +1,112 @@
+"""Nodes that load weights."""
+
+from comfy_api.v0_0_2 import io
+
+from ..adadiffsr_core.checkpoint import load_checkpoint
+from ..adadiffsr_core.networks import load_mmle, load_pfj
+from .host.checkpoints import find_checkpoint, is_ours, list_checkpoints, open_checkpoint
+from .host.folders import FOLDER, find_file, list_files
+from .host.networks import entrust
+from .types import MmleType, PfjType
+
+
+class LoadCheckpoint(io.ComfyNode):
+    """A model, ready for every node of the host and of ours."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """See the host's node API."""
+        return io.Schema(
+            node_id="AdaDiffSR_LoadCheckpoint",
+            display_name="Load AdaDiffSR Checkpoint",
+            category="AdaDiffSR/loaders",
+            description="Loads the model that comes with AdaDiffSR (no download), a checkpoint fine-tuned for it, or "
+            "an ordinary Stable Diffusion checkpoint.",
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=list_checkpoints(),
+                    tooltip="The embedded model needs no file. Others are looked for in models/adadiffsr and "
+                    "models/checkpoints.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("model", tooltip="The diffusion model, for any sampler."),
+                io.Vae.Output("vae", tooltip="Its VAE, for the host's VAE Encode and VAE Decode, tiled ones too."),
+                io.Conditioning.Output(
+                    "null_prompt", tooltip="The conditioning of an empty prompt, for both positive and negative."
+                ),
+                io.Clip.Output(
+                    "clip", tooltip="The text encoder, where the file has one; the embedded model has none."
+                ),
+                MmleType.Output("mmle", tooltip="The MMLE regressor, where the file is a bundle that has one."),
+                PfjType.Output("pfj", tooltip="The feature injection, where the file is a bundle that has one."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, checkpoint: str) -> io.NodeOutput:
+        """Load what the file has; None for what it has not."""
+        path = find_checkpoint(checkpoint)
+        loaded = open_checkpoint(path)
+        networks = load_checkpoint(path, "ldm", "bundle").config if is_ours(path) else {}
+        return io.NodeOutput(
+            loaded.model,
+            loaded.vae,
+            loaded.null_prompt,
+            loaded.clip,
+            entrust(load_mmle(path)) if "mmle" in networks else None,
+            entrust(load_pfj(path)) if "pfj" in networks else None,
+        )
+
+
+class LoadMmle(io.ComfyNode):
+    """The regressor that estimates information gain."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """See the host's node API."""
+        return io.Schema(
+            node_id="AdaDiffSR_LoadMMLE",
+            display_name="Load MMLE Regressor",
+            category="AdaDiffSR/loaders",
+            description="Loads a regressor that guesses image quality from latents. It tells the sampler how much each "
+            "step still adds to a region.",
+            inputs=[
+                io.Combo.Input(
+                    "file", options=list_files(), tooltip="A file of kind mmle or bundle in models/adadiffsr."
+                )
+            ],
+            outputs=[MmleType.Output("mmle", tooltip="The regressor, for the Region-Aware KSampler.")],
+        )
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        """Load it and hand it to the host."""
+        return io.NodeOutput(entrust(load_mmle(find_file(file, FOLDER))))
+
+
+class LoadPfj(io.ComfyNode):
+    """Progressive feature injection."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """See the host's node API."""
+        return io.Schema(
+            node_id="AdaDiffSR_LoadPFJ",
+            display_name="Load PFJ",
+            category="AdaDiffSR/loaders",
+            description="Loads a feature injection: it feeds the network features of the low-quality picture, weighed "
+            "by the information gain of each region.",
+            inputs=[
+                io.Combo.Input(
+                    "file", options=list_files(), tooltip="A file of kind pfj or bundle in models/adadiffsr."
+                )
+            ],
+            outputs=[PfjType.Output("pfj", tooltip="The feature injection, for the Region-Aware KSampler.")],
+        )
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        """Load it and hand it to the host."""
+        return io.NodeOutput(entrust(load_pfj(find_file(file, FOLDER))))

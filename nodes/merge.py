@@ -1,0 +1,45 @@
+"""Gaussian Latent Merge."""
+
+from comfy_api.v0_0_2 import io
+
+from ..adadiffsr_core.compute_mask import keep_untouched
+from ..adadiffsr_core.merge import MIN_SPREAD, SPREAD, merge_tiles
+from .schema import advanced
+from .tiles import Tiles
+from .types import TilesType
+
+
+class GaussianLatentMerge(io.ComfyNode):
+    """Overlapping tiles to one latent (section 3.4)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """See the host's node API."""
+        return io.Schema(
+            node_id="AdaDiffSR_GaussianLatentMerge",
+            display_name="Gaussian Latent Merge",
+            category="AdaDiffSR/sampling",
+            description="Joins finished tiles into one latent, with Gaussian weights, so that no seam shows.",
+            inputs=[
+                TilesType.Input("tiles", tooltip="Finished tiles, from the Region-Aware KSampler."),
+                advanced(
+                    io.Float.Input,
+                    "spread",
+                    default=SPREAD,
+                    min=MIN_SPREAD,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Width of the Gaussian about each tile's centre, as a share of the tile's side. More "
+                    "blends more softly and lets more of the tiles' edges through.",
+                ),
+            ],
+            outputs=[io.Latent.Output("latent", tooltip="The whole picture's latent, ready for VAE Decode.")],
+        )
+
+    @classmethod
+    def execute(cls, tiles: Tiles, spread: float) -> io.NodeOutput:
+        """Merge, and put the input back where the compute mask is black."""
+        merged = merge_tiles(tiles.estimates, tiles.grid, spread)
+        if tiles.mask is not None:
+            merged = keep_untouched(merged, tiles.latent["samples"].to(merged), tiles.mask)
+        return io.NodeOutput({**tiles.latent, "samples": merged})

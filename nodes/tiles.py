@@ -1,0 +1,31 @@
+"""What travels along a TILES link."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..adadiffsr_core.report import RunReport
+from ..adadiffsr_core.tiles import TileGrid
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Finished tiles, not merged yet, and how they came to be. Cached by the host, so never changed.
+
+    Attributes:
+        estimates: every tile by its id, `[images * grid.count,C,h,w]` float32 on the CPU, in the scale of LATENT.
+        grid: where tiles are.
+        report: where the evaluations went.
+        latent: the LATENT that came in; its `samples` are the low-quality latent `[N,C,H,W]`.
+        mask: the compute mask on the canvas, `[N or 1,1,H,W]` in [0,1], or None.
+        factor: image px per latent px.
+    """
+
+    estimates: Tensor
+    grid: TileGrid
+    report: RunReport
+    latent: Mapping[str, Any]
+    mask: Tensor | None
+    factor: int
