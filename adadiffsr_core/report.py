@@ -66,6 +66,7 @@ class RunReport:
         calls: sizes of the denoiser's batches, in order.
         tile_batch: what the batches could have held.
         seconds: wall time of the sampling.
+        gain_threshold: that gains were compared with.
     """
 
     base_steps: int
@@ -73,6 +74,7 @@ class RunReport:
     tile_batch: int
     calls: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    gain_threshold: float | None = None
 
     @property
     def nfe(self) -> int:

@@ -94,6 +94,7 @@ class Turns:
         self.denoise = ElasticDenoiser(job.denoiser, job.tile_batch)
         self.report = start_report(job.grid, images, job.codebook.steps, job.tile_batch)
         self.report.calls = self.denoise.calls
+        self.report.gain_threshold = job.dtss.gain_threshold
         self.states = start_states(images * job.grid.count, job.dtss, job.compute)
         self.timesteps = job.timesteps.tolist()
         self.estimator = None if job.dtss.is_uniform else job.estimator

@@ -1,7 +1,9 @@
 """What region-aware sampling costs in ComfyUI beyond its network calls: a ratio, of two things run in turn.
 
 The denominator is the time of bare `guider(x, sigma)` calls on full batches of tiles, times the tile evaluations
-spent. Run with the interpreter of a ComfyUI: `python benchmarks/host_overhead.py [COMFYUI_DIR] [pairs]`.
+spent; the numerator is the whole of `guider.sample`, preparation and merge included. Both are CPU time of this
+process, which other work on the machine does not lengthen; so let OMP_NUM_THREADS be 1. Run with the interpreter of a
+ComfyUI: `python benchmarks/host_overhead.py [COMFYUI_DIR] [pairs]`.
 """
 
 import sys
@@ -38,10 +40,10 @@ class Bare(comfy.samplers.Sampler):
         x = torch.randn(BATCH, *noise.shape[1:])
         sigma = sigmas[torch.arange(BATCH) % (len(sigmas) - 1)]
         guider(x, sigma, **extra_args)
-        began = time.perf_counter()
+        began = time.process_time()
         for _ in range(STEPS):
             guider(x, sigma, **extra_args)
-        self.per_tile = (time.perf_counter() - began) / (STEPS * BATCH)
+        self.per_tile = (time.process_time() - began) / (STEPS * BATCH)
         return latent
 
 
@@ -73,9 +75,10 @@ def main() -> None:
                 overlap=OVERLAP * 8,
                 tile_batch=BATCH,
             )
+            began = time.process_time()
             run(part("nodes.host.sampler").RegionSampler(how, kept.append), canvas)
             report = kept[0].report
-            ratios.append(report.seconds / (report.nfe * bare.per_tile))
+            ratios.append((time.process_time() - began) / (report.nfe * bare.per_tile))
         print(
             f"{name}: overhead {median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}), {report.nfe} evaluations"
         )

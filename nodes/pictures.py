@@ -79,7 +79,7 @@ class GainCurves(io.ComfyNode):
     @classmethod
     def execute(cls, tiles: Tiles) -> io.NodeOutput:
         """One plot for the whole run."""
-        return io.NodeOutput(pictures_to_image([draw_gain_curves(tiles.report)]))
+        return io.NodeOutput(pictures_to_image([draw_gain_curves(tiles.report, tiles.report.gain_threshold)]))
 
 
 class Compare(io.ComfyNode):

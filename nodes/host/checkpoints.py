@@ -46,7 +46,8 @@ def open_checkpoint(path: Path) -> Loaded:
     """
     if is_ours(path):
         checkpoint = load_checkpoint(path, "ldm", "bundle")
-        return Loaded(build_model(checkpoint), build_vae(checkpoint), null_conditioning())
+        model = build_model(checkpoint)
+        return Loaded(model, build_vae(checkpoint), null_conditioning(model))
     try:
         model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(
             str(path), output_vae=True, output_clip=True, embedding_directory=embedding_folders()
@@ -57,7 +58,7 @@ def open_checkpoint(path: Path) -> Loaded:
         raise CheckpointError(
             f"{path.name} holds no complete checkpoint (diffusion model and VAE); load its parts apart"
         )
-    return Loaded(model, vae, null_conditioning() if clip is None else _encode_nothing(clip), clip)
+    return Loaded(model, vae, null_conditioning(model) if clip is None else _encode_nothing(clip), clip)
 
 
 def _encode_nothing(clip: Any) -> list[Any]:

@@ -105,9 +105,10 @@ def build_vae(checkpoint: Checkpoint) -> RestorationVae:
     return RestorationVae(build_autoencoder(checkpoint, "cpu", torch.float32))
 
 
-def null_conditioning() -> list[Any]:
-    """A CONDITIONING that says nothing, of the shape of Stable Diffusion 1's text: our networks read no text."""
-    return [[torch.zeros(1, 77, 768), {"pooled_output": torch.zeros(1, 768)}]]
+def null_conditioning(model: Any) -> list[Any]:
+    """A CONDITIONING that says nothing, for a MODEL whose text encoder is missing or that reads no text."""
+    width = model.model.model_config.unet_config.get("context_dim") or 768
+    return [[torch.zeros(1, 77, width), {"pooled_output": torch.zeros(1, width)}]]
 
 
 @dataclass(frozen=True)
