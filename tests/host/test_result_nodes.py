@@ -1,0 +1,251 @@
+"""The nodes that show and measure: what they add to the core, for batches, odd sizes and wrong inputs."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+FACTOR = 8
+CANVAS = (9, 14)  # latent px
+CANVAS_PX = (72, 112)
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+IDS = {
+    "nodes.pictures": ["RegionMap", "GainCurves", "Compare"],
+    "nodes.measures": ["RunReport", "ImageQuality"],
+    "nodes.colour": ["ColourMatch"],
+    "nodes.examples": ["ExamplePhoto"],
+}
+
+
+def draw(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def refusal(pack):
+    return pack("adadiffsr_core.errors").AdaDiffSRError
+
+
+@pytest.fixture
+def make_tiles(pack):
+    """Builds TILES of a run whose every tile took another number of steps."""
+
+    def build(images=1):
+        grid = pack("adadiffsr_core.tiles").build_grid(*CANVAS, tile=8, overlap=2)
+        report_module, growing = pack("adadiffsr_core.report"), pack("adadiffsr_core.controller").TileClass.GROWING
+        report = report_module.start_report(grid, images, base_steps=24, tile_batch=4)
+        for tile_id, tile in enumerate(report.tiles):
+            steps = [(n, 0.01 / (n + 1), 0.002 * n) for n in range(tile_id % 20)]
+            tile.steps.extend(report_module.StepRecord(n, 900.0, growing, fr, nr, n + 1) for n, fr, nr in steps)
+        latent = {"samples": torch.zeros(images, 4, *CANVAS)}
+        estimates = torch.zeros(images * grid.count, 4, 8, 8)
+        return pack("nodes.tiles").Tiles(estimates, grid, report, latent, None, FACTOR)
+
+    return build
+
+
+@pytest.fixture
+def run(pack):
+    """Executes a node as the host does, and checks that it gives as many outputs as it declares."""
+
+    def execute(module, name, **inputs):
+        node = getattr(pack(module), name)
+        output = node.execute(**inputs)
+        assert len(output.args) == len(node.define_schema().outputs)
+        return output
+
+    return execute
+
+
+def is_image(value, count):
+    return (
+        value.ndim == 4
+        and value.shape[0] == count
+        and value.shape[-1] == 3
+        and value.dtype == torch.float32
+        and value.device.type == "cpu"
+        and 0 <= float(value.min()) <= float(value.max()) <= 1
+    )
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in IDS.items() for name in names])
+def test_every_node_explains_itself(pack, module, name):
+    schema = getattr(pack(module), name).define_schema()
+    schema.validate()
+    assert schema.node_id == f"AdaDiffSR_{name}"
+    assert schema.category in ("AdaDiffSR/results", "AdaDiffSR/image")
+    assert len(schema.description) > 20
+    for entry in [*schema.inputs, *schema.outputs]:
+        assert len(entry.tooltip) > 10, entry.id
+
+
+@pytest.mark.parametrize("size", [CANVAS_PX, (18, 28), (75, 113), (300, 40)])
+def test_region_map_takes_a_picture_of_any_size(run, make_tiles, size):
+    picture, mask = run("nodes.pictures", "RegionMap", tiles=make_tiles(), image=draw(1, *size, 3)).args
+    assert is_image(picture, 1)
+    assert picture.shape[2] >= 640
+    assert (tuple(mask.shape), mask.dtype) == ((1, *size), torch.float32)
+
+
+def test_region_map_stretches_the_picture_over_the_whole_canvas(run, make_tiles):
+    image = draw(1, *CANVAS_PX, 3)
+    small = run("nodes.pictures", "RegionMap", tiles=make_tiles(), image=image[:, ::8, ::8]).args[0]
+    large = run("nodes.pictures", "RegionMap", tiles=make_tiles(), image=image).args[0]
+    assert small.shape == large.shape
+
+
+def test_region_mask_is_each_tiles_share(run, make_tiles):
+    tiles = make_tiles()
+    mask = run("nodes.pictures", "RegionMap", tiles=tiles, image=draw(1, *CANVAS_PX, 3)).args[1]
+    for tile in tiles.report.tiles:  # no other cell reaches a tile's outer corner
+        top = FACTOR * tile.top if tile.top == 0 else FACTOR * (tile.top + tile.height) - 1
+        left = FACTOR * tile.left if tile.left == 0 else FACTOR * (tile.left + tile.width) - 1
+        if (tile.top == 0 or top == CANVAS_PX[0] - 1) and (tile.left == 0 or left == CANVAS_PX[1] - 1):
+            assert float(mask[0, top, left]) == pytest.approx(tile.nfe / 24)
+
+
+def test_region_map_draws_each_image_of_a_batch_with_its_own_tiles(run, make_tiles):
+    tiles, image = make_tiles(2), draw(2, *CANVAS_PX, 3)
+    maps, masks = run("nodes.pictures", "RegionMap", tiles=tiles, image=image).args
+    assert is_image(maps, 2)
+    assert masks.shape == (2, *CANVAS_PX)
+    assert float(masks[0].max()) < float(masks[1].max())
+    same = run("nodes.pictures", "RegionMap", tiles=tiles, image=image[:1]).args
+    assert torch.equal(same[0][0], maps[0])
+    assert torch.equal(same[1], masks)
+    assert not torch.equal(same[0][1], maps[1])  # the second run's numbers over the first picture
+
+
+@pytest.mark.parametrize(("connected", "in_run"), [(3, 2), (2, 1), (2, 3)])
+def test_region_map_refuses_a_batch_of_another_length(pack, run, make_tiles, connected, in_run):
+    with pytest.raises(refusal(pack), match=f"image has {connected} images where {in_run} .* connect") as caught:
+        run("nodes.pictures", "RegionMap", tiles=make_tiles(in_run), image=draw(connected, 16, 16, 3))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_grey_and_alpha_are_understood(run, make_tiles, channels):
+    image = draw(1, 32, 32, channels)
+    colours = image[..., :3].expand(-1, -1, -1, 3)
+    for module, name, inputs in [
+        ("nodes.pictures", "RegionMap", lambda picture: {"tiles": make_tiles(), "image": picture}),
+        ("nodes.colour", "ColourMatch", lambda picture: {"image": picture, "reference": picture, "method": "wavelet"}),
+    ]:
+        assert torch.equal(run(module, name, **inputs(image)).args[0], run(module, name, **inputs(colours)).args[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8, 2), (8, 8, 3), (1, 0, 8, 3), (0, 8, 8, 3)])
+def test_what_is_no_image_is_refused(pack, run, shape):
+    with pytest.raises(refusal(pack), match="an image has shape"):
+        run("nodes.colour", "ColourMatch", image=torch.zeros(shape), reference=draw(1, 8, 8, 3), method="adain")
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_gain_curves_are_one_picture_for_the_run(run, make_tiles, images):
+    (curves,) = run("nodes.pictures", "GainCurves", tiles=make_tiles(images)).args
+    assert is_image(curves, 1)
+    assert 1000 < curves.shape[2] < 1400
+
+
+def test_report_is_strict_json_and_in_the_history(run, make_tiles):
+    tiles = make_tiles(2)
+    step = tiles.report.tiles[-1].steps
+    step[0] = type(step[0])(0, 900.0, step[0].tile_class, math.nan, math.inf, 1)
+    output = run("nodes.measures", "RunReport", tiles=tiles)
+    (text,) = output.args
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    report = json.loads(text, parse_constant=refuse)
+    assert report == {**tiles.report.to_dict(), "latent_px": FACTOR}
+    assert report["tiles"][-1]["fr_gain"][0] is None
+    assert output.ui == {"text": [text]}
+
+
+def test_quality_is_the_mean_over_the_batch(run):
+    image, reference = draw(2, 16, 16, 3), draw(1, 16, 16, 3, seed=1)
+    output = run("nodes.measures", "ImageQuality", image=image, metric="psnr", reference=reference)
+    value, text = output.args
+    expected = [-10 * math.log10(float((one - reference[0]).square().mean())) for one in image]
+    assert value == pytest.approx(sum(expected) / 2, abs=1e-4)
+    assert text.startswith(f"psnr: {value:.4f} ({expected[0]:.2f}")
+    assert output.ui == {"text": [text]}
+
+
+def test_quality_refuses_in_a_sentence(pack, run):
+    image = draw(1, 16, 16, 3)
+    for reference, sentence in [(None, "give a reference"), (draw(1, 8, 8, 3), "images of one shape")]:
+        with pytest.raises(refusal(pack), match=sentence):
+            run("nodes.measures", "ImageQuality", image=image, metric="psnr", reference=reference)
+    pairs = {"image": draw(2, 8, 8, 3), "reference": draw(3, 8, 8, 3)}
+    with pytest.raises(refusal(pack), match="reference has 3 images where 2"):
+        run("nodes.measures", "ImageQuality", metric="psnr", **pairs)
+
+
+def test_quality_says_what_to_install(pack, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyiqa", None)
+    with pytest.raises(refusal(pack), match=r"^musiq needs packages .*`pip install pyiqa`.*ComfyUI's own$"):
+        run("nodes.measures", "ImageQuality", image=draw(1, 32, 32, 3), metric="musiq")
+
+
+@pytest.mark.parametrize("method", ["wavelet", "adain"])
+def test_colours_become_those_of_the_reference(run, method):
+    image = 0.4 + 0.1 * draw(2, 64, 64, 3)
+    tint = torch.tensor([0.6, 0.3, 0.5]).expand(1, 8, 12, 3)
+    (matched,) = run("nodes.colour", "ColourMatch", image=image, reference=tint, method=method).args
+    assert is_image(matched, 2)
+    assert matched.shape == image.shape
+    torch.testing.assert_close(matched.mean((1, 2)), tint.mean((1, 2)).expand(2, 3), atol=5e-3, rtol=0)
+
+
+def test_every_image_keeps_its_own_colours(run):
+    image = draw(2, 20, 30, 3)
+    (matched,) = run("nodes.colour", "ColourMatch", image=image, reference=image, method="wavelet").args
+    torch.testing.assert_close(matched, image, atol=1e-5, rtol=0)
+
+
+def test_comparison_repeats_a_single_image_for_a_batch(run):
+    images = {"image_1": draw(1, 300, 300, 3), "image_2": draw(3, 150, 200, 3, seed=1)}
+    captions = {"caption_1": "before", "caption_2": "after"}
+    (rows,) = run("nodes.pictures", "Compare", **images, **captions).args
+    assert is_image(rows, 3)
+    (alone,) = run(
+        "nodes.pictures", "Compare", image_1=images["image_1"], image_2=images["image_2"][1:2], **captions
+    ).args
+    assert torch.equal(rows[1], alone[0])
+
+
+def test_comparison_has_a_column_for_each_connected_image(run):
+    colours = torch.eye(4, 3)[:, None, None, None, :].expand(4, 1, 260, 260, 3)
+    two = {"image_1": colours[0], "image_2": colours[1], "caption_1": "a", "caption_2": "b"}
+    more = {"image_4": colours[2], "caption_4": "d"}
+    for inputs, count in ((two, 2), (two | more, 3)):
+        (rows,) = run("nodes.pictures", "Compare", **inputs).args
+        assert [int((rows[0] == colours[n, 0, 0, 0]).all(-1).sum()) for n in range(count)] == [260 * 260] * count
+
+
+def test_comparison_refuses_batches_that_do_not_pair(pack, run):
+    images = {"image_1": draw(3, 8, 8, 3), "image_2": draw(2, 8, 8, 3)}
+    with pytest.raises(refusal(pack), match="image_2 has 2 images where 3"):
+        run("nodes.pictures", "Compare", caption_1="", caption_2="", **images)
+
+
+@pytest.mark.parametrize("photo", sorted(path.stem for path in EXAMPLES.glob("*.jpg")))
+def test_example_is_the_file(pack, run, photo):
+    (image,) = run("nodes.examples", "ExamplePhoto", photo=photo).args
+    assert is_image(image, 1)
+    with Image.open(EXAMPLES / f"{photo}.jpg") as opened:
+        assert np.array_equal((image[0] * 255).round().byte().numpy(), np.array(opened.convert("RGB")))
+    (choice,) = pack("nodes.examples").ExamplePhoto.define_schema().inputs
+    assert sorted(choice.options) == sorted(path.stem for path in EXAMPLES.glob("*.jpg"))
+
+
+def test_missing_example_is_a_sentence(pack, run, monkeypatch, tmp_path):
+    monkeypatch.setattr(pack("nodes.examples"), "FOLDER", tmp_path)
+    with pytest.raises(refusal(pack), match=r"examples/cat\.jpg is missing"):
+        run("nodes.examples", "ExamplePhoto", photo="cat")
