@@ -9,7 +9,7 @@ from PIL import Image
 from ..adadiffsr_core.errors import ImageError
 from .images import pictures_to_image
 
-FOLDER = Path(__file__).parents[1] / "examples"
+FOLDER = Path(__file__).parents[1] / "photos"  # not `examples`: the host would take that for workflows
 
 
 class ExamplePhoto(io.ComfyNode):
@@ -29,7 +29,7 @@ class ExamplePhoto(io.ComfyNode):
                     "photo",
                     options=["cat", "coffee", "astronaut"],
                     default="cat",
-                    tooltip="All are free to use: see the README in the pack's folder examples.",
+                    tooltip="All are free to use: see the README in the pack's folder photos.",
                 )
             ],
             outputs=[io.Image.Output("image", tooltip="The photo, 150 to 300 px on a side.")],
@@ -44,6 +44,6 @@ class ExamplePhoto(io.ComfyNode):
                 levels = np.array(opened.convert("RGB"))
         except OSError:
             raise ImageError(
-                f"examples/{path.name} is missing from the pack or damaged; install AdaDiffSR again"
+                f"photos/{path.name} is missing from the pack or damaged; install AdaDiffSR again"
             ) from None
         return io.NodeOutput(pictures_to_image([levels]))

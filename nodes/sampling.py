@@ -42,8 +42,8 @@ def _region_inputs() -> list[Any]:
             max=1.0,
             step=0.0001,
             round=0.00001,
-            tooltip="A region whose information gain (per twentieth of the denoising) exceeds this goes on in small steps. "
-            "Lower spends more steps, higher saves more. The paper's is 0.005, with trained metrics.",
+            tooltip="A region whose information gain (per twentieth of the denoising) exceeds this goes on in small "
+            "steps. Lower spends more steps, higher saves more. The paper's is 0.005, with trained metrics.",
         ),
         advanced(
             io.Boolean.Input,

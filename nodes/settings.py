@@ -1,10 +1,11 @@
 """What the sampling nodes let a user choose, as the core wants it."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
+from ..adadiffsr_core.codebook import Solver
 from ..adadiffsr_core.controller import DtssConfig
 from ..adadiffsr_core.errors import ConfigError
 from ..adadiffsr_core.pipeline import PRESETS, MergeMode
@@ -38,6 +39,12 @@ class RegionSettings:
     mmle: Any = None
     pfj: Any = None
     compute_mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        # Older hosts do not check what is chosen from a list.
+        for name, choices in (("sampler_name", get_args(Solver)), ("merge_mode", get_args(MergeMode))):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name} {getattr(self, name)!r} is unknown; use one of {', '.join(choices)}")
 
 
 def parse_dtss(intervals: str, gain_threshold: float, early_exit: bool) -> DtssConfig:

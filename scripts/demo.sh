@@ -4,5 +4,5 @@ set -eu
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
 install_into_environment '.'
-adadiffsr upscale examples/cat.jpg examples/coffee.jpg -o out --map out --report out --compare out
+adadiffsr upscale photos/cat.jpg photos/coffee.jpg -o out --map out --report out --compare out
 echo "Look at out/cat-compare.png (before and after) and out/coffee-map.png (where the steps went)."

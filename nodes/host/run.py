@@ -9,6 +9,7 @@ import comfy.samplers
 import comfy.utils
 import latent_preview
 
+from ...adadiffsr_core.errors import ConfigError
 from ..settings import RegionSettings
 from ..tiles import Tiles
 from .denoiser import KEY
@@ -47,6 +48,8 @@ def sample_regions(
     Raises:
         ConfigError, ShapeError, DenoiserError: see `RegionSampler.sample`.
     """
+    if scheduler not in scheduler_names():
+        raise ConfigError(f"scheduler {scheduler!r} is unknown; use one of {', '.join(scheduler_names())}")
     patcher = model.clone()
     patcher.add_wrapper_with_key(
         comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, KEY, _ask_memory_for_tiles(settings)

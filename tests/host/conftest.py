@@ -28,9 +28,9 @@ Load = Callable[[str], ModuleType]
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """With ADADIFFSR_NO_SKIP set, what could not be shown counts as not shown."""
+    """With ADADIFFSR_NO_SKIP set, a test whose host or browser is missing fails; what a host lacks may be skipped."""
     report = yield
-    if report.skipped and os.environ.get("ADADIFFSR_NO_SKIP"):
+    if report.skipped and report.when == "setup" and os.environ.get("ADADIFFSR_NO_SKIP"):
         report.outcome, report.longrepr = "failed", report.longrepr[2]
     return report
 

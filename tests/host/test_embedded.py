@@ -25,7 +25,7 @@ def model(pack):
 
 @pytest.fixture(scope="module")
 def photo():
-    with Image.open(PACK / "examples" / "coffee.jpg") as opened:
+    with Image.open(PACK / "photos" / "coffee.jpg") as opened:
         levels = np.asarray(opened.convert("RGB").resize((160, 120), Image.Resampling.BICUBIC), dtype=np.float32)
     return torch.from_numpy(levels / 255)[None]
 

@@ -13,7 +13,7 @@ from PIL import Image
 FACTOR = 8
 CANVAS = (9, 14)  # latent px
 CANVAS_PX = (72, 112)
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+PHOTOS = Path(__file__).resolve().parents[2] / "photos"
 IDS = {
     "nodes.pictures": ["RegionMap", "GainCurves", "Compare"],
     "nodes.measures": ["RunReport", "ImageQuality"],
@@ -235,17 +235,17 @@ def test_comparison_refuses_batches_that_do_not_pair(pack, run):
         run("nodes.pictures", "Compare", caption_1="", caption_2="", **images)
 
 
-@pytest.mark.parametrize("photo", sorted(path.stem for path in EXAMPLES.glob("*.jpg")))
+@pytest.mark.parametrize("photo", sorted(path.stem for path in PHOTOS.glob("*.jpg")))
 def test_example_is_the_file(pack, run, photo):
     (image,) = run("nodes.examples", "ExamplePhoto", photo=photo).args
     assert is_image(image, 1)
-    with Image.open(EXAMPLES / f"{photo}.jpg") as opened:
+    with Image.open(PHOTOS / f"{photo}.jpg") as opened:
         assert np.array_equal((image[0] * 255).round().byte().numpy(), np.array(opened.convert("RGB")))
     (choice,) = pack("nodes.examples").ExamplePhoto.define_schema().inputs
-    assert sorted(choice.options) == sorted(path.stem for path in EXAMPLES.glob("*.jpg"))
+    assert sorted(choice.options) == sorted(path.stem for path in PHOTOS.glob("*.jpg"))
 
 
 def test_missing_example_is_a_sentence(pack, run, monkeypatch, tmp_path):
     monkeypatch.setattr(pack("nodes.examples"), "FOLDER", tmp_path)
-    with pytest.raises(refusal(pack), match=r"examples/cat\.jpg is missing"):
+    with pytest.raises(refusal(pack), match=r"photos/cat\.jpg is missing"):
         run("nodes.examples", "ExamplePhoto", photo="cat")

@@ -1,0 +1,134 @@
+"""Drives the host's own front end in headless Chromium, by what a person sees and clicks."""
+
+import shutil
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tests.host.api import Client, Entry
+
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--lang=en-US",
+    "--window-size=1600,1000",
+]
+READY = "return Boolean(window.app?.vueAppReady && app.graph && window.LiteGraph)"
+NOTICES = "[role=dialog], [data-testid=error-overlay], .p-toast-message-error, .p-toast-message-warn"
+DIALOGS = f"[...document.querySelectorAll('{NOTICES}')].filter(e => e.checkVisibility())"
+BY_TEXT = """
+const names = [...document.querySelectorAll('[role=dialog] span, [role=dialog] li')];
+return names.find(e => !e.children.length && e.innerText.trim() === arguments[0]);
+"""
+MISSING = (
+    "return app.graph._nodes.filter(n => n.has_errors || !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
+)
+FIT = "document.querySelector(`button[aria-label^='Fit View']`).click()"
+TEMPLATE = "[data-testid='template-workflow-{}']"
+WAIT_SECONDS, DRAW_SECONDS = 30, 1.0
+
+
+def find_browser() -> tuple[str, str] | None:
+    """Chromium and its driver, or None where these or selenium are missing."""
+    chromium = next(filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None)
+    driver = shutil.which("chromedriver")
+    return (chromium, driver) if chromium and driver and find_spec("selenium") else None
+
+
+class Browser:
+    """One window with one host's front end.
+
+    Attributes:
+        address: of the host.
+    """
+
+    def __init__(self, chromium: str, driver: str, address: str, profile: Path):
+        from selenium import webdriver  # only the browser tests need it
+
+        self.address = address
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for flag in [*FLAGS, f"--user-data-dir={profile}"]:
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self._driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+
+    def close(self) -> None:
+        """End the browser and its driver."""
+        self._driver.quit()
+
+    def open(self) -> None:
+        """Load the page anew and wait for it; what it complains of until then is the host's own affair."""
+        self._driver.get(self.address)
+        self._until(READY)
+        time.sleep(DRAW_SECONDS)
+        self._driver.get_log("browser")
+
+    def open_template(self, module: str, name: str) -> None:
+        """Click a workflow of a pack in the template browser and wait until it is on the canvas."""
+        if not self._find("[role=dialog]"):  # the first visit opens it by itself
+            self._click("button[aria-label=Templates]")
+        self._until(BY_TEXT, module).click()
+        self._until(f"return document.querySelector({TEMPLATE.format(name)!r})")
+        self._driver.execute_script("app.graph._nodes.forEach(node => { node.wasBefore = true })")
+        self._click(TEMPLATE.format(name))
+        self._until("return app.graph._nodes.length && !app.graph._nodes.some(node => node.wasBefore)")
+        self._driver.execute_script(FIT)  # by a script, for a notice may lie above the button
+        time.sleep(DRAW_SECONDS)
+
+    def missing_nodes(self) -> list[str]:
+        """Types of the nodes on the canvas that the host does not know."""
+        return list(self._driver.execute_script(MISSING))
+
+    def node_types(self) -> list[str]:
+        """Types of all nodes on the canvas, sorted."""
+        return sorted(self._driver.execute_script("return app.graph._nodes.map(node => node.type)"))
+
+    def dialogs(self) -> list[str]:
+        """The text of each dialog and error notice that is open."""
+        return list(self._driver.execute_script(f"return {DIALOGS}.map(e => e.innerText)"))
+
+    def run(self, client: Client, timeout: float = 180) -> Entry:
+        """Press Run and wait for the end; what `/history` says of it."""
+        before = client.json("/history").keys()
+        self._click("[data-testid=queue-button] button, button[data-testid=queue-button]")
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if new := client.json("/history").keys() - before:
+                time.sleep(DRAW_SECONDS)
+                return client.wait(new.pop())
+            if dialogs := self.dialogs():
+                raise RuntimeError(f"instead of running it says: {dialogs}")
+            time.sleep(0.2)
+        raise TimeoutError(f"nothing ended within {timeout} s of pressing Run")
+
+    def errors(self) -> list[str]:
+        """Errors on the console since the last call, without those of pages that the internet would have."""
+        found = [entry["message"] for entry in self._driver.get_log("browser") if entry["level"] == "SEVERE"]
+        return [message for message in found if "https://" not in message and "/api/userdata" not in message]
+
+    def screenshot(self, file: Path) -> None:
+        """Save what the window shows as PNG."""
+        self._driver.save_screenshot(str(file))
+
+    def _find(self, selector: str) -> list[Any]:
+        return [element for element in self._driver.find_elements("css selector", selector) if element.is_displayed()]
+
+    def _click(self, selector: str) -> None:
+        self._until(f"return document.querySelector({selector!r})")
+        self._find(selector)[0].click()
+
+    def _until(self, script: str, *arguments: Any) -> Any:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not (result := self._driver.execute_script(script, *arguments)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the page did not come to: {script.strip()} {arguments}")
+            time.sleep(0.1)
+        return result

@@ -1,0 +1,97 @@
+"""Listens to the host's websocket while a prompt runs."""
+
+import asyncio
+import json
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+Message = dict[str, Any]
+PREVIEW, HEAD = 1, 8  # the host's number for a preview; bytes before the picture: its kind and format
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one prompt did.
+
+    Attributes:
+        entry: what `/history` says of it.
+        prompt_id: its id.
+        messages: every message of the host while it ran, in order.
+        previews: every preview, as the bytes of a JPEG or PNG file.
+    """
+
+    entry: dict[str, Any]
+    prompt_id: str
+    messages: list[Message]
+    previews: list[bytes]
+
+    @property
+    def executed(self) -> list[str]:
+        """Ids of the nodes that ran, in order."""
+        return [data["node"] for data in self._all("executing") if data["node"] is not None]
+
+    @property
+    def cached(self) -> set[str]:
+        """Ids of the nodes whose results were still there."""
+        return {node for data in self._all("execution_cached") for node in data["nodes"]}
+
+    def progress(self, node: str) -> list[tuple[float, float]]:
+        """Value and total of each update of one node's bar."""
+        return [(data["value"], data["max"]) for data in self._all("progress") if data["node"] == node]
+
+    def _all(self, kind: str) -> list[dict[str, Any]]:
+        mine = (message["data"] for message in self.messages if message["type"] == kind)
+        return [data for data in mine if data.get("prompt_id") == self.prompt_id]
+
+
+class Recorder:
+    """A context that is open while the host's messages for `client_id` are being collected."""
+
+    def __init__(self, address: str):
+        self.client_id = uuid.uuid4().hex
+        self.messages: list[Message] = []
+        self.previews: list[bytes] = []
+        self._address = f"{address}/ws?clientId={self.client_id}"
+        self._news = threading.Condition()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.until(lambda message: message["type"] == "status")  # the host's greeting
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._socket.close(), self._loop).result(10)
+        self._thread.join(10)
+        self._loop.close()
+
+    def until(self, wanted: Callable[[Message], bool], timeout: float = 60) -> None:
+        """Wait for a message. Raises TimeoutError after `timeout` s."""
+        with self._news:
+            if not self._news.wait_for(lambda: any(map(wanted, self.messages)), timeout):
+                raise TimeoutError(f"the host did not send what was awaited within {timeout} s")
+
+    def _listen(self) -> None:
+        self._loop.run_until_complete(self._receive())
+
+    async def _receive(self) -> None:
+        import aiohttp  # the host's requirement, not ours
+
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(self._address, max_msg_size=0) as self._socket,
+        ):
+            async for message in self._socket:
+                with self._news:
+                    self._keep(message.data)
+                    self._news.notify_all()
+
+    def _keep(self, data: str | bytes) -> None:
+        if isinstance(data, str):
+            self.messages.append(json.loads(data))
+        elif int.from_bytes(data[:4]) == PREVIEW:
+            self.previews.append(data[HEAD:])
