@@ -6,9 +6,11 @@ A batch of tiles must lie on one side of each: `adadiffsr_core.turn` groups tile
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
+from types import CellType
 from typing import Any
 
 _TINY = 1e-6
+_EMPTY_CELL = CellType()
 
 
 def find_boundaries(guider: Any, model_options: Mapping[str, Any]) -> list[float]:
@@ -77,7 +79,11 @@ def _functions(options: Any) -> Iterator[Callable[..., Any]]:
 
 
 def _sigmas_held_by(function: Callable[..., Any]) -> list[float]:
-    held = dict(getattr(function, "__dict__", {}))
+    """Numbers named `sigma...` in a function's closure, or on the object that it is or belongs to."""
+    held: dict[str, Any] = {}
+    for owner in (function, getattr(function, "__self__", None)):
+        held |= getattr(owner, "__dict__", {})
     if inspect.isfunction(function):
-        held |= inspect.getclosurevars(function).nonlocals
-    return [float(v) for name, v in held.items() if name.startswith("sigma") and isinstance(v, int | float)]
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        held |= {name: cell.cell_contents for name, cell in cells if cell != _EMPTY_CELL}
+    return [float(value) for name, value in held.items() if name.startswith("sigma") and isinstance(value, int | float)]

@@ -84,7 +84,7 @@ class RestorationVae(comfy.sd.VAE):
         self.patcher = comfy.model_patcher.ModelPatcher(
             self.first_stage_model, load_device=self.device, offload_device=offload
         )
-        # Measured: it works in blocks, and nothing runs at full resolution.
+        # It works in blocks and nothing runs at full resolution; above what was measured from 512 to 4096 px.
         self.memory_used_encode = self.memory_used_decode = lambda shape, dtype: _MEMORY + 12 * 4 * _pixels(shape)
 
 

@@ -72,6 +72,32 @@ def test_a_batch_never_straddles_a_sigma_that_a_node_holds(host, pack):
         assert differs(same_for_every_batch(host, pack, overridden, tiny.text()), merged) < TOLERANCE
 
 
+def test_sigmas_that_patches_hold_are_found(host, pack):
+    class Patch:
+        sigma_end = 9.0
+
+        def __init__(self):
+            self.sigma_start, self.strength = 2.0, 3.0
+
+        def __call__(self, args):
+            return args
+
+        def method(self, args):
+            return args
+
+    def closure(sigma_start, other):
+        def inner(args):
+            return sigma_start, other, later
+
+        if other is None:
+            later = 1.0
+        return inner
+
+    options = {"transformer_options": {"patches": {"a": [Patch(), Patch().method]}}, "b": closure(5.0, 6.0)}
+    found = pack("nodes.host.boundaries").find_boundaries(SimpleNamespace(conds={}), options)
+    assert sorted({round(sigma, 3) for sigma in found}) == [2.0, 5.0]
+
+
 def test_key_frames_of_weight_hooks_follow_each_tile(host, pack):
     hooks = host("hooks")
     model = tiny.build_model(host)
