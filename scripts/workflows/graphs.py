@@ -22,6 +22,7 @@ from .parts import (
     show_account,
     show_comparison,
     show_map,
+    show_report,
 )
 
 
@@ -62,7 +63,7 @@ def own_checkpoint(g: Graph) -> None:
 # Your own checkpoint
 
 The same as *Upscale 4x*, prepared for a Stable Diffusion checkpoint of yours, with prompts and a tile ControlNet. It
-runs as it is, with the embedded model; grey nodes do not run.
+runs as it is, with the embedded model; grey and purple nodes do not run.
 
 **To change over**
 1. Choose your file in *Load AdaDiffSR Checkpoint*.
@@ -102,6 +103,8 @@ ControlNet stay below 0.35.
     result = finish(g, checkpoint, tiles, enlarged, 6)
     save(g, result, "own_checkpoint", 7)
     show_map(g, tiles, result, 8)
+    g.column(PICTURE)
+    show_report(g, tiles, 9)
 
 
 def adaptive_and_uniform(g: Graph) -> None:
@@ -130,7 +133,7 @@ numbers make the uniform one dearer or cheaper.
     g.group("3  Encode once", BLUE)
     latent = g.add("VAEEncode", pixels=enlarged, vae=checkpoint["vae"])
     shared = {"tile_size": 256, "gain_threshold": 0.005}
-    runs = []
+    sampled = {}
     for number, name, intervals, text in (
         (4, "Adaptive", "1, 2, 3, 4", "A tile that gains much takes small strides, one that gains little large ones."),
         (5, "Uniform", "3, 3, 3, 3", "Four equal *intervals*: every tile takes the same strides, whatever it gains."),
@@ -138,18 +141,20 @@ numbers make the uniform one dearer or cheaper.
         g.column(NARROW)
         g.group(f"{number}  {name}", BLUE)
         g.note(text)
-        tiles = add_sampler(g, checkpoint, latent, name, intervals=intervals, **shared)
-        runs.append((name, tiles, decode(g, checkpoint, tiles, enlarged)))
+        sampled[name] = add_sampler(g, checkpoint, latent, name, intervals=intervals, **shared)
+    g.column(NARROW)
+    g.group("6  Join and decode", BLUE)
+    runs = [(name, tiles, decode(g, checkpoint, tiles, enlarged)) for name, tiles in sampled.items()]
     g.column(PICTURE)
-    g.group("6  Where the steps went", VIOLET)
+    g.group("7  Where the steps went", VIOLET)
     for name, tiles, result in runs:
         region_map = g.add("AdaDiffSR_RegionMap", f"{name}: Region Map", tiles=tiles, image=result)
         g.add("PreviewImage", f"{name}: evaluations of each tile", images=region_map).tall(430)
     g.column(BROAD)
-    g.group("7  Results side by side", VIOLET)
+    g.group("8  Results side by side", VIOLET)
     (_, _, adaptive), (_, _, uniform) = runs
     show_comparison(g, "adaptive_and_uniform", bicubic=enlarged, adaptive=adaptive, uniform=uniform)
-    g.group("8  Reports", VIOLET)
+    g.group("9  Reports", VIOLET)
     for name, tiles, _ in runs:
         report = g.add("AdaDiffSR_RunReport", f"{name}: Run Report", tiles=tiles)
         g.add("PreviewAny", f"{name}: report", source=report).tall(180)
@@ -208,7 +213,7 @@ bicubic often wins by it: look at the pictures too.
 **What to change**: with the optional package *pyiqa* installed, *metric* also offers LPIPS, DISTS, MUSIQ and others,
 which are nearer to what eyes see.
 
-Sides must be multiples of **8**, or encoding cuts a few pixels off and nothing fits; hence *Image Crop*. The photo
+Sides must be multiples of **8**, or encoding cuts a few pixels off and nothing fits; hence *Crop to multiples of 8*. The photo
 here is tiny, so that much of it is lost: expect better from larger ones.
 """,
     )
@@ -216,7 +221,8 @@ here is tiny, so that much of it is lost: expect better from larger ones.
     g.group("1  A true picture, made small", GREEN)
     g.note("To measure on your own picture, put *Load Image* in the place of *Example Photo*.")
     photo = g.add("AdaDiffSR_ExamplePhoto", photo="coffee")
-    truth = g.add("ImageCrop", "Crop to multiples of 8", image=photo, width=296, height=200)
+    size = {"width": 296, "height": 200, "crop": "center", "upscale_method": "bicubic"}
+    truth = g.add("ImageScale", "Crop to multiples of 8", image=photo, **size)
     small = g.add("ImageScaleBy", "Make 4x smaller", image=truth, upscale_method="area", scale_by=0.25)
     enlarged = g.add("ImageScaleBy", "Enlarge 4x", image=small, upscale_method="bicubic", scale_by=4.0)
     checkpoint = add_model(g)
@@ -231,6 +237,7 @@ here is tiny, so that much of it is lost: expect better from larger ones.
     g.column(BROAD)
     g.group("6  See for yourself", VIOLET)
     show_comparison(g, "quality", bicubic=enlarged, AdaDiffSR=result, truth=truth)
+    show_report(g, tiles, 7)
 
 
 def any_guider(g: Graph) -> None:

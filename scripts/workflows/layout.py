@@ -11,6 +11,7 @@ from .graph import Column
 from .node import NOTE, Node
 
 HEADER, GROUP_HEADER, MARGIN, GAP = 30, 40, 20, 24
+SAMPLERS, PREVIEW = {"AdaDiffSR_RegionAwareKSampler", "SamplerCustomAdvanced"}, 230  # while they run they grow
 SMALLEST = 88  # the front end makes no text smaller
 _ROW, _WIDGET, _LINE, _CHARACTER = 20, 25, 18, 6.2
 
@@ -37,7 +38,7 @@ def arrange(columns: Sequence[Column]) -> tuple[Mapping[int, Box], list[dict[str
             for node in nodes:
                 box = Box(left + MARGIN, top + HEADER, column.width, _height(node, column.width))
                 boxes[node.id] = box
-                top = box.top + box.height + GAP
+                top = box.top + box.height + GAP + PREVIEW * (node.class_type in SAMPLERS)
             bounding = [left, start, column.width + 2 * MARGIN, top - start]
             groups.append({"id": len(groups) + 1, "title": title, "bounding": bounding, "color": colour, "flags": {}})
             top += GAP

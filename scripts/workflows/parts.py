@@ -83,13 +83,18 @@ def show_map(g: Graph, tiles: Node, result: Node, number: int) -> None:
 
 
 def show_account(g: Graph, tiles: Node, number: int) -> None:
-    """What the run did, as a plot and as text."""
+    """What the run did, as a plot and as text, in a column of its own."""
     g.column(PICTURE)
     g.group(f"{number}  What each step added", VIOLET)
     g.note("One line for each tile, from noise on the left to the clean picture on the right.")
     g.add("PreviewImage", "Gain curves", images=g.add("AdaDiffSR_GainCurves", tiles=tiles)).tall(320)
-    g.group(f"{number + 1}  Report", VIOLET)
-    g.note("All of it as JSON. API clients find it in the history too.")
+    show_report(g, tiles, number + 1)
+
+
+def show_report(g: Graph, tiles: Node, number: int) -> None:
+    """The report as text, below the last box."""
+    g.group(f"{number}  Report", VIOLET)
+    g.note("All that the run did, as JSON. API clients find it in the history too.")
     g.add("PreviewAny", "Report", source=g.add("AdaDiffSR_RunReport", tiles=tiles)).tall(260)
 
 
