@@ -213,8 +213,8 @@ bicubic often wins by it: look at the pictures too.
 **What to change**: with the optional package *pyiqa* installed, *metric* also offers LPIPS, DISTS, MUSIQ and others,
 which are nearer to what eyes see.
 
-Sides must be multiples of **8**, or encoding cuts a few pixels off and nothing fits; hence *Crop to multiples of 8*. The photo
-here is tiny, so that much of it is lost: expect better from larger ones.
+Sides must be multiples of **8**, or encoding cuts a few pixels off and nothing fits; hence *Crop to multiples of 8*.
+The photo here is tiny, so that much of it is lost: expect better from larger ones.
 """,
     )
     g.column(NARROW)

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class Browser:
         """Click a workflow of a pack in the template browser and wait until it is on the canvas."""
         if not self._find("[role=dialog]"):  # the first visit opens it by itself
             self._click("button[aria-label=Templates]")
-        self._until(BY_TEXT, module).click()
+        self._steadily(lambda: self._until(BY_TEXT, module).click())
         self._until(f"return document.querySelector({TEMPLATE.format(name)!r})")
         self._driver.execute_script("app.graph._nodes.forEach(node => { node.wasBefore = true })")
         self._click(TEMPLATE.format(name))
@@ -123,7 +124,19 @@ class Browser:
 
     def _click(self, selector: str) -> None:
         self._until(f"return document.querySelector({selector!r})")
-        self._find(selector)[0].click()
+        self._steadily(lambda: self._find(selector)[0].click())
+
+    def _steadily(self, action: Callable[[], None]) -> None:
+        """Do it, again if the page redraws what it was about to touch, or has it move under something else."""
+        from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
+
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                return action()
+            except (StaleElementReferenceException, ElementClickInterceptedException):
+                if time.monotonic() > deadline:
+                    raise
 
     def _until(self, script: str, *arguments: Any) -> Any:
         deadline = time.monotonic() + WAIT_SECONDS
