@@ -30,7 +30,8 @@ def refuse_unsuitable(model_options: Mapping[str, Any], latent: Tensor, sigmas: 
         sigmas: the base schedule.
 
     Raises:
-        ConfigError: a step cache or a context window is on the model, or the schedule does not end at 0.
+        ConfigError: a step cache, a context window or a patch that holds a picture is on the model, or the schedule
+            does not end at 0.
         ShapeError: the latent is not one of pictures.
     """
     if getattr(latent, "is_nested", False) or latent.ndim != 4:
@@ -40,13 +41,18 @@ def refuse_unsuitable(model_options: Mapping[str, Any], latent: Tensor, sigmas: 
         )
     if model_options.get("context_handler") is not None:
         raise ConfigError("context windows on the model are for video; remove their node to sample by regions")
-    names = list(_names(model_options))
+    names = [_name(leaf) for leaf in _leaves(model_options)]
     for mark, cache in _CACHES.items():
         if any(mark in name for name in names):
             raise ConfigError(
                 f"{cache} is on the model and would hand one region's result to another; remove or bypass its "
                 f"node (region-aware sampling already skips the steps that add nothing)"
             )
+    if any(hasattr(patch, "encoded_image") for patch in _leaves(model_options)):
+        raise ConfigError(
+            "a patch on the model holds a picture of the whole canvas, which cannot be cropped to regions; "
+            "remove its node, or use a ControlNet through Apply ControlNet"
+        )
     if float(sigmas[-1]) != 0:
         raise ConfigError(
             "region-aware sampling needs sigmas that end at 0, since finished regions carry no noise; "
@@ -59,15 +65,22 @@ def is_flow(model_sampling: Any) -> bool:
     return isinstance(model_sampling, comfy.model_sampling.CONST)
 
 
-def _names(options: Any) -> Iterator[str]:
-    """Keys of nested options, and names of the functions and classes in them with their modules."""
+def _leaves(options: Any) -> Iterator[Any]:
+    """What nested options hold, and their keys."""
     if isinstance(options, Mapping):
         for key, value in options.items():
-            yield str(key).lower()
-            yield from _names(value)
+            yield key
+            yield from _leaves(value)
     elif isinstance(options, list | tuple):
         for value in options:
-            yield from _names(value)
-    elif callable(options) or hasattr(options, "__dict__"):
-        named = options if hasattr(options, "__qualname__") else type(options)
-        yield f"{getattr(named, '__module__', '')}.{named.__qualname__}".lower()
+            yield from _leaves(value)
+    else:
+        yield options
+
+
+def _name(leaf: Any) -> str:
+    """A key as it is; of a function or an object its name, or its class's, with the module."""
+    if isinstance(leaf, str):
+        return leaf.lower()
+    named = leaf if hasattr(leaf, "__qualname__") else type(leaf)
+    return f"{getattr(named, '__module__', '')}.{named.__qualname__}".lower()

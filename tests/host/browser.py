@@ -33,7 +33,7 @@ MISSING = (
 )
 FIT = "document.querySelector(`button[aria-label^='Fit View']`).click()"
 TEMPLATE = "[data-testid='template-workflow-{}']"
-WAIT_SECONDS, DRAW_SECONDS = 30, 1.0
+WAIT_SECONDS, CLICK_SECONDS, DRAW_SECONDS = 30, 5, 1.0
 
 
 def find_browser() -> tuple[str, str] | None:
@@ -76,8 +76,7 @@ class Browser:
         """Click a workflow of a pack in the template browser and wait until it is on the canvas."""
         if not self._find("[role=dialog]"):  # the first visit opens it by itself
             self._click("button[aria-label=Templates]")
-        self._steadily(lambda: self._until(BY_TEXT, module).click())
-        self._until(f"return document.querySelector({TEMPLATE.format(name)!r})")
+        self._steadily(lambda: self._choose(module, TEMPLATE.format(name)))
         self._driver.execute_script("app.graph._nodes.forEach(node => { node.wasBefore = true })")
         self._click(TEMPLATE.format(name))
         self._until("return app.graph._nodes.length && !app.graph._nodes.some(node => node.wasBefore)")
@@ -126,20 +125,24 @@ class Browser:
         self._until(f"return document.querySelector({selector!r})")
         self._steadily(lambda: self._find(selector)[0].click())
 
+    def _choose(self, module: str, expected: str) -> None:
+        self._until(BY_TEXT, module).click()
+        self._until(f"return document.querySelector({expected!r})", seconds=CLICK_SECONDS)
+
     def _steadily(self, action: Callable[[], None]) -> None:
-        """Do it, again if the page redraws what it was about to touch, or has it move under something else."""
+        """Do it, again if the page redraws what it was about to touch, moves it, or loses the click."""
         from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
 
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
                 return action()
-            except (StaleElementReferenceException, ElementClickInterceptedException):
+            except (StaleElementReferenceException, ElementClickInterceptedException, TimeoutError):
                 if time.monotonic() > deadline:
                     raise
 
-    def _until(self, script: str, *arguments: Any) -> Any:
-        deadline = time.monotonic() + WAIT_SECONDS
+    def _until(self, script: str, *arguments: Any, seconds: float = WAIT_SECONDS) -> Any:
+        deadline = time.monotonic() + seconds
         while not (result := self._driver.execute_script(script, *arguments)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the page did not come to: {script.strip()} {arguments}")

@@ -231,6 +231,20 @@ def test_step_caches_are_refused(host, pack, cache):
         sample_regions(host, pack, model, tiny.text())
 
 
+def test_patches_that_hold_a_picture_are_refused(host, pack):
+    model = tiny.build_model(host).clone()
+
+    class Patch:
+        encoded_image = torch.zeros(1, 4, HEIGHT, WIDTH)
+
+        def __call__(self, args):
+            return args
+
+    model.set_model_patch(Patch(), "double_block")
+    with pytest.raises(ValueError, match="holds a picture of the whole canvas"):
+        sample_regions(host, pack, model, tiny.text())
+
+
 def test_what_is_no_picture_is_refused(host, pack):
     guard = pack("nodes.host.guards").refuse_unsuitable
     sigmas = torch.tensor([1.0, 0.0])
