@@ -33,7 +33,7 @@ class ColourMatch(io.ComfyNode):
                     tooltip="wavelet takes over colours place by place; adain only each channel's mean and contrast.",
                 ),
             ],
-            outputs=[io.Image.Output("matched", tooltip="The result in the photo's colours.")],
+            outputs=[io.Image.Output("matched", display_name="matched", tooltip="The result in the photo's colours.")],
         )
 
     @classmethod

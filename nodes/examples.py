@@ -32,7 +32,7 @@ class ExamplePhoto(io.ComfyNode):
                     tooltip="All are free to use: see the README in the pack's folder photos.",
                 )
             ],
-            outputs=[io.Image.Output("image", tooltip="The photo, 150 to 300 px on a side.")],
+            outputs=[io.Image.Output("image", display_name="image", tooltip="The photo, 150 to 300 px on a side.")],
         )
 
     @classmethod

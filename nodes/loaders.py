@@ -31,16 +31,28 @@ class LoadCheckpoint(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output("model", tooltip="The diffusion model, for any sampler."),
-                io.Vae.Output("vae", tooltip="Its VAE, for the host's VAE Encode and VAE Decode, tiled ones too."),
+                io.Model.Output("model", display_name="model", tooltip="The diffusion model, for any sampler."),
+                io.Vae.Output(
+                    "vae",
+                    display_name="vae",
+                    tooltip="Its VAE, for the host's VAE Encode and VAE Decode, tiled ones too.",
+                ),
                 io.Conditioning.Output(
-                    "null_prompt", tooltip="The conditioning of an empty prompt, for both positive and negative."
+                    "null_prompt",
+                    display_name="null_prompt",
+                    tooltip="The conditioning of an empty prompt, for both positive and negative.",
                 ),
                 io.Clip.Output(
-                    "clip", tooltip="The text encoder, where the file has one; the embedded model has none."
+                    "clip",
+                    display_name="clip",
+                    tooltip="The text encoder, where the file has one; the embedded model has none.",
                 ),
-                MmleType.Output("mmle", tooltip="The MMLE regressor, where the file is a bundle that has one."),
-                PfjType.Output("pfj", tooltip="The feature injection, where the file is a bundle that has one."),
+                MmleType.Output(
+                    "mmle", display_name="mmle", tooltip="The MMLE regressor, where the file is a bundle that has one."
+                ),
+                PfjType.Output(
+                    "pfj", display_name="pfj", tooltip="The feature injection, where the file is a bundle that has one."
+                ),
             ],
         )
 
@@ -77,7 +89,9 @@ class LoadMmle(io.ComfyNode):
                     "file", options=list_files(), tooltip="A file of kind mmle or bundle in models/adadiffsr."
                 )
             ],
-            outputs=[MmleType.Output("mmle", tooltip="The regressor, for the Region-Aware KSampler.")],
+            outputs=[
+                MmleType.Output("mmle", display_name="mmle", tooltip="The regressor, for the Region-Aware KSampler.")
+            ],
         )
 
     @classmethod
@@ -103,7 +117,11 @@ class LoadPfj(io.ComfyNode):
                     "file", options=list_files(), tooltip="A file of kind pfj or bundle in models/adadiffsr."
                 )
             ],
-            outputs=[PfjType.Output("pfj", tooltip="The feature injection, for the Region-Aware KSampler.")],
+            outputs=[
+                PfjType.Output(
+                    "pfj", display_name="pfj", tooltip="The feature injection, for the Region-Aware KSampler."
+                )
+            ],
         )
 
     @classmethod

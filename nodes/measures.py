@@ -25,7 +25,11 @@ class RunReport(io.ComfyNode):
             description="Says as JSON what the run did: evaluations spent and saved, and for every tile its place, "
             "steps, classes and gains. API clients find it in the history as this node's text.",
             inputs=[TilesType.Input("tiles", tooltip="Finished tiles, from the Region-Aware KSampler.")],
-            outputs=[io.String.Output("report", tooltip="The report as JSON; boxes are [top, left, height, width].")],
+            outputs=[
+                io.String.Output(
+                    "report", display_name="report", tooltip="The report as JSON; boxes are [top, left, height, width]."
+                )
+            ],
             is_output_node=True,
         )
 
@@ -63,8 +67,12 @@ class ImageQuality(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Float.Output("value", tooltip="The metric's mean over the batch."),
-                io.String.Output("text", tooltip="The same in words, with every image's value and the direction."),
+                io.Float.Output("value", display_name="value", tooltip="The metric's mean over the batch."),
+                io.String.Output(
+                    "text",
+                    display_name="text",
+                    tooltip="The same in words, with every image's value and the direction.",
+                ),
             ],
             is_output_node=True,
         )

@@ -33,7 +33,11 @@ class GaussianLatentMerge(io.ComfyNode):
                     "blends more softly and lets more of the tiles' edges through.",
                 ),
             ],
-            outputs=[io.Latent.Output("latent", tooltip="The whole picture's latent, ready for VAE Decode.")],
+            outputs=[
+                io.Latent.Output(
+                    "latent", display_name="latent", tooltip="The whole picture's latent, ready for VAE Decode."
+                )
+            ],
         )
 
     @classmethod

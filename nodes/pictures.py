@@ -34,9 +34,12 @@ class RegionMap(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output("map", tooltip="One map for each image of the run, with a legend below."),
+                io.Image.Output(
+                    "map", display_name="map", tooltip="One map for each image of the run, with a legend below."
+                ),
                 io.Mask.Output(
                     "mask",
+                    display_name="mask",
                     tooltip="Share of the possible steps that were spent, for every pixel of the picture: black is "
                     "none, white all.",
                 ),
@@ -70,6 +73,7 @@ class GainCurves(io.ComfyNode):
             outputs=[
                 io.Image.Output(
                     "curves",
+                    display_name="curves",
                     tooltip="Left: gain in likeness to the input (FR); right: gain in quality by itself (NR). One line "
                     "for each tile, coloured as in the Region Map, and their median in white.",
                 )
@@ -107,7 +111,9 @@ class Compare(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(
-                    "comparison", tooltip="One row for each image of the longest batch; a single is repeated."
+                    "comparison",
+                    display_name="comparison",
+                    tooltip="One row for each image of the longest batch; a single is repeated.",
                 )
             ],
         )

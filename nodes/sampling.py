@@ -182,7 +182,11 @@ class RegionAwareKSampler(io.ComfyNode):
                 *_region_inputs(),
             ],
             outputs=[
-                TilesType.Output("tiles", tooltip="Finished tiles, for Gaussian Latent Merge and the result nodes.")
+                TilesType.Output(
+                    "tiles",
+                    display_name="tiles",
+                    tooltip="Finished tiles, for Gaussian Latent Merge and the result nodes.",
+                )
             ],
         )
 
@@ -229,7 +233,11 @@ class RegionAwareSampler(io.ComfyNode):
             description="Region-aware sampling for SamplerCustomAdvanced, with any guider and schedule that ends at 0. "
             "The latent that goes in is the low-quality picture; the one that comes out is merged.",
             inputs=[_sampler_name(), *_region_inputs()],
-            outputs=[io.Sampler.Output("sampler", tooltip="For SamplerCustomAdvanced or SamplerCustom.")],
+            outputs=[
+                io.Sampler.Output(
+                    "sampler", display_name="sampler", tooltip="For SamplerCustomAdvanced or SamplerCustom."
+                )
+            ],
         )
 
     @classmethod
