@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .gain import combine_metrics
-from .nets.mmle import Mmle
+from .nets.mmle import Mmle, MmleConfig
 
 
 class MmleEstimator:
@@ -22,9 +22,13 @@ class MmleEstimator:
     @torch.inference_mode()
     def quality(self, denoised: Tensor, lq_latent: Tensor, sigma: Tensor) -> Tensor:
         """See `GainEstimator.quality`."""
-        config = self.mmle.config
         dtype = self.mmle.embed.weight.dtype
         # The layout in which the network's convolutions are fastest.
         latents = [latent.to(dtype).contiguous(memory_format=torch.channels_last) for latent in (denoised, lq_latent)]
-        full, none = self.mmle(*latents, sigma).split([len(config.fr_metrics), len(config.nr_metrics)], dim=1)
-        return torch.stack([combine_metrics(full, config.fr_weights), combine_metrics(none, config.nr_weights)], dim=1)
+        return metrics_to_quality(self.mmle(*latents, sigma), self.mmle.config)
+
+
+def metrics_to_quality(values: Tensor, config: MmleConfig) -> Tensor:
+    """R_fr and R_nr of Eq. 2, `[B,2]`, from normalised metrics `[B,M]` in the order of `config.metrics`."""
+    full, none = values[:, : len(config.fr_metrics)], values[:, len(config.fr_metrics) :]
+    return torch.stack([combine_metrics(full, config.fr_weights), combine_metrics(none, config.nr_weights)], dim=1)

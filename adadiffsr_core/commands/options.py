@@ -111,6 +111,11 @@ def parse_intervals(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 1,2,3,4") from None
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """`psnr,niqe` to names."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def choose_device(name: str | None) -> torch.device:
     """The device of that name; None takes CUDA if there is any, else the processor.
 

@@ -5,26 +5,31 @@ import importlib.util
 import json
 import logging
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..checkpoint import load_checkpoint
 from ..errors import ConfigError, MissingExtraError
 from ..files import whole_file
+from ..metrics.registry import create_metric
+from ..pipeline import Model, embedded_weights, load_model
 from ..training.autoencoder import AutoencoderTask
 from ..training.dataset import PairDataset, PhotoSplit, find_images, split_photos
 from ..training.latent_pairs import LatentPairs, build_latent_pairs
 from ..training.ldm import LdmTask, load_autoencoder
 from ..training.loop import LoopConfig, Run, Task
+from ..training.mmle import MmleTask, RatedWalks, choose_metrics
 from ..training.origin import claim_cache, fingerprint_content, fingerprint_files
-from ..training.recipe import AutoencoderRecipe, Kind, LdmRecipe, read_recipe
+from ..training.recipe import AutoencoderRecipe, Kind, LdmRecipe, MmleRecipe, read_recipe
 from ..training.taesd import Taesd
+from ..training.targets import Reference, measure_targets
 from ..training.teacher import TeacherCache, build_teacher_cache
-from .options import set_threads
+from ..training.walks import build_walks
+from .options import parse_names, set_threads
 from .terminal import say
 
-R = TypeVar("R", AutoencoderRecipe, LdmRecipe)
+R = TypeVar("R", AutoencoderRecipe, LdmRecipe, MmleRecipe)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -39,7 +44,14 @@ def add_parser(subparsers: Any) -> None:
     ldm.add_argument("--autoencoder", type=Path, required=True, metavar="FILE", help="weights of the autoencoder")
     ldm.add_argument("--workers", type=int, default=0, metavar="N", help="processes that make pairs (0)")
     ldm.set_defaults(run=train_ldm)
-    for network in (autoencoder, ldm):
+    mmle = networks.add_parser("mmle", help="the regressor of information gain", allow_abbrev=False)
+    mmle.add_argument("--model", type=Path, metavar="FILE", help="weights to walk; the embedded model if not given")
+    mmle.add_argument("--cache", type=Path, metavar="FOLDER", help="walks and their metrics (in the run's folder)")
+    mmle.add_argument("--reference", choices=get_args(Reference), help="compare with the low-quality picture or truth")
+    mmle.add_argument("--metrics", type=parse_names, metavar="A,B,..", help="to learn, with and without reference")
+    mmle.add_argument("--iqa-weights", type=Path, metavar="FOLDER", help="local weights of BRISQUE and NIQE")
+    mmle.set_defaults(run=train_mmle)
+    for network in (autoencoder, ldm, mmle):
         _add_common(network)
 
 
@@ -104,7 +116,54 @@ def train_ldm(args: argparse.Namespace) -> int:
     return _train(task, recipe.loop, args.folder)
 
 
-def _drawing(recipe: LdmRecipe) -> dict[str, Any]:
+def train_mmle(args: argparse.Namespace) -> int:
+    """Walk degraded tiles with the frozen diffusion model, measure, then train.
+
+    Raises:
+        AdaDiffSRError: anything that makes training impossible, in one sentence.
+    """
+    given = {"reference": args.reference, "net": args.metrics and choose_metrics(args.metrics)}
+    recipe = _recipe(MmleRecipe, "mmle", args, **{name: value for name, value in given.items() if value})
+    weights = args.model or embedded_weights()
+    model = load_model(weights)
+    _check_tiles(recipe, model)
+    photos, split = _split(args.data, recipe.holdout)
+    _prepare(args, recipe)
+    metrics = {name: create_metric(name, weights_folder=args.iqa_weights) for name in recipe.net.metrics}
+    origin = {
+        "photographs": fingerprint_files(photos),
+        "model": fingerprint_content(weights),
+        "settings": {
+            "data": _drawing(recipe),
+            "walk": recipe.walk.to_dict(),
+            "holdout": recipe.holdout,
+            "seed": recipe.loop.seed,
+        },
+    }
+
+    def rate(name: str, paths: list[Path], seed: int, count: int) -> RatedWalks:
+        folder = (args.cache or args.folder) / name
+        claim_cache(folder, origin)
+        walks = build_walks(folder, PairDataset(paths, recipe.data, seed, count), model, recipe.walk, seed)
+        return RatedWalks(walks, measure_targets(walks, metrics, recipe.reference, model.decode))
+
+    held_out = rate("held_out", split.held_out, recipe.loop.seed + 1, recipe.held_out)
+    walks = rate("walks", split.train, recipe.loop.seed, recipe.walks)
+    facts = {"model": weights.name, "reference": recipe.reference, "walks": recipe.walks, **recipe.walk.to_dict()}
+    loop = recipe.loop
+    task = MmleTask(recipe.net, recipe.task, walks, held_out, recipe.walk.sampling, loop.seed, loop.bfloat16, facts)
+    return _train(task, loop, args.folder)
+
+
+def _check_tiles(recipe: MmleRecipe, model: Model) -> None:
+    side = model.autoencoder.config.factor * model.unet.config.multiple
+    if recipe.data.size_px % side:
+        raise ConfigError(f"size_px {recipe.data.size_px} is not a multiple of {side}, as this model needs")
+    if recipe.net.latent_channels != model.unet.config.out_channels:
+        raise ConfigError(f"net must have {model.unet.config.out_channels} latent_channels for this model")
+
+
+def _drawing(recipe: LdmRecipe | MmleRecipe) -> dict[str, Any]:
     """Those settings of the data that change the pairs."""
     return {name: value for name, value in recipe.data.to_dict().items() if name != "cache_mb"}
 
@@ -117,12 +176,12 @@ def _check_sizes(recipe: LdmRecipe, factor: int, channels: int) -> None:
         raise ConfigError(f"net must have {2 * channels} in_channels and {channels} out_channels for this autoencoder")
 
 
-def _recipe(recipe: type[R], kind: Kind, args: argparse.Namespace) -> R:
+def _recipe(recipe: type[R], kind: Kind, args: argparse.Namespace, **more: Any) -> R:
     loop = {name: getattr(args, name) for name in ("steps", "learning_rate", "seed")}
     task = {"batch_size": args.batch_size}
     given = [{name: value for name, value in section.items() if value is not None} for section in (loop, task)]
     try:
-        return recipe.from_dict(read_recipe(kind, args.config, *given))
+        return recipe.from_dict(read_recipe(kind, args.config, *given, **more))
     except TypeError as error:
         raise ConfigError(f"{args.config} holds a value of the wrong kind: {error}") from error
 
@@ -139,7 +198,7 @@ def _split(folders: list[Path], holdout: float) -> tuple[list[Path], PhotoSplit]
     return photos, split
 
 
-def _prepare(args: argparse.Namespace, recipe: AutoencoderRecipe | LdmRecipe) -> None:
+def _prepare(args: argparse.Namespace, recipe: AutoencoderRecipe | LdmRecipe | MmleRecipe) -> None:
     """Refuse what would fail hours later, and note the recipe in the run's folder."""
     if missing := [name for name in ("cv2", "scipy", "matplotlib") if importlib.util.find_spec(name) is None]:
         raise MissingExtraError(f"training needs {', '.join(missing)}: pip install 'adadiffsr[train]'")

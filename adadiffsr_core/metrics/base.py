@@ -1,6 +1,6 @@
 """What a quality metric is, and how its values become comparable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,7 +104,16 @@ def normalise_quality(values: Tensor, info: MetricInfo) -> Tensor:
 
     Source: M_c in Eq. 2. NaN stays NaN.
     """
-    return ((values - info.worst) / (info.best - info.worst)).clamp(0, 1)
+    return normalise_metrics(values[..., None], (info.worst,), (info.best,))[..., 0]
+
+
+def normalise_metrics(values: Tensor, worst: Sequence[float], best: Sequence[float]) -> Tensor:
+    """The same for several metrics at once: values `[...,M]`, and what 0 and 1 stand for of each of the M.
+
+    Source: M_c in Eq. 2. NaN stays NaN.
+    """
+    low, high = values.new_tensor(worst), values.new_tensor(best)
+    return ((values - low) / (high - low)).clamp(0, 1)
 
 
 def missing_packages(name: str, packages: str, error: Exception) -> MissingExtraError:

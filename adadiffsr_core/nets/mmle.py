@@ -123,5 +123,6 @@ class Mmle(nn.Module):
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """A layer in float32, whatever its weights are kept in."""
-    return F.linear(x, layer.weight.float(), layer.bias.float())
+    """A layer in float32, whatever its weights are kept in, under autocast too."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.linear(x, layer.weight.float(), layer.bias.float())

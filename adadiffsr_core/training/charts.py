@@ -1,7 +1,8 @@
 """Loss curves and sample sheets as PNG files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,20 +29,45 @@ def _to_uint8(image: Tensor) -> np.ndarray:
     return pixels
 
 
+def draw_scatter(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], shade: np.ndarray) -> np.ndarray:
+    """Draw one square panel of points for each name: (x, y) in [0,1], shaded by `shade`, with the diagonal.
+
+    Returns:
+        uint8 `[H,W,3]`, three panels in a row.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    figure = _new_figure(9, 3.2 * -(-len(panels) // 3))
+    for place, (name, (x, y)) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(-(-len(panels) // 3), 3, place)
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.7)
+        axes.scatter(x, y, c=shade, s=3)
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title=name)
+    figure.canvas.draw()
+    pixels: np.ndarray = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    return pixels
+
+
+def _new_figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("loss charts need matplotlib: pip install 'adadiffsr[train]'") from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def save_loss_chart(history: Sequence[dict[str, float]], path: Path, title: str) -> None:
     """Draw one panel for each figure in `history` (rows with a `step` and any other figures).
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("loss charts need matplotlib: pip install 'adadiffsr[train]'") from error
     names = list(dict.fromkeys(key for row in history for key in row if key != "step"))
-    figure = Figure(figsize=(9, 2.2 * max(1, len(names))), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _new_figure(9, 2.2 * max(1, len(names)))
     for place, name in enumerate(names, start=1):
         axes = figure.add_subplot(len(names), 1, place)
         rows = [(row["step"], row[name]) for row in history if name in row]

@@ -4,19 +4,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from ..config import Config
 from ..errors import ConfigError
 from ..nets.autoencoder import AutoencoderConfig
+from ..nets.mmle import MmleConfig
 from ..nets.unet import UNetConfig
 from .autoencoder import AutoencoderTaskConfig
 from .dataset import PairConfig
 from .ldm import LdmTaskConfig
 from .loop import LoopConfig
+from .mmle import MmleTaskConfig
+from .targets import Reference
 from .teacher import FACTOR, SIZE_PX
+from .walks import WalkConfig
 
-Kind = Literal["autoencoder", "ldm"]
+Kind = Literal["autoencoder", "ldm", "mmle"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +87,50 @@ class LdmRecipe(_Recipe):
             raise ConfigError(f"pairs must be at least 1 and held_out 6, got {self.pairs} and {self.held_out}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class MmleRecipe(_Recipe):
+    """How an MMLE regressor is trained.
+
+    Attributes:
+        loop, net, task, data, walk: their configs; `worst` and `best` of `net` are measured, not taken from here.
+        reference: what full-reference metrics compare with: the low-quality picture (the paper's o) or the truth.
+        walks: to train on.
+        held_out: walks to measure on.
+        holdout: share of the photographs that those come from.
+    """
+
+    net: MmleConfig = field(default_factory=MmleConfig)
+    task: MmleTaskConfig = field(default_factory=MmleTaskConfig)
+    data: PairConfig = field(default_factory=PairConfig)
+    walk: WalkConfig = field(default_factory=WalkConfig)
+    reference: Reference = "lq"
+    walks: int = 600
+    held_out: int = 96
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.walks, self.held_out) < 1:
+            raise ConfigError(f"walks and held_out must be at least 1, got {self.walks} and {self.held_out}")
+        if self.reference not in get_args(Reference):
+            raise ConfigError(f"reference {self.reference!r} is unknown; use one of {', '.join(get_args(Reference))}")
+
+
 _SECTIONS: dict[type, dict[str, type[Config]]] = {
     AutoencoderRecipe: {"loop": LoopConfig, "net": AutoencoderConfig, "task": AutoencoderTaskConfig},
     LdmRecipe: {"loop": LoopConfig, "net": UNetConfig, "task": LdmTaskConfig, "data": PairConfig},
+    MmleRecipe: {
+        "loop": LoopConfig,
+        "net": MmleConfig,
+        "task": MmleTaskConfig,
+        "data": PairConfig,
+        "walk": WalkConfig,
+    },
 }
 
 
-def read_recipe(kind: Kind, path: Path | None, loop: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+def read_recipe(
+    kind: Kind, path: Path | None, loop: Mapping[str, Any], task: Mapping[str, Any], **more: Any
+) -> dict[str, Any]:
     """The shipped recipe, changed by a file, changed by the command line; as plain values.
 
     Args:
@@ -97,13 +138,14 @@ def read_recipe(kind: Kind, path: Path | None, loop: Mapping[str, Any], task: Ma
         path: JSON with the same sections, of which only what differs need be there; None for none.
         loop: settings of that section that go before all others.
         task: likewise.
+        more: other sections likewise, or settings outside of any.
 
     Raises:
         ConfigError: the file is missing or is no JSON object, or a section is none.
     """
     shipped = Path(__file__).parent / "configs" / f"{kind}.json"
     values: dict[str, Any] = json.loads(shipped.read_text(encoding="utf-8"))
-    for changes in ({} if path is None else _read_json(path), {"loop": loop, "task": task}):
+    for changes in ({} if path is None else _read_json(path), {"loop": loop, "task": task, **more}):
         for name, change in changes.items():
             is_section = isinstance(values.get(name), Mapping)
             if is_section and not isinstance(change, Mapping):

@@ -1,0 +1,85 @@
+"""Targets of the MMLE regressor: metrics of the decoded estimates of walks, measured once and kept on disk.
+
+Every metric has a folder of its own, so that another one can be added to walks that were made before.
+
+Source: section 3.2 and DESIGN section 5.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..metrics.base import Metric
+from .latent_pairs import open_array, read_done, write_done
+from .walks import WalkCache
+
+Reference = Literal["lq", "gt"]
+_FLUSH_EVERY = 8  # walks
+
+
+def target_folder(cache: WalkCache, metric: Metric, reference: Reference) -> Path:
+    """Where a metric's values are; those of no-reference metrics are the same for either reference."""
+    name = metric.info.name
+    return cache.folder / "targets" / (f"{name}-{reference}" if metric.info.needs_reference else name)
+
+
+def measure_targets(
+    cache: WalkCache, metrics: Mapping[str, Metric], reference: Reference, decode: Callable[[Tensor], Tensor]
+) -> np.ndarray:
+    """Measure every estimate of every walk, going on where an earlier call stopped.
+
+    Args:
+        cache: the walks, all of them whole.
+        metrics: by name, in the order of the result.
+        reference: what full-reference metrics compare with: the low-quality latent, decoded, or the truth.
+        decode: latents `[B,C,h,w]` to images `[B,3,H,W]` in [0,1].
+
+    Returns:
+        The metrics' own values `[W,V,M]` float32; NaN where one is undefined.
+
+    Raises:
+        ConfigError: the folder holds values of another number of walks.
+    """
+    folders = {name: target_folder(cache, metric, reference) for name, metric in metrics.items()}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        name: open_array(folder / "values.npy", cache.denoised.shape[:2], np.float32)
+        for name, folder in folders.items()
+    }
+    done = {name: read_done(folder) for name, folder in folders.items()}
+    first = min(done.values())
+    with tqdm(total=cache.count, initial=first, desc="targets", mininterval=5) as bar:
+        for walk in range(first, cache.count):
+            wanted = {name: metric for name, metric in metrics.items() if done[name] <= walk}
+            for name, values in _measure_walk(cache, walk, wanted, reference, decode).items():
+                arrays[name][walk] = values.cpu().numpy()
+            bar.update()
+            if (walk + 1) % _FLUSH_EVERY == 0 or walk + 1 == cache.count:
+                for name in wanted:
+                    arrays[name].flush()
+                    write_done(folders[name], walk + 1)
+    return np.stack([arrays[name] for name in metrics], axis=-1)
+
+
+def _measure_walk(
+    cache: WalkCache, walk: int, metrics: Mapping[str, Metric], reference: Reference, decode: Callable[[Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """Values `[V]` by metric."""
+    images = decode(_to_latent(cache.denoised[walk]))
+    if reference == "gt":
+        truth = torch.from_numpy(cache.gt[walk : walk + 1].copy()).float() / 255
+    else:
+        truth = decode(_to_latent(cache.lq_latent[walk : walk + 1]))
+    truths = truth.expand_as(images)
+    return {name: metric(images, truths) for name, metric in metrics.items()}
+
+
+def _to_latent(stored: np.ndarray) -> Tensor:
+    # Copied in any case: torch warns of memory that it must not write to.
+    return torch.from_numpy(stored.astype(np.float32))
