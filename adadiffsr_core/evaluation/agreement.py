@@ -65,13 +65,17 @@ def compare_classes(
         dtss: the controller's rule.
 
     Returns:
-        `class_agreement`, and beside it `commonest_class`: the share that always guessing the true values' commonest
-        class would reach. Both in [0,1].
+        `class_agreement`, and the same of the open decisions alone, `class_agreement.open`: those where no-reference
+        gain counts, before which no tile can be anything but stable. Beside it `commonest_class.open`, which always
+        guessing the open decisions' commonest class would reach. All in [0,1], NaN where nothing is open.
     """
     guess, truth = (_choose_classes(values, index, config, dtss, steps) for values in (predicted, true))
+    is_open = index[:, 1:] >= dtss.nr_from * steps
+    open_truth = truth[is_open]
     return {
         "class_agreement": float((guess == truth).float().mean()),
-        "commonest_class": float(torch.bincount(truth.flatten()).max() / truth.numel()),
+        "class_agreement.open": float((guess[is_open] == open_truth).float().mean()),
+        "commonest_class.open": float(torch.bincount(open_truth, minlength=1).max() / open_truth.numel()),
     }
 
 

@@ -480,9 +480,19 @@ def test_classes_agree_as_the_controller_would_choose_them():
     guess = true.clone()
     guess[2, 2] = torch.tensor([0.5, 0.9])  # growing
     figures = compare_classes(guess, true, index, NET, dtss, 24)
-    assert figures == {"class_agreement": pytest.approx(5 / 6), "commonest_class": pytest.approx(3 / 6)}
+    assert figures == pytest.approx(
+        {"class_agreement": 5 / 6, "class_agreement.open": 5 / 6, "commonest_class.open": 3 / 6}
+    )
+    late = compare_classes(guess, true, index, NET, replace(dtss, nr_from=13 / 24), 24)
+    # Visits at 12 are stable by rule; open are growing, saturated, stable.
+    assert late == pytest.approx(
+        {"class_agreement": 5 / 6, "class_agreement.open": 2 / 3, "commonest_class.open": 1 / 3}
+    )
     lasting = compare_classes(guess, true, index, NET, replace(dtss, early_exit=False), 24)
-    assert lasting["commonest_class"] == pytest.approx(3 / 6)  # growing, growing, and what was saturated
+    assert lasting["commonest_class.open"] == pytest.approx(3 / 6)  # growing, growing, and what was saturated
+    never = compare_classes(guess, true, index, NET, replace(dtss, nr_from=1.0), 24)
+    assert never["class_agreement"] == 1
+    assert math.isnan(never["class_agreement.open"])
 
 
 # ---- the teacher as an estimator
