@@ -99,7 +99,8 @@ class Mmle(nn.Module):
         self.embed = nn.Linear(2 * len(_FREQUENCIES), _EMBEDDING)
         inputs = [2 * config.latent_channels, *config.widths[:-1]]
         self.levels = nn.ModuleList(map(_Level, inputs, config.widths))
-        self.hidden = nn.Linear(config.widths[-1], config.hidden)
+        self.filters = nn.Conv2d(2 * config.latent_channels, config.widths[0], 3, padding=1, bias=False)
+        self.hidden = nn.Linear(config.widths[-1] + config.widths[0], config.hidden)
         self.out = nn.Linear(config.hidden, len(config.metrics))
 
     def forward(self, denoised: Tensor, lq_latent: Tensor, sigma: Tensor) -> Tensor:
@@ -113,12 +114,14 @@ class Mmle(nn.Module):
         Returns:
             `[B,M]` float32 in [0,1], 1 best, in the order of `config.metrics`.
         """
-        x = torch.cat([denoised, lq_latent], dim=1)
+        # How far the two are apart is small beside what they have in common, and hard to find by learning.
+        x = torch.cat([denoised - lq_latent, denoised], dim=1)
+        energies = self.filters(x).float().square().mean(dim=(2, 3))
         embedding = F.silu(self.embed(sigma_embedding(sigma).to(x.dtype)))
         for level in self.levels:
             x = level(x, embedding)
         # Gains are differences of about 1e-3, which half precision near 0.5 would round away.
-        pooled = x.float().mean(dim=(2, 3))
+        pooled = torch.cat([x.float().mean(dim=(2, 3)), (energies + 1e-5).log() / 4 + 1], dim=1)
         return torch.sigmoid(_linear(self.out, F.silu(_linear(self.hidden, pooled))))
 
 

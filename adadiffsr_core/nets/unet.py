@@ -5,7 +5,7 @@ size of the embedded model, convolutions restore pictures better for the same ti
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,6 +17,9 @@ from ..errors import ConfigError
 from .pfj import encoder_slots
 
 _GROUPS = 32
+
+# What an encoder level gets added: a tensor, or what makes one of the level's own features.
+Residual = Tensor | Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +144,7 @@ class UNet(nn.Module):
         self.output_blocks = _decoder(skips, widths, config.num_res_blocks, embedding)
         self.out = _zero(_norm_act_conv(widths[0], config.out_channels))
 
-    def forward(self, x: Tensor, timesteps: Tensor, residuals: Sequence[Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Tensor, residuals: Sequence[Residual] | None = None) -> Tensor:
         """Predict noise, velocity or flow, whichever the weights were trained for.
 
         Args:
@@ -149,7 +152,7 @@ class UNet(nn.Module):
                 multiples of `config.multiple`.
             timesteps: `[N]`, 0 to 999, large = noisy.
             residuals: what to add at the end of each encoder level, before it is handed on and to the decoder;
-                `[N,config.widths[l],h/2^l,w/2^l]` for each level l.
+                `[N,config.widths[l],h/2^l,w/2^l]` for each level l, or functions from such features to them.
 
         Returns:
             `[N,out_channels,h,w]`.
@@ -160,7 +163,8 @@ class UNet(nn.Module):
         for index, stage in enumerate(self.input_blocks):
             x = stage(x, embedding)
             if index in added:
-                x = x + added[index]
+                residual = added[index]
+                x = x + (residual if isinstance(residual, Tensor) else residual(x))
             skips.append(x)
         x = self.middle_block(x, embedding)
         for stage in self.output_blocks:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args, get_type_hints
 
 from ..config import Config
 from ..errors import ConfigError
@@ -20,18 +20,24 @@ from .targets import Reference
 from .teacher import FACTOR, SIZE_PX
 from .walks import WalkConfig
 
-Kind = Literal["autoencoder", "ldm", "mmle"]
-
 
 @dataclass(frozen=True, kw_only=True)
-class _Recipe(Config):
+class Recipe(Config):
+    """What every recipe has.
+
+    Attributes:
+        loop: how long and how fast.
+        holdout: share of the photographs to measure on.
+    """
+
     loop: LoopConfig = field(default_factory=LoopConfig)
     holdout: float = 0.05
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build from JSON's values, sections included."""
-        sections = {name: section.from_dict(values[name]) for name, section in _SECTIONS[cls].items() if name in values}
+        kinds = {name: kind for name, kind in get_type_hints(cls).items() if name in values and _is_section(kind)}
+        sections = {name: kind.from_dict(values[name]) for name, kind in kinds.items()}
         return super().from_dict({**values, **sections})
 
     def __post_init__(self) -> None:
@@ -40,7 +46,7 @@ class _Recipe(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderRecipe(_Recipe):
+class AutoencoderRecipe(Recipe):
     """How an autoencoder is trained.
 
     Attributes:
@@ -65,7 +71,7 @@ class AutoencoderRecipe(_Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LdmRecipe(_Recipe):
+class LdmRecipe(Recipe):
     """How a diffusion model is trained.
 
     Attributes:
@@ -88,7 +94,7 @@ class LdmRecipe(_Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MmleRecipe(_Recipe):
+class MmleRecipe(Recipe):
     """How an MMLE regressor is trained.
 
     Attributes:
@@ -115,26 +121,13 @@ class MmleRecipe(_Recipe):
             raise ConfigError(f"reference {self.reference!r} is unknown; use one of {', '.join(get_args(Reference))}")
 
 
-_SECTIONS: dict[type, dict[str, type[Config]]] = {
-    AutoencoderRecipe: {"loop": LoopConfig, "net": AutoencoderConfig, "task": AutoencoderTaskConfig},
-    LdmRecipe: {"loop": LoopConfig, "net": UNetConfig, "task": LdmTaskConfig, "data": PairConfig},
-    MmleRecipe: {
-        "loop": LoopConfig,
-        "net": MmleConfig,
-        "task": MmleTaskConfig,
-        "data": PairConfig,
-        "walk": WalkConfig,
-    },
-}
-
-
 def read_recipe(
-    kind: Kind, path: Path | None, loop: Mapping[str, Any], task: Mapping[str, Any], **more: Any
+    kind: str, path: Path | None, loop: Mapping[str, Any], task: Mapping[str, Any], **more: Any
 ) -> dict[str, Any]:
     """The shipped recipe, changed by a file, changed by the command line; as plain values.
 
     Args:
-        kind: which recipe.
+        kind: which recipe: a name in the folder `configs`.
         path: JSON with the same sections, of which only what differs need be there; None for none.
         loop: settings of that section that go before all others.
         task: likewise.
@@ -164,3 +157,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold sections such as loop and net, in braces")
     return values
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Config)

@@ -15,7 +15,7 @@ from PIL import Image
 from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from adadiffsr_core.cli import main
 from adadiffsr_core.codebook import build_codebook
-from adadiffsr_core.commands import train
+from adadiffsr_core.commands.train import mmle as train_mmle
 from adadiffsr_core.controller import DtssConfig
 from adadiffsr_core.denoiser import UNetDenoiser
 from adadiffsr_core.errors import ConfigError
@@ -568,7 +568,7 @@ def project(tmp_path, model, monkeypatch):
     }
     save_checkpoint(Checkpoint("ldm", config, tensors), tmp_path / "model.safetensors")
     (tmp_path / "mmle.json").write_text(json.dumps(SECTIONS))
-    monkeypatch.setattr(train, "create_metric", lambda name, weights_folder: METRICS[name])
+    monkeypatch.setattr(train_mmle, "create_metric", lambda name, weights_folder: METRICS[name])
     return tmp_path
 
 

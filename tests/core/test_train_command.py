@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from adadiffsr_core.checkpoint import load_checkpoint
 from adadiffsr_core.cli import main
-from adadiffsr_core.commands import train
+from adadiffsr_core.commands.train import autoencoder as train_autoencoder
+from adadiffsr_core.commands.train import common as train_common
 from adadiffsr_core.errors import CheckpointError, ConfigError
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.unet import UNetConfig
@@ -447,7 +448,7 @@ def project(tmp_path, monkeypatch):
     split = split_photos(paths, 0.4)
     assert split.train
     assert split.held_out
-    monkeypatch.setattr(train, "Taesd", FlatTeacher)
+    monkeypatch.setattr(train_autoencoder, "Taesd", FlatTeacher)
     return tmp_path
 
 
@@ -576,8 +577,10 @@ def test_ctrl_c_in_training_is_130_and_goes_on_later(project, capsys, monkeypatc
 
 def test_a_missing_training_extra_is_named(project, capsys, monkeypatch):
     config = write_config(project / "ae.json", **AE_SECTIONS)
-    find = train.importlib.util.find_spec
-    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
+    find = train_common.importlib.util.find_spec
+    monkeypatch.setattr(
+        train_common.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name)
+    )
     assert "training needs matplotlib: pip install 'adadiffsr[train]'" in refusal(
         autoencoder_words(project, config), capsys
     )

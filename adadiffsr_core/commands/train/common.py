@@ -1,0 +1,86 @@
+"""What the commands that train have in common: options, photographs, recipe, run."""
+
+import argparse
+import importlib.util
+import json
+import logging
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ...errors import ConfigError, MissingExtraError
+from ...files import whole_file
+from ...training.dataset import PairConfig, PhotoSplit, find_images, split_photos
+from ...training.loop import LoopConfig, Run, Task
+from ...training.origin import claim_cache
+from ...training.recipe import Recipe, read_recipe
+from ..options import set_threads
+from ..terminal import say
+
+R = TypeVar("R", bound=Recipe)
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every network's training takes."""
+    parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="folders of photographs")
+    parser.add_argument(
+        "--run", type=Path, required=True, dest="folder", metavar="FOLDER", help="where everything goes"
+    )
+    parser.add_argument("--config", type=Path, metavar="JSON", help="what differs from the shipped model's recipe")
+    parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps in all, earlier runs included")
+    parser.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule")
+    parser.add_argument("--seed", type=int, metavar="N", help="of everything random")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="examples in a step")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the processor")
+
+
+def choose_recipe(recipe: type[R], kind: str, args: argparse.Namespace, **more: Any) -> R:
+    """The shipped recipe of this kind, changed by `--config`, by the options, and by `more`.
+
+    Raises:
+        ConfigError: a setting is unknown, of the wrong kind, or out of its range.
+    """
+    loop = {name: getattr(args, name) for name in ("steps", "learning_rate", "seed")}
+    task = {"batch_size": args.batch_size}
+    given = [{name: value for name, value in section.items() if value is not None} for section in (loop, task)]
+    try:
+        return recipe.from_dict(read_recipe(kind, args.config, *given, **more))
+    except TypeError as error:
+        raise ConfigError(f"{args.config} holds a value of the wrong kind: {error}") from error
+
+
+def find_photographs(folders: list[Path], holdout: float) -> tuple[list[Path], PhotoSplit]:
+    """All photographs, and which of them to measure on; both parts must hold some."""
+    photos = find_images(folders)
+    split = split_photos(photos, holdout)
+    if not split.train or not split.held_out:
+        raise ConfigError(
+            f"of {len(photos)} photographs {len(split.held_out)} are held out, and both to train and to measure there "
+            "must be some; add photographs or change holdout"
+        )
+    return photos, split
+
+
+def prepare_run(args: argparse.Namespace, recipe: Recipe) -> None:
+    """Refuse what would fail hours later, and note the recipe in the run's folder."""
+    if missing := [name for name in ("cv2", "scipy", "matplotlib") if importlib.util.find_spec(name) is None]:
+        raise MissingExtraError(f"training needs {', '.join(missing)}: pip install 'adadiffsr[train]'")
+    set_threads(args.threads)
+    claim_cache(args.folder, {"networks": recipe.to_dict()["net"]})
+    with whole_file(args.folder / "recipe.json") as partial:
+        partial.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n", encoding="utf-8")
+
+
+def drawing_settings(data: PairConfig) -> dict[str, Any]:
+    """Those settings of the data that change the pairs."""
+    return {name: value for name, value in data.to_dict().items() if name != "cache_mb"}
+
+
+def train_task(task: Task, config: LoopConfig, folder: Path) -> int:
+    """Train, log, and say where the weights are."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with logging_redirect_tqdm():
+        Run(task, config, folder).train()
+    say(f"{folder / 'weights.safetensors'}: {task.name} after {config.steps} steps")
+    return 0
