@@ -6,7 +6,7 @@ else knows the rule.
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -14,6 +14,10 @@ from torch import Tensor
 from .config import Config
 from .errors import ConfigError
 from .gain import information_gain
+
+
+# Which gains classify a tile: both as in section 3.3, or one alone as in the ablation of Table 4.
+Views = Literal["both", "fr", "nr"]
 
 
 class TileClass(IntEnum):
@@ -33,12 +37,14 @@ class DtssConfig(Config):
         gain_threshold: the paper's tau, per twentieth of the denoising.
         early_exit: whether saturated tiles stop.
         nr_from: share of the denoising after which no-reference gain counts.
+        views: which gains classify a tile.
     """
 
     intervals: tuple[int, ...] = (1, 2, 3, 4)
     gain_threshold: float = 5e-3
     early_exit: bool = True
     nr_from: float = 0.5
+    views: Views = "both"
 
     def __post_init__(self) -> None:
         if not self.intervals or min(self.intervals) < 1 or list(self.intervals) != sorted(self.intervals):
@@ -47,6 +53,8 @@ class DtssConfig(Config):
             raise ConfigError(f"gain_threshold must not be negative, got {self.gain_threshold}")
         if not 0 <= self.nr_from <= 1:
             raise ConfigError(f"nr_from must be between 0 and 1, got {self.nr_from}")
+        if self.views not in get_args(Views):
+            raise ConfigError(f"views {self.views!r} is unknown; use one of {', '.join(get_args(Views))}")
 
     @property
     def is_uniform(self) -> bool:
@@ -138,17 +146,22 @@ def start_states(count: int, config: DtssConfig, compute: Tensor | None = None) 
     )
 
 
-def classify_tiles(gain: Tensor, threshold: float) -> Tensor:
+def classify_tiles(gain: Tensor, threshold: float, views: Views = "both") -> Tensor:
     """Section 3.3's three categories, `[B]` of `TileClass`, from gains `[B,2]` (FR, NR).
 
     SATURATED if the NR gain fell below -threshold, GROWING if both exceed it, STABLE otherwise. The FR gain
     counts by its size: estimates of x0, unlike the paper's noisy features, first resemble the low-quality
-    input and then depart from it as detail comes in (decision D16).
+    input and then depart from it as detail comes in (decision D16). With one view alone the other neither
+    holds a tile back from growing nor stops it (Table 4).
     """
     fr, nr = gain.unbind(dim=1)
-    growing = (fr.abs() > threshold) & (nr > threshold)
+    growing = torch.ones_like(fr, dtype=torch.bool)
+    if views != "nr":
+        growing = growing & (fr.abs() > threshold)
+    if views != "fr":
+        growing = growing & (nr > threshold)
     classes = torch.where(growing, int(TileClass.GROWING), int(TileClass.STABLE))
-    return classes.masked_fill(nr < -threshold, int(TileClass.SATURATED))
+    return classes if views == "fr" else classes.masked_fill(nr < -threshold, int(TileClass.SATURATED))
 
 
 def next_rung(states: TileStates, classes: Tensor) -> Tensor:
@@ -176,7 +189,7 @@ def decide(states: TileStates, quality: Tensor | None, config: DtssConfig, steps
         quality = quality.float().cpu()
         gain = information_gain(quality, states.quality, states.interval / steps) * states.evaluated[:, None]
         gain = torch.stack([gain[:, 0], gain[:, 1] * second_half], dim=1)
-        classes = classify_tiles(gain, config.gain_threshold)
+        classes = classify_tiles(gain, config.gain_threshold, config.views)
     # A tile that may not stop goes on with small steps: its texture is what is changing.
     classes = classes.where(states.may_exit | (classes != TileClass.SATURATED), int(TileClass.GROWING))
     is_best = second_half & (quality[:, 1] > states.best_nr)

@@ -50,6 +50,28 @@ def test_classes_follow_the_two_gains(fr, nr, expected):
     assert classify_tiles(torch.tensor([[fr, nr]]), 5e-3).tolist() == [expected]
 
 
+@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1))
+def test_a_view_alone_does_not_see_the_other_gain(own, first, second):
+    for views, place in (("fr", 0), ("nr", 1)):
+        gains = torch.full((2, 2), own)
+        gains[:, 1 - place] = torch.tensor([first, second])
+        classes = classify_tiles(gains, 5e-3, views).tolist()
+        assert classes[0] == classes[1]
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1))
+def test_a_tile_grows_by_both_views_where_it_grows_by_each(fr, nr):
+    gain = torch.tensor([[fr, nr]])
+    alone = [int(classify_tiles(gain, 5e-3, views)) == TileClass.GROWING for views in ("fr", "nr")]
+    assert (int(classify_tiles(gain, 5e-3)) == TileClass.GROWING) == all(alone)
+
+
+def test_likeness_alone_never_stops_a_tile():
+    gains = torch.tensor([[fr, nr] for fr in (-1.0, 0.0, 1.0) for nr in (-1.0, 0.0, 1.0)])
+    assert TileClass.SATURATED not in classify_tiles(gains, 5e-3, "fr").tolist()
+    assert classify_tiles(gains, 5e-3, "nr").tolist() == [TileClass.SATURATED, TileClass.STABLE, TileClass.GROWING] * 3
+
+
 @pytest.mark.parametrize(
     ("story", "indices"),
     [
@@ -239,6 +261,7 @@ def test_is_uniform_where_gains_change_nothing(settings, is_uniform):
         {"gain_threshold": -1e-3},
         {"nr_from": 1.5},
         {"nr_from": -0.1},
+        {"views": "ours"},
     ],
 )
 def test_impossible_rules_are_refused(settings):
