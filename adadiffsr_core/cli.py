@@ -1,8 +1,9 @@
-"""The command line: `adadiffsr upscale` and `adadiffsr train`."""
+"""The command line: `adadiffsr upscale`, `adadiffsr train` and `adadiffsr eval`."""
 
 import sys
 from collections.abc import Sequence
 
+from .commands import eval as evaluate
 from .commands import train, upscale
 from .commands.terminal import REFUSALS, Parser, complain, say
 
@@ -13,6 +14,7 @@ def build_parser() -> Parser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     upscale.add_parser(subparsers)
     train.add_parser(subparsers)
+    evaluate.add_parser(subparsers)
     return parser
 
 

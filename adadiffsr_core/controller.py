@@ -15,7 +15,6 @@ from .config import Config
 from .errors import ConfigError
 from .gain import information_gain
 
-
 # Which gains classify a tile: both as in section 3.3, or one alone as in the ablation of Table 4.
 Views = Literal["both", "fr", "nr"]
 
@@ -38,6 +37,8 @@ class DtssConfig(Config):
         early_exit: whether saturated tiles stop.
         nr_from: share of the denoising after which no-reference gain counts.
         views: which gains classify a tile.
+        first_jump: share of the base steps that a tile's first jump covers, before there is any gain to go by; 0
+            to start on the smallest interval. For networks that see the low-quality latent (decision D28).
     """
 
     intervals: tuple[int, ...] = (1, 2, 3, 4)
@@ -45,6 +46,7 @@ class DtssConfig(Config):
     early_exit: bool = True
     nr_from: float = 0.5
     views: Views = "both"
+    first_jump: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.intervals or min(self.intervals) < 1 or list(self.intervals) != sorted(self.intervals):
@@ -53,6 +55,8 @@ class DtssConfig(Config):
             raise ConfigError(f"gain_threshold must not be negative, got {self.gain_threshold}")
         if not 0 <= self.nr_from <= 1:
             raise ConfigError(f"nr_from must be between 0 and 1, got {self.nr_from}")
+        if not 0 <= self.first_jump < 1:
+            raise ConfigError(f"first_jump must be from 0 to below 1, got {self.first_jump}")
         if self.views not in get_args(Views):
             raise ConfigError(f"views {self.views!r} is unknown; use one of {', '.join(get_args(Views))}")
 
@@ -118,7 +122,7 @@ class Decision(NamedTuple):
 
 
 def start_states(count: int, config: DtssConfig, compute: Tensor | None = None) -> TileStates:
-    """States of `count` tiles at the noisiest level, on the lowest rung allowed.
+    """States of `count` tiles at the noisiest level, on the lowest rung allowed, or with a first jump the highest.
 
     Args:
         count: number of tiles.
@@ -135,7 +139,7 @@ def start_states(count: int, config: DtssConfig, compute: Tensor | None = None) 
     return TileStates(
         index=zeros.clone(),
         interval=zeros.clone(),
-        rung=lowest.clone(),
+        rung=(highest if config.first_jump else lowest).clone(),
         quality=torch.zeros(count, 2),
         gain=torch.zeros(count, 2),
         best_nr=torch.full((count,), -torch.inf),
@@ -167,7 +171,7 @@ def classify_tiles(gain: Tensor, threshold: float, views: Views = "both") -> Ten
 def next_rung(states: TileStates, classes: Tensor) -> Tensor:
     """One rung down (smaller steps) for growing tiles, one up for stable ones, within the mask's bounds."""
     move = (classes == TileClass.STABLE).long() - (classes == TileClass.GROWING).long()
-    # A tile's first evaluation compares with nothing; it stays where it starts.
+    # A tile's first evaluation compares with nothing; the tile stays where it starts.
     rung = states.rung + move * states.evaluated
     return torch.minimum(torch.maximum(rung, states.lowest_rung), states.highest_rung)
 
@@ -194,7 +198,7 @@ def decide(states: TileStates, quality: Tensor | None, config: DtssConfig, steps
     classes = classes.where(states.may_exit | (classes != TileClass.SATURATED), int(TileClass.GROWING))
     is_best = second_half & (quality[:, 1] > states.best_nr)
     rung = next_rung(states, classes)
-    target = (states.index + torch.tensor(config.intervals)[rung]).clamp_max(steps)
+    target = (states.index + _choose_interval(states, rung, config, steps)).clamp_max(steps)
     is_saturated = classes == TileClass.SATURATED
     advanced = replace(
         states,
@@ -207,3 +211,10 @@ def decide(states: TileStates, quality: Tensor | None, config: DtssConfig, steps
         evaluated=torch.ones_like(states.evaluated),
     )
     return Decision(advanced, classes, is_best, is_saturated | (target >= steps))
+
+
+def _choose_interval(states: TileStates, rung: Tensor, config: DtssConfig, steps: int) -> Tensor:
+    """Base steps to jump: the rung's, but for the first jump of tiles that are not to take every step."""
+    ladder = torch.tensor(config.intervals)[rung]
+    first = ladder.clamp_min(round(config.first_jump * steps))
+    return ladder.where(states.evaluated | (states.highest_rung == 0), first)

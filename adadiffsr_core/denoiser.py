@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .injection import FeatureInjector
+from .nets.fusion import Residual
 from .nets.pfj import Pfj
 from .nets.unet import UNet
 from .schedule import Schedule
@@ -72,9 +73,13 @@ class UNetDenoiser:
         inputs = torch.cat([self.schedule.scale_input(x, sigma), condition], dim=1)
         dtype = cast(torch.dtype, self.unet.time_embed[0].weight.dtype)
         inputs = inputs.to(dtype).contiguous(memory_format=torch.channels_last)
-        residuals = None if self.inject is None else [part.to(dtype) for part in self.inject(tiles, gain)]
+        residuals = None if self.inject is None else [_to(part, dtype) for part in self.inject(tiles, gain)]
         output = self.unet(inputs, self.schedule.sigma_to_timestep(sigma), residuals)
         return self.schedule.output_to_denoised(output.to(x.dtype), x, sigma)
+
+
+def _to(residual: Residual, dtype: torch.dtype) -> Residual:
+    return residual.to(dtype) if isinstance(residual, Tensor) else residual
 
 
 class ElasticDenoiser:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .nets.fusion import Residual
 from .nets.pfj import Pfj
 from .tiles import TileGrid, crop_tiles
 
@@ -33,8 +34,8 @@ class FeatureInjector:
         self._kept: OrderedDict[int, tuple[Tensor, ...]] = OrderedDict()
 
     @torch.no_grad()
-    def __call__(self, tiles: Sequence[int], gain: Tensor | None) -> tuple[Tensor, ...]:
-        """Residuals `[B,channels[l],h/2^l,w/2^l]` for each level l.
+    def __call__(self, tiles: Sequence[int], gain: Tensor | None) -> tuple[Residual, ...]:
+        """Residuals `[B,channels[l],h/2^l,w/2^l]` for each level l, or what makes them of the level's own features.
 
         Args:
             tiles: id of each item's tile.

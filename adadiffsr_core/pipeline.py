@@ -91,7 +91,7 @@ class SamplingConfig(Config):
 
     def uniform(self, interval: int) -> "SamplingConfig":
         """The same without adaptivity: every jump covers `interval` base steps and no tile stops early."""
-        return replace(self, dtss=replace(self.dtss, intervals=(interval,) * 4, early_exit=False))
+        return replace(self, dtss=replace(self.dtss, intervals=(interval,) * 4, early_exit=False, first_jump=0.0))
 
 
 PRESETS: dict[str, SamplingConfig] = {
@@ -259,6 +259,7 @@ def upscale(
     config: SamplingConfig,
     *,
     mask: Tensor | None = None,
+    estimator: GainEstimator | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Upscaled:
     """Upscale a batch of images of one size.
@@ -269,6 +270,7 @@ def upscale(
         size: (height, width) of the result, px.
         config: how to sample.
         mask: compute mask of the result's shape or any other, `[N or 1,1,*,*]` in [0,1]; it is resized.
+        estimator: see `sample_latent`.
         on_step: told after each turn.
 
     Raises:
@@ -284,9 +286,8 @@ def upscale(
     bottom, right = height * factor - size[0], width * factor - size[1]
     lq_latent = model.encode(F.pad(enlarged, (0, right, 0, bottom), mode="replicate"))
     small_mask = None if mask is None else F.interpolate(mask.float(), size=(height, width), mode="area")
-    latent, report, grid = sample_latent(
-        model, lq_latent, config, mask=None if small_mask is None else small_mask.to(model.device), on_step=on_step
-    )
+    on_device = None if small_mask is None else small_mask.to(model.device)
+    latent, report, grid = sample_latent(model, lq_latent, config, mask=on_device, estimator=estimator, on_step=on_step)
     restored = model.decode(latent)[..., : size[0], : size[1]].cpu()
     return Upscaled(match_colour(restored, enlarged, config.colour).clamp(0, 1), report, grid, factor)
 

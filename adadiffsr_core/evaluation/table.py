@@ -10,8 +10,31 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from ..errors import ConfigError
-from ..metrics.base import MetricInfo
 from ..metrics.registry import metric_info
+
+
+class Info(NamedTuple):
+    """How a column of numbers reads.
+
+    Attributes:
+        higher_is_better: its direction.
+        digits: after the point.
+    """
+
+    higher_is_better: bool
+    digits: int
+
+
+def describe(name: str) -> Info:
+    """A metric, the same against the picture of all steps (`full_<metric>`), or a cost (`nfe`, `seconds`).
+
+    Raises:
+        ConfigError: there is no such metric.
+    """
+    if name in ("nfe", "seconds"):
+        return Info(False, 2)
+    info = metric_info(name.removeprefix("full_"))
+    return Info(info.higher_is_better, 2 if abs(info.best - info.worst) > 1 else 4)
 
 
 class Result(NamedTuple):
@@ -81,7 +104,7 @@ def to_markdown(cells: list[Cell]) -> str:
     lines = [["dataset", "metric", *methods], ["---", "---", *["---:"] * len(methods)]]
     for (dataset, metric), row in rows.items():
         is_uneven = len({cell.count for cell in row.values()}) > 1
-        arrow = "↑" if metric_info(metric).higher_is_better else "↓"
+        arrow = "↑" if describe(metric).higher_is_better else "↓"
         lines.append([dataset, f"{metric} {arrow}", *(_print_cell(row.get(method), is_uneven) for method in methods)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -108,21 +131,17 @@ def _mean_and_error(values: list[float]) -> tuple[float, float, int]:
 
 
 def _is_best(key: tuple[str, str, str], means: dict[tuple[str, str, str], tuple[float, float, int]]) -> bool:
-    info = metric_info(key[1])
-    rivals = [round(mean, _digits(info)) for other, (mean, _, _) in means.items() if other[:2] == key[:2]]
+    info = describe(key[1])
+    rivals = [round(mean, info.digits) for other, (mean, _, _) in means.items() if other[:2] == key[:2]]
     defined = [mean for mean in rivals if not math.isnan(mean)]
     best = (max if info.higher_is_better else min)(defined, default=math.nan)
-    return round(means[key][0], _digits(info)) == best
-
-
-def _digits(info: MetricInfo) -> int:
-    return 2 if abs(info.best - info.worst) > 1 else 4
+    return round(means[key][0], info.digits) == best
 
 
 def _print_cell(cell: Cell | None, with_count: bool) -> str:
     if cell is None or math.isnan(cell.mean):
         return "-"
-    digits = _digits(metric_info(cell.metric))
+    digits = describe(cell.metric).digits
     mean = f"{cell.mean:.{digits}f}"
     error = "" if math.isnan(cell.standard_error) else f" ± {cell.standard_error:.{digits}f}"
     return (f"**{mean}**" if cell.is_best else mean) + error + (f" (n = {cell.count})" if with_count else "")

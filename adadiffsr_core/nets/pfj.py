@@ -1,12 +1,13 @@
 """PFJ: features of the low-quality latent for each level of a UNet's encoder, modulated by information gain.
 
 Source: section 3.4, Eq. 3. The features are computed once per tile; what depends on the gain is 1x1
-convolutions, so that a step costs little. A rival of the ablation (concat, cross-attention) is another
-class in the place of `Modulation`: it too turns one level's features and the gain into one residual.
+convolutions, so that a step costs little. Its rivals in Table 5 differ in how features and level are fused, and
+know nothing of the gain.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast, get_args
 
 import torch
@@ -15,8 +16,15 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..errors import ConfigError
+from .fusion import HEADS, Concatenation, CrossAttention, Modulation, Residual
 
-InjectionMode = Literal["pfj"]
+InjectionMode = Literal["pfj", "concat", "cross_attention"]
+
+_FUSIONS: dict[InjectionMode, type[Modulation | Concatenation | CrossAttention]] = {
+    "pfj": Modulation,
+    "concat": Concatenation,
+    "cross_attention": CrossAttention,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +37,7 @@ class PfjConfig(Config):
             Stable Diffusion 1 and 2.
         width: of the features that are kept for each tile.
         gain_scale: gains up to this are told apart linearly, larger ones by their logarithm.
-        mode: how features are fused.
+        mode: how features are fused: by Eq. 3, or as its rivals CC and CA in Table 5.
     """
 
     latent_channels: int = 4
@@ -45,6 +53,13 @@ class PfjConfig(Config):
             raise ConfigError(f"gain_scale must be above 0, got {self.gain_scale}")
         if self.mode not in get_args(InjectionMode):
             raise ConfigError(f"mode {self.mode!r} is unknown; use one of {', '.join(get_args(InjectionMode))}")
+        if self.mode == "cross_attention" and self.width % HEADS:
+            raise ConfigError(f"width must be a multiple of {HEADS} for cross_attention, got {self.width}")
+
+    @property
+    def sees_gain(self) -> bool:
+        """Whether the information gain changes anything."""
+        return self.mode == "pfj"
 
 
 def encoder_slots(levels: int, num_res_blocks: int) -> tuple[int, ...]:
@@ -68,28 +83,10 @@ class _Block(nn.Module):
         return x + cast(Tensor, self.conv2(F.silu(self.conv1(F.silu(x)))))
 
 
-class Modulation(nn.Module):
-    """Eq. 3 for one level: `o_hat = scale * o + shift`, `(scale, shift) = phi(o, I)`; starts as zero."""
-
-    def __init__(self, width: int, channels: int) -> None:
-        super().__init__()
-        self.project = nn.Conv2d(width, channels, 1)
-        self.gain = nn.Linear(width, width)
-        self.phi = nn.Conv2d(width, 2 * channels, 1)
-        nn.init.zeros_(self.phi.weight)
-        nn.init.zeros_(cast(Tensor, self.phi.bias))
-
-    def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
-        """Features `[B,width,h,w]` and the gain's embedding `[B,width]` to a residual `[B,channels,h,w]`."""
-        hidden = F.silu(features + self.gain(embedding)[:, :, None, None])
-        scale, shift = self.phi(hidden).chunk(2, dim=1)
-        return cast(Tensor, scale * self.project(features) + shift)
-
-
 class Pfj(nn.Module):
-    """Progressive feature injection.
+    """Progressive feature injection, or a rival in its place.
 
-    Source: section 3.4, Eq. 3; DESIGN section 6.
+    Source: section 3.4, Eq. 3, Table 5; DESIGN section 6.
     """
 
     def __init__(self, config: PfjConfig) -> None:
@@ -100,8 +97,10 @@ class Pfj(nn.Module):
         # As the UNet halves its own resolution, so that odd sizes round the same way.
         self.down = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(levels - 1))
         self.blocks = nn.ModuleList(_Block(width) for _ in range(levels))
-        self.embed = nn.Linear(2, width)
-        self.modulations = nn.ModuleList(Modulation(width, channels) for channels in config.channels)
+        if config.sees_gain:
+            self.embed = nn.Linear(2, width)
+        fusion = _FUSIONS[config.mode]
+        self.modulations = nn.ModuleList(fusion(width, channels) for channels in config.channels)
 
     def features(self, lq_latent: Tensor) -> tuple[Tensor, ...]:
         """What does not depend on the gain, to be computed once per tile.
@@ -118,7 +117,7 @@ class Pfj(nn.Module):
             features.append(block(down(features[-1])))
         return tuple(features)
 
-    def modulate(self, features: Sequence[Tensor], gain: Tensor, strength: float = 1.0) -> tuple[Tensor, ...]:
+    def modulate(self, features: Sequence[Tensor], gain: Tensor, strength: float = 1.0) -> tuple[Residual, ...]:
         """What the UNet's encoder levels get.
 
         Args:
@@ -127,16 +126,21 @@ class Pfj(nn.Module):
             strength: that residuals are multiplied with: the fidelity dial.
 
         Returns:
-            `[B,channels[l],ceil(h/2^l),ceil(w/2^l)]` for each level l; zeros as long as it is untrained.
+            For each level l `[B,channels[l],ceil(h/2^l),ceil(w/2^l)]`, or, by the rivals, what makes that of the
+            level's own features; zeros as long as it is untrained.
         """
+        pairs = list(zip(self.modulations, features, strict=True))
+        if not self.config.sees_gain:
+            return tuple(partial(_fuse, fusion, feature, strength) for fusion, feature in pairs)
         # asinh is linear near 0 and logarithmic far from it, so ordinary gains are about 1 and none is too large.
         scaled = torch.asinh(gain.float() / self.config.gain_scale).to(features[0].dtype)
         embedding = F.silu(self.embed(scaled))
-        return tuple(
-            modulation(feature, embedding) * strength
-            for modulation, feature in zip(self.modulations, features, strict=True)
-        )
+        return tuple(modulation(feature, embedding) * strength for modulation, feature in pairs)
 
-    def forward(self, lq_latent: Tensor, gain: Tensor, strength: float = 1.0) -> tuple[Tensor, ...]:
+    def forward(self, lq_latent: Tensor, gain: Tensor, strength: float = 1.0) -> tuple[Residual, ...]:
         """`modulate(features(lq_latent), gain, strength)`, for training."""
         return self.modulate(self.features(lq_latent), gain, strength)
+
+
+def _fuse(fusion: nn.Module, features: Tensor, strength: float, own: Tensor) -> Tensor:
+    return cast(Tensor, fusion(features, own)).to(own.dtype) * strength

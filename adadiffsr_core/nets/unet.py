@@ -1,25 +1,24 @@
 """The compact diffusion UNet, with LDM's key names and, for one state dict, LDM's output.
 
-Source: Rombach et al. 2022 (LDM) and Dhariwal and Nichol 2021 (ADM), without attention: at the
-size of the embedded model, convolutions restore pictures better for the same time.
+Source: Rombach et al. 2022 (LDM) and Dhariwal and Nichol 2021 (ADM). The embedded model is one without
+attention: at its size, convolutions restore pictures better for the same time. With it, this is the UNet
+of Stable Diffusion 1 and 2.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..config import Config
-from ..errors import ConfigError
+from ..errors import ConfigError, ShapeError
+from .attention import GROUPS, SpatialTransformer
+from .fusion import Residual
 from .pfj import encoder_slots
-
-_GROUPS = 32
-
-# What an encoder level gets added: a tensor, or what makes one of the level's own features.
-Residual = Tensor | Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +31,11 @@ class UNetConfig(Config):
         model_channels: width of the finest level, a multiple of 32.
         channel_mult: width of each level, as a multiple of `model_channels`.
         num_res_blocks: residual blocks per encoder level; the decoder has one more.
+        context_dim: width of the text embedding's tokens; None is a UNet without attention.
+        attention_levels: levels that have attention, 0 the finest; with any, the middle has it too.
+        num_heads: of every attention, or None if `num_head_channels` says it.
+        num_head_channels: channels of a head, or None if `num_heads` says it.
+        use_linear_in_transformer: linear projections about attention rather than 1x1 convolutions.
     """
 
     in_channels: int = 8
@@ -39,14 +43,36 @@ class UNetConfig(Config):
     model_channels: int = 64
     channel_mult: tuple[int, ...] = (1, 2, 3)
     num_res_blocks: int = 2
+    context_dim: int | None = None
+    attention_levels: tuple[int, ...] = ()
+    num_heads: int | None = None
+    num_head_channels: int | None = None
+    use_linear_in_transformer: bool = False
 
     def __post_init__(self) -> None:
-        if self.model_channels < _GROUPS or self.model_channels % _GROUPS:
-            raise ConfigError(f"model_channels must be a multiple of {_GROUPS}, got {self.model_channels}")
+        if self.model_channels < GROUPS or self.model_channels % GROUPS:
+            raise ConfigError(f"model_channels must be a multiple of {GROUPS}, got {self.model_channels}")
         if not self.channel_mult:
             raise ConfigError("channel_mult must have at least 1 level")
         if min(self.in_channels, self.out_channels, self.num_res_blocks, *self.channel_mult) < 1:
             raise ConfigError(f"channel counts and num_res_blocks must be at least 1, got {self}")
+        self._check_attention()
+
+    def _check_attention(self) -> None:
+        if (self.context_dim is None) != (not self.attention_levels):
+            raise ConfigError("context_dim and attention_levels go together; give both or neither")
+        if self.context_dim is None:
+            return
+        if self.context_dim < 1 or not set(self.attention_levels) <= set(range(len(self.channel_mult))):
+            raise ConfigError(
+                f"context_dim must be at least 1 and attention_levels among 0 to {len(self.channel_mult) - 1}, got "
+                f"{self.context_dim} and {self.attention_levels}"
+            )
+        if (self.num_heads is None) == (self.num_head_channels is None):
+            raise ConfigError("attention needs either num_heads or num_head_channels")
+        unit = self.num_heads or self.num_head_channels or 0
+        if unit < 1 or any(width % unit for width in self.widths):
+            raise ConfigError(f"heads of {unit} do not divide the widths {self.widths}")
 
     @property
     def multiple(self) -> int:
@@ -57,6 +83,13 @@ class UNetConfig(Config):
     def widths(self) -> tuple[int, ...]:
         """Channels of each level, finest first."""
         return tuple(self.model_channels * m for m in self.channel_mult)
+
+    def attention(self, channels: int) -> list[SpatialTransformer]:
+        """The attention behind a residual block of this width, as the layers to add: one, or none."""
+        if self.context_dim is None:
+            return []
+        heads = self.num_heads or channels // (self.num_head_channels or channels)
+        return [SpatialTransformer(channels, self.context_dim, heads, linear=self.use_linear_in_transformer)]
 
 
 def timestep_embedding(timesteps: Tensor, channels: int, max_period: float = 10_000.0) -> Tensor:
@@ -71,7 +104,7 @@ def _norm_act_conv(channels: int, out_channels: int, *, dropout: bool = False) -
     # LDM's files number the layers with a dropout in between; it never does anything here.
     gap = [nn.Dropout(0.0)] if dropout else []
     conv = nn.Conv2d(channels, out_channels, 3, padding=1)
-    return nn.Sequential(nn.GroupNorm(_GROUPS, channels), nn.SiLU(), *gap, conv)
+    return nn.Sequential(nn.GroupNorm(GROUPS, channels), nn.SiLU(), *gap, conv)
 
 
 def _zero(layers: nn.Sequential) -> nn.Sequential:
@@ -117,34 +150,49 @@ class _Upsample(nn.Module):
 
 
 class _Stage(nn.Sequential):
-    """Layers in a row, some of which take the embedding."""
+    """Layers in a row, some of which take the embedding or the context."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:  # type: ignore[override]
         for layer in self:
-            x = layer(x, embedding) if isinstance(layer, ResBlock) else layer(x)
+            if isinstance(layer, ResBlock):
+                x = layer(x, embedding)
+            else:
+                x = layer(x, context) if isinstance(layer, SpatialTransformer) else layer(x)
         return x
 
 
 class UNet(nn.Module):
-    """The network of a latent diffusion model, conditioned by concatenation.
+    """The network of a latent diffusion model.
 
-    Source: key names and arithmetic of LDM's `openaimodel.UNetModel` without attention.
+    Source: key names and arithmetic of LDM's `openaimodel.UNetModel`.
+
+    Attributes:
+        slots: the input blocks after which residuals are added.
+        checkpointing: keep of each block only what comes in and compute it again in the backward pass: a third more
+            time for a fraction of the memory.
     """
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpointing = False
         self.slots = encoder_slots(len(config.widths), config.num_res_blocks)
         width, embedding = config.model_channels, config.model_channels * 4
-        widths = list(config.widths)
+        last = config.widths[-1]
         self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
-        first = _Stage(nn.Conv2d(config.in_channels, width, 3, padding=1))
-        self.input_blocks, skips = _encoder(first, widths, config.num_res_blocks, embedding)
-        self.middle_block = _Stage(ResBlock(widths[-1], widths[-1], embedding))
-        self.output_blocks = _decoder(skips, widths, config.num_res_blocks, embedding)
-        self.out = _zero(_norm_act_conv(widths[0], config.out_channels))
+        self.input_blocks, skips = _encoder(config, embedding)
+        attended = [*config.attention(last), ResBlock(last, last, embedding)] if config.attention_levels else []
+        self.middle_block = _Stage(ResBlock(last, last, embedding), *attended)
+        self.output_blocks = _decoder(config, skips, embedding)
+        self.out = _zero(_norm_act_conv(config.widths[0], config.out_channels))
 
-    def forward(self, x: Tensor, timesteps: Tensor, residuals: Sequence[Residual] | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        residuals: Sequence[Residual] | None = None,
+        context: Tensor | None = None,
+    ) -> Tensor:
         """Predict noise, velocity or flow, whichever the weights were trained for.
 
         Args:
@@ -153,47 +201,65 @@ class UNet(nn.Module):
             timesteps: `[N]`, 0 to 999, large = noisy.
             residuals: what to add at the end of each encoder level, before it is handed on and to the decoder;
                 `[N,config.widths[l],h/2^l,w/2^l]` for each level l, or functions from such features to them.
+            context: the text's embedding, `[N,T,config.context_dim]`; None without attention.
 
         Returns:
             `[N,out_channels,h,w]`.
+
+        Raises:
+            ShapeError: there is a context and no attention, or the other way round.
         """
+        if (context is None) != (self.config.context_dim is None):
+            raise ShapeError("this UNet reads a text embedding" if context is None else "this UNet reads no text")
         embedding = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(x.dtype))
         added = {} if residuals is None else dict(zip(self.slots, residuals, strict=True))
         skips: list[Tensor] = []
         for index, stage in enumerate(self.input_blocks):
-            x = stage(x, embedding)
+            x = self._run(stage, x, embedding, context)
             if index in added:
                 residual = added[index]
                 x = x + (residual if isinstance(residual, Tensor) else residual(x))
             skips.append(x)
-        x = self.middle_block(x, embedding)
+        x = self._run(self.middle_block, x, embedding, context)
         for stage in self.output_blocks:
-            x = stage(torch.cat([x, skips.pop()], dim=1), embedding)
+            x = self._run(stage, torch.cat([x, skips.pop()], dim=1), embedding, context)
         return cast(Tensor, self.out(x))
 
+    def _run(self, stage: nn.Module, x: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            # Nothing in a block is random.
+            made = checkpoint(stage, x, embedding, context, use_reentrant=False, preserve_rng_state=False)
+        else:
+            made = stage(x, embedding, context)
+        return cast(Tensor, made)
 
-def _encoder(first: _Stage, widths: list[int], blocks: int, embedding: int) -> tuple[nn.ModuleList, list[int]]:
+
+def _encoder(config: UNetConfig, embedding: int) -> tuple[nn.ModuleList, list[int]]:
     """The encoder's stages, and the widths of what they hand to the decoder."""
-    stages, skips, width = [first], [widths[0]], widths[0]
-    for level, level_width in enumerate(widths):
-        for _ in range(blocks):
-            stages.append(_Stage(ResBlock(width, level_width, embedding)))
+    width = config.widths[0]
+    stages, skips = [_Stage(nn.Conv2d(config.in_channels, width, 3, padding=1))], [width]
+    for level, level_width in enumerate(config.widths):
+        for _ in range(config.num_res_blocks):
+            layers: list[nn.Module] = [ResBlock(width, level_width, embedding)]
             width = level_width
+            stages.append(_Stage(*layers, *(config.attention(width) if level in config.attention_levels else [])))
             skips.append(width)
-        if level + 1 < len(widths):
+        if level + 1 < len(config.widths):
             stages.append(_Stage(_Downsample(width)))
             skips.append(width)
     return nn.ModuleList(stages), skips
 
 
-def _decoder(skips: list[int], widths: list[int], blocks: int, embedding: int) -> nn.ModuleList:
+def _decoder(config: UNetConfig, skips: list[int], embedding: int) -> nn.ModuleList:
     """The decoder's stages, each of which takes one skip."""
-    stages, width, waiting = [], widths[-1], list(skips)
-    for level in reversed(range(len(widths))):
-        for number in range(blocks + 1):
-            layers: list[nn.Module] = [ResBlock(width + waiting.pop(), widths[level], embedding)]
-            width = widths[level]
-            if level and number == blocks:
+    stages, width, waiting = [], config.widths[-1], list(skips)
+    for level in reversed(range(len(config.widths))):
+        for number in range(config.num_res_blocks + 1):
+            layers: list[nn.Module] = [ResBlock(width + waiting.pop(), config.widths[level], embedding)]
+            width = config.widths[level]
+            if level in config.attention_levels:
+                layers += config.attention(width)
+            if level and number == config.num_res_blocks:
                 layers.append(_Upsample(width))
             stages.append(_Stage(*layers))
     return nn.ModuleList(stages)

@@ -38,7 +38,7 @@ def draw_scatter(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], shade: np.
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    figure = _new_figure(9, 3.2 * -(-len(panels) // 3))
+    figure = new_figure(9, 3.2 * -(-len(panels) // 3))
     for place, (name, (x, y)) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(-(-len(panels) // 3), 3, place)
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.7)
@@ -49,12 +49,17 @@ def draw_scatter(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], shade: np.
     return pixels
 
 
-def _new_figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty matplotlib figure of this size in inches, that draws without a screen.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("loss charts need matplotlib: pip install 'adadiffsr[train]'") from error
+        raise MissingExtraError("charts need matplotlib: pip install 'adadiffsr[train]'") from error
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -67,7 +72,7 @@ def save_loss_chart(history: Sequence[dict[str, float]], path: Path, title: str)
         MissingExtraError: matplotlib is not installed.
     """
     names = list(dict.fromkeys(key for row in history for key in row if key != "step"))
-    figure = _new_figure(9, 2.2 * max(1, len(names)))
+    figure = new_figure(9, 2.2 * max(1, len(names)))
     for place, name in enumerate(names, start=1):
         axes = figure.add_subplot(len(names), 1, place)
         rows = [(row["step"], row[name]) for row in history if name in row]

@@ -6,6 +6,7 @@ times, each time with other noise at another timestep.
 
 import json
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,8 +16,34 @@ from tqdm import tqdm
 
 from ..errors import ConfigError
 from ..files import whole_file
-from ..nets.autoencoder import Autoencoder
 from .dataset import PairDataset
+
+
+class LatentSpace(Protocol):
+    """Sizes of latents."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent pixel, along a side."""
+        ...
+
+    @property
+    def z_channels(self) -> int:
+        """Channels of a latent."""
+        ...
+
+
+class Encoder(Protocol):
+    """An autoencoder, as far as pairs need one."""
+
+    @property
+    def config(self) -> LatentSpace:
+        """What its latents are like."""
+        ...
+
+    def encode(self, image: Tensor) -> Tensor:
+        """`[N,3,H,W]` in [0,1] to latents `[N,z_channels,H/factor,W/factor]`."""
+        ...
 
 
 class LatentPairs:
@@ -54,7 +81,7 @@ def write_done(folder: Path, done: int) -> None:
 
 @torch.inference_mode()
 def build_latent_pairs(
-    folder: Path, dataset: PairDataset, autoencoder: Autoencoder, workers: int, batch_size: int = 16
+    folder: Path, dataset: PairDataset, autoencoder: Encoder, workers: int, batch_size: int = 16
 ) -> LatentPairs:
     """Encode every pair of `dataset`, going on where an earlier call stopped.
 

@@ -1,6 +1,6 @@
 """Training the diffusion model: noise levels, targets and losses in the autoencoder's latent space."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -15,8 +15,10 @@ from ..errors import ConfigError
 from ..nets.autoencoder import Autoencoder, AutoencoderConfig
 from ..nets.layout import channels_last
 from ..nets.unet import UNet, UNetConfig
+from ..networks import AUTOENCODER_PREFIX, UNET_PREFIX
 from ..schedule import MAX_TIMESTEP, Prediction, Schedule
 from .charts import make_sheet
+from .denoising import NoisyPairs, denoising_loss
 from .latent_pairs import LatentPairs
 
 
@@ -68,18 +70,9 @@ class LdmTask:
         yield "unet", {"total": loss}
 
     def _loss(self, unet: UNet, gt: Tensor, lq: Tensor, rng: np.random.Generator) -> Tensor:
-        """Squared error of the network's output `[B]`; timesteps are stratified, which lowers its variance."""
-        spread = (np.arange(len(gt)) + rng.random(len(gt))) / len(gt)
-        timesteps = torch.from_numpy((rng.permutation(spread) * MAX_TIMESTEP).astype(np.int64))
-        noise = torch.from_numpy(rng.standard_normal(gt.shape, dtype=np.float32))
-        sigma = self.schedule.timestep_to_sigma(timesteps)
-        x = self.schedule.scale_input(self.schedule.add_noise(gt, noise, sigma), sigma)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            # The schedule's word for what the network is shown: for flow not the index drawn, but sigma * 1000.
-            shown = self.schedule.sigma_to_timestep(sigma)
-            output = unet(torch.cat([x, lq], dim=1).contiguous(memory_format=torch.channels_last), shown)
-        error = output.float() - self.schedule.training_target(gt, noise, sigma)
-        return cast(Tensor, error.square().mean(dim=(1, 2, 3)))
+        """Squared error of the network's output `[B]`."""
+        timesteps, noise = draw_noise(gt, rng)
+        return denoising_loss(unet, self.schedule, NoisyPairs(gt, lq, noise, timesteps), bfloat16=self.bfloat16)
 
     def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
         """The loss on held-out pairs, always with the same noise."""
@@ -96,29 +89,59 @@ class LdmTask:
         made = self._sample(cast(UNet, networks["unet"]), lq)
         return make_sheet([list(self.autoencoder.decode(latent)) for latent in (lq, made, gt)])
 
-    def _sample(self, unet: UNet, lq: Tensor, steps: int = 12) -> Tensor:
-        noise = torch.randn(lq.shape, generator=torch.Generator().manual_seed(self.seed))
-        sigmas = self.schedule.build_sigmas(steps)
-        x = self.schedule.add_noise(lq, noise, sigmas[:1].expand(len(lq)))
-        for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
-            level = sigma.expand(len(lq))
-            inputs = torch.cat([self.schedule.scale_input(x, level), lq], dim=1)
-            output = unet(inputs, self.schedule.sigma_to_timestep(level))
-            denoised = self.schedule.output_to_denoised(output, x, level)
-            x = torch.lerp(denoised, x, sigma_next / sigma)
-        return x
+    def _sample(self, unet: UNet, lq: Tensor) -> Tensor:
+        def predict(x: Tensor, sigma: Tensor) -> Tensor:
+            inputs = torch.cat([self.schedule.scale_input(x, sigma), lq], dim=1)
+            return cast(Tensor, unet(inputs, self.schedule.sigma_to_timestep(sigma)))
+
+        return sample_plainly(predict, self.schedule, lq, self.seed)
 
     def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:
         """A weights file of kind `ldm`: UNet, autoencoder, and the prediction type."""
-        unet = cast(UNet, networks["unet"])
-        tensors = {f"model.diffusion_model.{key}": value for key, value in unet.state_dict().items()}
-        tensors |= {f"first_stage_model.{key}": value for key, value in self.autoencoder.state_dict().items()}
-        config = {
-            "unet": unet.config.to_dict(),
-            "autoencoder": self.autoencoder.config.to_dict(),
-            "schedule": {"prediction": self.config.prediction},
-        }
-        save_checkpoint(Checkpoint("ldm", config, tensors, facts), path)
+        save_ldm(cast(UNet, networks["unet"]), self.autoencoder, self.config.prediction, path, facts)
+
+
+def save_ldm(
+    unet: UNet, autoencoder: Autoencoder, prediction: Prediction, path: Path, facts: Mapping[str, object]
+) -> None:
+    """Write a weights file of kind `ldm`: UNet, autoencoder, and the prediction type."""
+    tensors = {f"{UNET_PREFIX}{key}": value for key, value in unet.state_dict().items()}
+    tensors |= {f"{AUTOENCODER_PREFIX}{key}": value for key, value in autoencoder.state_dict().items()}
+    config = {
+        "unet": unet.config.to_dict(),
+        "autoencoder": autoencoder.config.to_dict(),
+        "schedule": {"prediction": prediction},
+    }
+    save_checkpoint(Checkpoint("ldm", config, tensors, facts), path)
+
+
+def draw_noise(gt: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Draw timesteps `[B]`, 0 to 999, and noise `[B,C,h,w]`; timesteps are stratified, for a loss of less variance."""
+    spread = (np.arange(len(gt)) + rng.random(len(gt))) / len(gt)
+    timesteps = torch.from_numpy((rng.permutation(spread) * MAX_TIMESTEP).astype(np.int64))
+    return timesteps, torch.from_numpy(rng.standard_normal(gt.shape, dtype=np.float32))
+
+
+def sample_plainly(
+    predict: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, lq: Tensor, seed: int, steps: int = 12
+) -> Tensor:
+    """Restore latents `lq` `[B,C,h,w]` in a few Euler steps, for pictures of a run's progress.
+
+    Args:
+        predict: the network's output at x `[B,C,h,w]` and sigma `[B]`.
+        schedule: that the network is trained on.
+        lq: on the network's device.
+        seed: of the noise.
+        steps: evaluations.
+    """
+    noise = torch.randn(lq.shape, generator=torch.Generator().manual_seed(seed)).to(lq)
+    sigmas = schedule.build_sigmas(steps).to(lq)
+    x = schedule.add_noise(lq, noise, sigmas[:1].expand(len(lq)))
+    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+        level = sigma.expand(len(lq))
+        denoised = schedule.output_to_denoised(predict(x, level), x, level)
+        x = torch.lerp(denoised, x, sigma_next / sigma)
+    return x
 
 
 def load_autoencoder(path: Path) -> Autoencoder:
@@ -129,5 +152,5 @@ def load_autoencoder(path: Path) -> Autoencoder:
     """
     checkpoint = load_checkpoint(path, "autoencoder", "ldm", "bundle")
     autoencoder = Autoencoder(AutoencoderConfig.from_dict(checkpoint.section("autoencoder")))
-    checkpoint.load_into(autoencoder, "first_stage_model.")
+    checkpoint.load_into(autoencoder, AUTOENCODER_PREFIX)
     return channels_last(autoencoder)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ..config import Config
 from ..errors import ConfigError
 from .charts import save_loss_chart, save_sheet
+from .paging import page_out
 from .state import load_state, pack_module, pack_optimiser, save_state, unpack_module, unpack_optimiser
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class LoopConfig(Config):
         seed: of everything random.
         log_every, check_every, save_every: in steps.
         bfloat16: autocast of the forward passes.
+        accumulation: passes whose mean gradient makes a step, for batches larger than memory.
+        average_on_disk: keep the averaged weights in a file rather than in memory.
     """
 
     steps: int = 1000
@@ -58,6 +61,8 @@ class LoopConfig(Config):
     check_every: int = 1000
     save_every: int = 500
     bfloat16: bool = True
+    accumulation: int = 1
+    average_on_disk: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.learning_rate > 0 or not 0 <= self.ema_decay < 1:
@@ -65,8 +70,8 @@ class LoopConfig(Config):
                 f"steps must be at least 1, learning_rate above 0 and ema_decay in [0,1), got {self.steps}, "
                 f"{self.learning_rate}, {self.ema_decay}"
             )
-        if min(self.log_every, self.check_every, self.save_every) < 1:
-            raise ConfigError("log_every, check_every and save_every must be at least 1")
+        if min(self.log_every, self.check_every, self.save_every, self.accumulation) < 1:
+            raise ConfigError("log_every, check_every, save_every and accumulation must be at least 1")
 
     def learning_rate_at(self, step: int) -> float:
         """Warm up, hold, decay: holding lets a run be prolonged without having planned for it."""
@@ -93,7 +98,10 @@ class Task(Protocol):
     averaged: tuple[str, ...]
 
     def turns(self, step: int) -> Iterable[tuple[str, Mapping[str, Tensor]]]:
-        """Yield (network to update, its losses, of which `total` is minimised) for this step."""
+        """Yield (network to update, its losses, of which `total` is minimised) for this step.
+
+        With `LoopConfig.accumulation` a > 1, `step` counts passes: optimiser step s is passes s*a to s*a + a - 1.
+        """
         ...
 
     def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
@@ -138,16 +146,20 @@ class Run:
         self.step = 0
         self.history: list[dict[str, float]] = []
         self.average = copy.deepcopy(task.networks).requires_grad_(False)
+        self._release = page_out(self.average, folder) if config.average_on_disk else lambda: None
         self.optimisers = {
             name: torch.optim.AdamW(
                 network.parameters(),  # frozen ones too: moments are kept by place, and freezing must not shift them
                 lr=config.learning_rate,
                 betas=config.betas,
                 weight_decay=config.weight_decay,
+                foreach=False,  # which would need a copy of everything
             )
             for name, network in task.networks.items()
             if any(p.requires_grad for p in network.parameters())
         }
+        if config.accumulation > 1 and len(self.optimisers) > 1:
+            raise ConfigError(f"{task.name} trains {len(self.optimisers)} networks in turn; its accumulation must be 1")
         if self.state_path.exists():
             self._load()
 
@@ -191,22 +203,29 @@ class Run:
     def _one_step(self) -> dict[str, float]:
         """Update every network that the task names this step."""
         self.task.networks.train()
-        seen: dict[str, float] = {}
-        rate = self.config.learning_rate_at(self.step)
-        for name, losses in self.task.turns(self.step):
-            optimiser = self.optimisers[name]
-            optimiser.zero_grad(set_to_none=True)
-            losses["total"].backward()  # type: ignore[no-untyped-call]
-            parameters = optimiser.param_groups[0]["params"]
-            norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
-            optimiser.param_groups[0]["lr"] = rate
-            if bool(torch.isfinite(norm)):
-                optimiser.step()
-            else:
-                logger.warning("step %d: gradient of %s is not finite, left out", self.step, name)
-            seen |= {f"{name}.{key}": float(value.detach()) for key, value in losses.items()}
+        seen: dict[str, list[float]] = {}
+        passes = self.config.accumulation
+        for number in range(passes):
+            for name, losses in self.task.turns(self.step * passes + number):
+                if number == 0:
+                    self.optimisers[name].zero_grad(set_to_none=True)
+                (losses["total"] / passes).backward()  # type: ignore[no-untyped-call]
+                if number == passes - 1:
+                    self._update(name)
+                for key, value in losses.items():
+                    seen.setdefault(f"{name}.{key}", []).append(float(value.detach()))
         self._update_average()
-        return seen
+        return {key: float(np.mean(values)) for key, values in seen.items()}
+
+    def _update(self, name: str) -> None:
+        """One step of a network's optimiser, if its gradient is finite."""
+        group = self.optimisers[name].param_groups[0]
+        norm = nn.utils.clip_grad_norm_(group["params"], self.config.max_grad_norm)
+        group["lr"] = self.config.learning_rate_at(self.step)
+        if bool(torch.isfinite(norm)):
+            self.optimisers[name].step()
+        else:
+            logger.warning("step %d: gradient of %s is not finite, left out", self.step, name)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -215,12 +234,14 @@ class Run:
             old, new = self.average[name].state_dict(), self.task.networks[name].state_dict()
             for key, value in old.items():
                 if value.is_floating_point():
-                    value.lerp_(new[key].to(value.dtype), 1 - decay)
+                    value.lerp_(new[key].to(value), 1 - decay)
                 else:
                     value.copy_(new[key])
+                self._release()
 
     def check(self) -> Mapping[str, float]:
         """Measure the averaged weights, add the figures to the history, and draw chart and sheet."""
+        self._drop_gradients()
         self.average.eval()
         with torch.no_grad():
             figures = self.task.check(self.average)
@@ -229,10 +250,12 @@ class Run:
         save_sheet(sheet, self.folder / f"sheet-{self.step:07d}.png")
         save_loss_chart(self.history, self.folder / "losses.png", title=self.task.name)
         logger.info("step %d: %s", self.step, {key: round(value, 4) for key, value in figures.items()})
+        self._release()
         return figures
 
     def save(self) -> None:
         """Write state and weights, each whole or not at all."""
+        self._drop_gradients()
         tensors = pack_module("network", self.task.networks) | pack_module("average", self.average)
         for name, optimiser in self.optimisers.items():
             tensors |= pack_optimiser(f"optimiser.{name}", optimiser)
@@ -241,6 +264,12 @@ class Run:
         self.task.export(
             self.average, self.folder / "weights.safetensors", {"steps": self.step, "seed": self.config.seed}
         )
+        self._release()
+
+    def _drop_gradients(self) -> None:
+        # Their memory is needed for the averaged weights, and the next step makes them anew.
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
 
     def _load(self) -> None:
         tensors, facts = load_state(self.state_path)
@@ -248,6 +277,7 @@ class Run:
             raise ConfigError(f"{self.folder} holds a run of {facts['task']}, not of {self.task.name}")
         unpack_module("network", self.task.networks, tensors)
         unpack_module("average", self.average, tensors)
+        self._release()
         for name, optimiser in self.optimisers.items():
             unpack_optimiser(f"optimiser.{name}", optimiser, tensors)
         self.step, self.history = facts["step"], facts["history"]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..errors import ConfigError
 from ..files import whole_file
 
@@ -26,6 +28,15 @@ def fingerprint_content(path: Path) -> str:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
+def fingerprint_weights(module: nn.Module) -> str:
+    """A hash of a network's weights, whatever file they were in."""
+    digest = hashlib.blake2b(digest_size=16)
+    for key, value in sorted(module.state_dict().items()):
+        digest.update(f"{key}\t{tuple(value.shape)}\n".encode())
+        digest.update(value.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def claim_cache(folder: Path, origin: Mapping[str, Any]) -> None:
     """Note that `folder` is made from `origin`, or see that it was.
 
@@ -44,6 +55,6 @@ def claim_cache(folder: Path, origin: Mapping[str, Any]) -> None:
     found = json.loads(path.read_text(encoding="utf-8"))
     if changed := [name for name in wanted if found.get(name) != wanted[name]]:
         raise ConfigError(
-            f"{folder} was made with other {' and '.join(changed)}; choose another --run folder, or remove {folder} to "
+            f"{folder} was made with other {' and '.join(changed)}; choose another folder, or remove {folder} to "
             "make it anew"
         )

@@ -10,12 +10,15 @@ from ..config import Config
 from ..errors import ConfigError
 from ..nets.autoencoder import AutoencoderConfig
 from ..nets.mmle import MmleConfig
+from ..nets.pfj import PfjConfig
 from ..nets.unet import UNetConfig
 from .autoencoder import AutoencoderTaskConfig
 from .dataset import PairConfig
+from .finetune import FinetuneTaskConfig
 from .ldm import LdmTaskConfig
 from .loop import LoopConfig
 from .mmle import MmleTaskConfig
+from .pfj import PfjTaskConfig
 from .targets import Reference
 from .teacher import FACTOR, SIZE_PX
 from .walks import WalkConfig
@@ -79,6 +82,7 @@ class LdmRecipe(Recipe):
         pairs: cached pairs to train on.
         held_out: cached pairs to measure on.
         holdout: share of the photographs that those come from.
+        pairs_seed: of the pairs; None is the loop's. With one of their own, runs of several seeds share a cache.
     """
 
     net: UNetConfig = field(default_factory=UNetConfig)
@@ -86,11 +90,38 @@ class LdmRecipe(Recipe):
     data: PairConfig = field(default_factory=PairConfig)
     pairs: int = 8192
     held_out: int = 256
+    pairs_seed: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pairs < 1 or self.held_out < 6:  # the sheet shows six
             raise ConfigError(f"pairs must be at least 1 and held_out 6, got {self.pairs} and {self.held_out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe(Recipe):
+    """How a Stable Diffusion checkpoint is fine-tuned.
+
+    Attributes:
+        loop, task, data: their configs.
+        net: of the checkpoint's UNet; found in the file, not chosen.
+        pairs: cached pairs to train on.
+        held_out: cached pairs to measure on.
+        holdout: share of the photographs that those come from.
+        pairs_seed: as in `LdmRecipe`.
+    """
+
+    net: UNetConfig = field(default_factory=UNetConfig)
+    task: FinetuneTaskConfig = field(default_factory=FinetuneTaskConfig)
+    data: PairConfig = field(default_factory=PairConfig)
+    pairs: int = 8192
+    held_out: int = 16
+    pairs_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.pairs, self.held_out) < 1:
+            raise ConfigError(f"pairs and held_out must be at least 1, got {self.pairs} and {self.held_out}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +150,33 @@ class MmleRecipe(Recipe):
             raise ConfigError(f"walks and held_out must be at least 1, got {self.walks} and {self.held_out}")
         if self.reference not in get_args(Reference):
             raise ConfigError(f"reference {self.reference!r} is unknown; use one of {', '.join(get_args(Reference))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PfjRecipe(Recipe):
+    """How feature injection is trained.
+
+    Attributes:
+        loop, net, task, data: their configs.
+        joint: train the UNet as well.
+        pairs: cached pairs to train on.
+        held_out: cached pairs to measure on.
+        holdout: share of the photographs that those come from.
+        pairs_seed: as in `LdmRecipe`.
+    """
+
+    net: PfjConfig = field(default_factory=PfjConfig)
+    task: PfjTaskConfig = field(default_factory=PfjTaskConfig)
+    data: PairConfig = field(default_factory=PairConfig)
+    joint: bool = False
+    pairs: int = 8192
+    held_out: int = 256
+    pairs_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pairs < 1 or self.held_out < 6:  # the sheet shows six
+            raise ConfigError(f"pairs must be at least 1 and held_out 6, got {self.pairs} and {self.held_out}")
 
 
 def read_recipe(

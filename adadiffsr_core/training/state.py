@@ -1,7 +1,10 @@
-"""Training state on disk: everything a run needs to go on to the same bits, and no pickle."""
+"""Training state on disk: everything a run needs to go on to the same bits, and no pickle.
+
+Neither writing nor reading holds a second copy of it, since for a large network there is no room for one.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +31,10 @@ def pack_optimiser(prefix: str, optimiser: torch.optim.Optimizer) -> dict[str, T
 def unpack_optimiser(prefix: str, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Undo `pack_optimiser`; hyper-parameters stay those of `optimiser`, which come from the config."""
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
+    for key in tensors:
         if key.startswith(f"{prefix}."):
             index, name = key.removeprefix(f"{prefix}.").split(".", 1)
-            state.setdefault(int(index), {})[name] = value
+            state.setdefault(int(index), {})[name] = tensors[key]
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
@@ -42,7 +45,7 @@ def pack_module(prefix: str, module: nn.Module) -> dict[str, Tensor]:
 
 def unpack_module(prefix: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Undo `pack_module`; strict about keys and shapes."""
-    found = {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
+    found = {key.removeprefix(f"{prefix}."): tensors[key] for key in tensors if key.startswith(f"{prefix}.")}
     module.load_state_dict(found)
 
 
@@ -50,24 +53,55 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, An
     """Write tensors and JSON facts as one file, whole or not at all."""
     with whole_file(path) as partial:
         save_file(
-            {key: value.detach().contiguous().clone() for key, value in tensors.items()},
+            {key: value.detach().contiguous() for key, value in tensors.items()},
             partial,
             {"format": _FORMAT, "facts": json.dumps(facts)},
         )
 
 
-def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+class TensorFile(Mapping[str, Tensor]):
+    """The tensors of a safetensors file, each read when it is asked for.
+
+    Args:
+        path: of the file; what is read stays that of the file as it was opened, even if it is replaced.
+
+    Raises:
+        CheckpointError: the file is damaged or of another kind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            # Read, not mapped: pages of a mapped file would count as this process's memory.
+            file: Any = safe_open(path, "pt", backend="pread")
+            self.metadata: Mapping[str, str] = file.metadata() or {}
+            self._file, self._keys = file, dict.fromkeys(file.keys())
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path} cannot be read as a safetensors file: {error}") from error
+
+    def __getitem__(self, key: str) -> Tensor:
+        if key not in self._keys:
+            raise KeyError(key)
+        tensor: Tensor = self._file.get_tensor(key)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Of one tensor, without reading it."""
+        return tuple(self._file.get_slice(key).get_shape())
+
+
+def load_state(path: Path) -> tuple[TensorFile, dict[str, Any]]:
     """Read what `save_state` wrote.
 
     Raises:
         CheckpointError: the file is damaged or is not a training state.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as a training state: {error}") from error
-    if metadata.get("format") != _FORMAT:
+    tensors = TensorFile(path)
+    if tensors.metadata.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is not a training state of this project; remove it or choose another folder")
-    return tensors, json.loads(metadata["facts"])
+    return tensors, json.loads(tensors.metadata["facts"])

@@ -66,6 +66,25 @@ def test_a_tile_grows_by_both_views_where_it_grows_by_each(fr, nr):
     assert (int(classify_tiles(gain, 5e-3)) == TileClass.GROWING) == all(alone)
 
 
+@pytest.mark.parametrize(
+    ("story", "indices"),
+    [
+        ("S", [0, 12, 16, 20]),
+        ("G", [0, 12, 15, 17, *range(18, 24)]),
+        ("SGGGGS", [0, 12, 16, 19, 21, 22, 23]),
+    ],
+)
+def test_a_first_jump_is_taken_before_anything_is_known(story, indices):
+    config = replace(SCRIPTED, gain_threshold=1e-3, first_jump=0.5)  # gains over half the steps are small
+    assert run(story, config)[0] == indices
+
+
+def test_a_first_jump_spares_tiles_that_are_to_take_every_step():
+    config = replace(SCRIPTED, first_jump=0.5, early_exit=False)
+    assert run("S", config, compute=1.0)[0] == list(range(24))
+    assert run("S", config, compute=0.75)[0] == [0, 12, 15, 18, 21]
+
+
 def test_likeness_alone_never_stops_a_tile():
     gains = torch.tensor([[fr, nr] for fr in (-1.0, 0.0, 1.0) for nr in (-1.0, 0.0, 1.0)])
     assert TileClass.SATURATED not in classify_tiles(gains, 5e-3, "fr").tolist()
@@ -182,7 +201,10 @@ def naive_decide(tile, quality, config, steps):
     if tile["evaluated"] and tile_class != SATURATED:
         rung += 1 if tile_class == STABLE else -1
     rung = min(max(rung, tile["lowest_rung"]), tile["highest_rung"])
-    target = min(tile["index"] + config.intervals[rung], steps)
+    interval = config.intervals[rung]
+    if not tile["evaluated"] and tile["highest_rung"]:
+        interval = max(interval, round(config.first_jump * steps))
+    target = min(tile["index"] + interval, steps)
     return tile_class, rung, target
 
 
@@ -203,6 +225,7 @@ SETTINGS = st.builds(
     intervals=st.lists(st.integers(1, 5), min_size=4, max_size=4).map(sorted).map(tuple),
     gain_threshold=st.sampled_from([0.0, 1e-3, 1e-2]),
     nr_from=st.sampled_from([0.0, 0.5, 1.0]),
+    first_jump=st.sampled_from([0.0, 0.5]),
 )
 
 
@@ -262,6 +285,8 @@ def test_is_uniform_where_gains_change_nothing(settings, is_uniform):
         {"nr_from": 1.5},
         {"nr_from": -0.1},
         {"views": "ours"},
+        {"first_jump": 1.0},
+        {"first_jump": -0.1},
     ],
 )
 def test_impossible_rules_are_refused(settings):

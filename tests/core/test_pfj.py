@@ -1,7 +1,9 @@
 """Progressive feature injection: nothing until it is trained, then Eq. 3, where the UNet's encoder levels end."""
 
+import contextlib
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from adadiffsr_core import injection
 from adadiffsr_core.denoiser import UNetDenoiser
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.injection import FeatureInjector
+from adadiffsr_core.nets.fusion import HEADS
 from adadiffsr_core.nets.pfj import Pfj, PfjConfig, encoder_slots
 from adadiffsr_core.nets.unet import UNet, UNetConfig
 from adadiffsr_core.schedule import Schedule
@@ -58,10 +61,12 @@ def test_it_is_small_enough():
 def test_residuals_have_the_shapes_that_the_encoder_has(size, levels):
     config = UNetConfig(model_channels=32, channel_mult=tuple(width // 32 for width in levels), num_res_blocks=2)
     net = UNet(config)
-    x, embedding, shapes = draw(2, 8, *size), draw(2, 128), []
+    shapes = []
     for stage in net.input_blocks:
-        x = stage(x, embedding)
-        shapes.append(x.shape)
+        stage.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape))
+    # Odd sizes stop the decoder, which cannot undo their halving; the encoder is what matters.
+    with contextlib.suppress(RuntimeError):
+        net(draw(2, 8, *size), torch.zeros(2))
     residuals = Pfj(PfjConfig(channels=levels, width=8))(draw(2, 4, *size), GAINS[:2])
     assert [residual.shape for residual in residuals] == [shapes[slot] for slot in net.slots]
 
@@ -140,6 +145,101 @@ def test_items_of_a_batch_do_not_see_each_other(pfj):
         torch.testing.assert_close(together, torch.cat(parts), rtol=0, atol=1e-5)
 
 
+# --- Its rivals.
+
+RIVALS = ("concat", "cross_attention")
+MODES = ("pfj", *RIVALS)
+OWN = (draw(3, 32, 9, 6, seed=11), draw(3, 64, 5, 3, seed=12))
+
+
+def build(mode):
+    return Pfj(replace(TINY_PFJ, mode=mode))
+
+
+def settle(residuals, own=OWN):
+    """Tensors, of the levels' own features where need be."""
+    return [part if isinstance(part, torch.Tensor) else part(level) for part, level in zip(residuals, own, strict=True)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_starts_as_nothing_and_can_learn(mode):
+    net = build(mode)
+    residuals = settle(net(draw(3, 4, 9, 6), GAINS))
+    assert [part.shape for part in residuals] == [level.shape for level in OWN]
+    assert not any(part.any() for part in residuals)
+    sum(part.sum() for part in residuals).backward()
+    assert sum(bool(weight.grad is not None and weight.grad.any()) for weight in net.parameters()) >= 2 * len(OWN)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_weight_of_every_mode_matters(mode):
+    net = randomise(build(mode)).requires_grad_(True)
+    sum(part.square().sum() for part in settle(net(draw(3, 4, 9, 6), GAINS))).backward()
+    assert [name for name, weight in net.named_parameters() if not weight.grad.any()] == []
+
+
+@pytest.mark.parametrize("mode", RIVALS)
+def test_rivals_see_the_level_and_the_picture_but_not_the_gain(mode):
+    net, latent = randomise(build(mode)), draw(3, 4, 9, 6)
+    plain = settle(net(latent, GAINS))
+    for one, other in zip(plain, settle(net(latent, GAINS + 0.5)), strict=True):
+        assert torch.equal(one, other)
+    moved = settle(net(latent, GAINS), [level + draw(*level.shape, seed=3) for level in OWN])
+    for changed in (moved, settle(net(latent + draw(3, 4, 9, 6, seed=4), GAINS))):
+        assert all((one - other).abs().max() > 0.05 * one.std() for one, other in zip(plain, changed, strict=True))
+    assert not net.config.sees_gain
+    assert not [name for name in net.state_dict() if "embed" in name]
+
+
+@pytest.mark.parametrize("mode", RIVALS)
+def test_strength_scales_the_rivals_too(mode):
+    net, latent = randomise(build(mode)), draw(3, 4, 9, 6)
+    whole, half, none = (settle(net(latent, GAINS, strength)) for strength in (1.0, 0.5, 0.0))
+    for one, part, zero in zip(whole, half, none, strict=True):
+        assert one.abs().max() > 0.01
+        assert torch.equal(part * 2, one)
+        assert torch.equal(zero, torch.zeros_like(one))
+
+
+@pytest.mark.parametrize("mode", RIVALS)
+def test_items_of_a_rivals_batch_do_not_see_each_other(mode):
+    net, latent = randomise(build(mode)), draw(3, 4, 9, 6)
+    alone = [settle(net(latent[i : i + 1], GAINS[i : i + 1]), [level[i : i + 1] for level in OWN]) for i in range(3)]
+    for together, parts in zip(settle(net(latent, GAINS)), zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(together, torch.cat(parts), rtol=0, atol=1e-5)
+
+
+def test_concatenation_is_a_linear_map_of_both_at_one_place():
+    net = randomise(build("concat"))
+    latent = draw(3, 4, 9, 6)
+    feature, project = net.features(latent)[1][2, :, 3, 1], net.modulations[1].project
+    expected = project.weight[:, :, 0, 0] @ torch.cat([feature, OWN[1][2, :, 3, 1]]) + project.bias
+    torch.testing.assert_close(settle(net(latent, GAINS))[1][2, :, 3, 1], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_cross_attention_by_hand():
+    """One place of one item, head by head, in plain sums."""
+    net = randomise(build("cross_attention"))
+    latent, level = draw(3, 4, 9, 6), net.modulations[1]
+    feature, own = net.features(latent)[1][2].flatten(1), OWN[1][2]
+    normed = (own - own.mean()) / (own.var(correction=0) + 1e-5).sqrt()
+    normed = normed * level.norm.weight[:, None, None] + level.norm.bias[:, None, None]
+    query = level.query.weight[:, :, 0, 0] @ normed[:, 3, 1] + level.query.bias
+    key, value = (level.key_value.weight[:, :, 0, 0] @ feature + level.key_value.bias[:, None]).split(8)
+    seen = []
+    for head in range(HEADS):
+        rows = slice(2 * head, 2 * head + 2)
+        seen.append(value[rows] @ torch.softmax(query[rows] @ key[rows] / 2**0.5, dim=0))
+    expected = level.out.weight[:, :, 0, 0] @ torch.cat(seen) + level.out.bias
+    torch.testing.assert_close(settle(net(latent, GAINS))[1][2, :, 3, 1], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_rivals_are_as_large_as_pfj():
+    sizes = [sum(weight.numel() for weight in Pfj(PfjConfig(mode=mode)).parameters()) for mode in MODES]
+    assert max(sizes) < 1.06 * sizes[0]
+    assert min(sizes) > 0.94 * sizes[0]
+
+
 # --- Where the UNet takes it.
 
 
@@ -211,6 +311,27 @@ def test_an_untrained_pfj_and_strength_0_change_no_bit(unet, pfj, lq_latent):
     plain = ask(UNetDenoiser(unet, Schedule(), lq_latent, GRID))
     assert torch.equal(ask(UNetDenoiser(unet, Schedule(), lq_latent, GRID, Pfj(TINY_PFJ))), plain)
     assert torch.equal(ask(UNetDenoiser(unet, Schedule(), lq_latent, GRID, pfj, 0.0)), plain)
+
+
+@pytest.mark.parametrize("mode", RIVALS)
+def test_the_denoiser_takes_rivals_in_every_precision(unet, lq_latent, mode):
+    plain = ask(UNetDenoiser(unet, Schedule(), lq_latent, GRID))
+    assert torch.equal(ask(UNetDenoiser(unet, Schedule(), lq_latent, GRID, build(mode))), plain)
+    net = randomise(build(mode))
+    exact = ask(UNetDenoiser(unet, Schedule(), lq_latent, GRID, net))
+    assert (exact - plain).abs().max() > 0.01
+    residuals = net(crop_tiles(lq_latent, GRID, [3, 0, 7]), GAINS)
+    hooks = [
+        unet.input_blocks[place].register_forward_hook(lambda module, inputs, output, fuse=fuse: output + fuse(output))
+        for place, fuse in zip((1, 3), residuals, strict=True)
+    ]
+    torch.testing.assert_close(ask(UNetDenoiser(unet, Schedule(), lq_latent, GRID)), exact, rtol=0, atol=1e-4)
+    for hook in hooks:
+        hook.remove()
+    coarse = randomise(UNet(TINY_UNET), 1).bfloat16()
+    for small in (net, randomise(build(mode)).bfloat16()):
+        near = ask(UNetDenoiser(coarse, Schedule(), lq_latent, GRID, small))
+        assert (near - exact).square().mean().sqrt() < 0.1 * exact.std()
 
 
 def test_at_strength_0_nothing_is_computed(unet, lq_latent):
@@ -292,6 +413,7 @@ def test_configs_survive_json(config):
         ({"gain_scale": math.nan}, "gain_scale"),
         ({"gain_scale": math.inf}, "gain_scale"),
         ({"mode": "xyz"}, "mode 'xyz' is unknown; use one of pfj"),
+        ({"mode": "cross_attention", "width": 6}, "width must be a multiple of 4 for cross_attention, got 6"),
     ],
 )
 def test_odd_configs_are_refused(settings, sentence):

@@ -138,6 +138,10 @@ def test_networks_of_another_model_are_refused(host, pack, loaded):
     entrust = pack("nodes.host.networks").entrust
     with pytest.raises(ValueError, match="64, 128, 192 channels; the model has 32, 64"):
         sample_regions(host, pack, model, tiny.text(), pfj=entrust(nets.Pfj(nets.PfjConfig())))
+    for mode in ("concat", "cross_attention"):
+        rival = entrust(nets.Pfj(nets.PfjConfig(channels=(32, 64), mode=mode)))
+        with pytest.raises(ValueError, match=f"trained in mode {mode}, which runs outside ComfyUI only"):
+            sample_regions(host, pack, model, tiny.text(), pfj=rival)
     wide = tiny.build_model(host, "flow", in_channels=16, channels=16, latent_format="SD3")
     pfj = entrust(nets.Pfj(nets.PfjConfig(channels=(32, 64))))
     with pytest.raises(ValueError, match="latents of 4 channels; the model's have 16"):

@@ -62,12 +62,18 @@ def find_photographs(folders: list[Path], holdout: float) -> tuple[list[Path], P
     return photos, split
 
 
-def prepare_run(args: argparse.Namespace, recipe: Recipe) -> None:
-    """Refuse what would fail hours later, and note the recipe in the run's folder."""
+def prepare_run(args: argparse.Namespace, recipe: Recipe, **origin: object) -> None:
+    """Refuse what would fail hours later, and note the recipe in the run's folder.
+
+    Args:
+        args: of the command.
+        recipe: of the run; with other networks its folder is refused.
+        origin: what else must not change when the run goes on.
+    """
     if missing := [name for name in ("cv2", "scipy", "matplotlib") if importlib.util.find_spec(name) is None]:
         raise MissingExtraError(f"training needs {', '.join(missing)}: pip install 'adadiffsr[train]'")
     set_threads(args.threads)
-    claim_cache(args.folder, {"networks": recipe.to_dict()["net"]})
+    claim_cache(args.folder, {"networks": recipe.to_dict()["net"], **origin})
     with whole_file(args.folder / "recipe.json") as partial:
         partial.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n", encoding="utf-8")
 
@@ -77,10 +83,10 @@ def drawing_settings(data: PairConfig) -> dict[str, Any]:
     return {name: value for name, value in data.to_dict().items() if name != "cache_mb"}
 
 
-def train_task(task: Task, config: LoopConfig, folder: Path) -> int:
+def train_task(task: Task, config: LoopConfig, folder: Path, weights: str = "weights.safetensors") -> int:
     """Train, log, and say where the weights are."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with logging_redirect_tqdm():
         Run(task, config, folder).train()
-    say(f"{folder / 'weights.safetensors'}: {task.name} after {config.steps} steps")
+    say(f"{folder / weights}: {task.name} after {config.steps} steps")
     return 0

@@ -1,0 +1,161 @@
+"""`adadiffsr eval`: the paper's tables on test sets; a stopped evaluation goes on where it was."""
+
+import argparse
+import multiprocessing
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..errors import ConfigError
+from ..evaluation.complexity import complexity_rows
+from ..evaluation.document import write_comparisons, write_tables
+from ..evaluation.evaluate import Evaluation, load_metrics
+from ..evaluation.restore import Bench
+from ..evaluation.sets import Picture, choose, make_pairs, parse_set, read_pairs, read_photos
+from ..evaluation.tables import METRICS, PAPER_METRICS, Table, build_tables, choose_tables
+from ..metrics.registry import create_metric
+from ..nets.pfj import Pfj
+from ..networks import load_mmle, load_pfj
+from ..pipeline import Model, embedded_weights, load_model
+from ..training.origin import fingerprint_weights
+from .options import parse_names, set_threads
+from .terminal import say
+
+EVERYTHING = tuple(dict.fromkeys((*METRICS, *PAPER_METRICS)))
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand to the parser of `adadiffsr`."""
+    parser = subparsers.add_parser("eval", help="measure on test sets", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where numbers and tables go")
+    sets = parser.add_argument_group("test sets (each may be given several times)")
+    sets.add_argument("--pairs", action="append", default=[], metavar="NAME=LQ:GT", help="low quality and truth")
+    sets.add_argument("--photos", action="append", default=[], metavar="NAME=LQ", help="without a truth")
+    sets.add_argument("--synthetic", action="append", default=[], metavar="NAME=GT", help="to be degraded here")
+    sets.add_argument("--half", choices=("first", "second"), help="every second picture only")
+    sets.add_argument("--every", type=int, default=1, metavar="K", help="every K-th picture only")
+    sets.add_argument("--limit", type=int, metavar="N", help="so many pictures of each set at most")
+    what = parser.add_argument_group("what")
+    what.add_argument(
+        "--tables", type=parse_names, default=("all",), metavar="1,2,..", help="1 to 7, curve or all (all)"
+    )
+    what.add_argument("--metrics", type=parse_names, default=EVERYTHING, metavar="A,B,..", help="what is measured")
+    what.add_argument("--seeds", type=parse_names, default=("0",), metavar="A,B,..", help="of the noise, for the curve")
+    what.add_argument("--iqa-weights", type=Path, metavar="FOLDER", help="local weights of BRISQUE and NIQE")
+    what.add_argument("--pictures", action="append", default=[], metavar="NAME=FOLDER", help="another method's results")
+    what.add_argument("--comparisons", type=int, default=3, metavar="N", help="pictures side by side of each set (3)")
+    networks = parser.add_argument_group("networks")
+    networks.add_argument("--model", type=Path, metavar="FILE", help="weights; the embedded model if not given")
+    networks.add_argument("--mmle", type=Path, metavar="FILE", help="a regressor in place of the model's own")
+    networks.add_argument("--pfj", action="append", default=[], metavar="NAME=FILE", help="further feature injections")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--threads", type=int, metavar="N", help="of the processor, for each process")
+    machine.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
+    parser.set_defaults(run=run_eval)
+
+
+def run_eval(args: argparse.Namespace) -> int:
+    """Measure what is missing, then write every table.
+
+    Raises:
+        AdaDiffSRError: anything that makes it impossible, in one sentence.
+    """
+    if args.jobs < 1 or args.every < 1:
+        raise ConfigError(f"--jobs and --every must be at least 1, got {args.jobs} and {args.every}")
+    pictures, kinds = _read_sets(args)  # before processes share the work: it makes synthetic pairs
+    if args.jobs > 1:
+        context = multiprocessing.get_context("spawn")
+        workers = [context.Process(target=_work, args=(args, number)) for number in range(1, args.jobs)]
+        for worker in workers:
+            worker.start()
+        _work(args, 0)
+        for worker in workers:
+            worker.join()
+        if any(worker.exitcode for worker in workers):
+            raise ConfigError("a process of the evaluation failed; its message is above, and what it measured is kept")
+    evaluation, tables = _prepare(args, pictures, kinds, (0, 1))
+    for _ in tqdm(evaluation.run(tables), desc="eval", mininterval=5):
+        pass
+    wants_complexity = any(name in args.tables for name in ("2", "all"))
+    rows = complexity_rows(evaluation.bench.model) if wants_complexity else []
+    write_comparisons(evaluation, args.comparisons)
+    say(str(write_tables(evaluation, tables, rows)))
+    return 0
+
+
+def _work(args: argparse.Namespace, number: int) -> None:
+    """One process's share."""
+    evaluation, tables = _prepare(args, *_read_sets(args), (number, args.jobs))
+    for _ in tqdm(evaluation.run(tables), desc=f"eval {number + 1} of {args.jobs}", mininterval=5, position=number):
+        pass
+
+
+def _prepare(
+    args: argparse.Namespace, pictures: list[Picture], kinds: Mapping[str, str], share: tuple[int, int]
+) -> tuple[Evaluation, list[Table]]:
+    set_threads(args.threads)
+    model = load_model(args.model or embedded_weights())
+    model = replace(model, mmle=load_mmle(args.mmle)) if args.mmle else model
+    injections = _read_injections(args, model)
+    model = replace(model, pfj=injections.get("pfj"))
+    tables = choose_tables(args.tables, build_tables(_read_folders(args.pictures), list(injections)))
+    names = () if model.mmle is None else model.mmle.config.metrics
+
+    def teachers() -> list[Any]:
+        return [create_metric(name, weights_folder=args.iqa_weights) for name in names]
+
+    networks = {"model": fingerprint_weights(model.unet) + fingerprint_weights(model.autoencoder)}
+    networks |= {} if model.mmle is None else {"mmle": fingerprint_weights(model.mmle)}
+    networks |= {name: fingerprint_weights(net) for name, net in injections.items()}
+    evaluation = Evaluation(
+        out=args.out,
+        bench=Bench(model, injections, teachers),
+        networks=networks,
+        pictures=pictures,
+        seeds=[_parse_seed(seed) for seed in args.seeds],
+        metrics=load_metrics(args.metrics, args.iqa_weights),
+        kinds=kinds,
+        share=share,
+    )
+    return evaluation, tables
+
+
+def _read_sets(args: argparse.Namespace) -> tuple[list[Picture], dict[str, str]]:
+    pictures: list[Picture] = []
+    kinds: dict[str, str] = {}
+    for kind in ("pairs", "photos", "synthetic"):
+        for text in getattr(args, kind):
+            name, folders = parse_set(text)
+            if name in kinds:
+                raise ConfigError(f"two test sets are called {name}; give each a name of its own")
+            kinds[name] = kind
+            if kind == "synthetic":
+                found = make_pairs(name, folders, args.out / "synthetic")
+            else:
+                found = (read_pairs if kind == "pairs" else read_photos)(name, folders)
+            pictures += choose(found, args.half, args.every, args.limit)
+    if not pictures:
+        raise ConfigError("there is nothing to measure on; give a test set by --pairs, --photos or --synthetic")
+    return pictures, kinds
+
+
+def _read_injections(args: argparse.Namespace, model: Model) -> dict[str, Pfj]:
+    """The model's own as `pfj`, those that ship for the ablation, and those given."""
+    shipped = {path.stem: path for path in (embedded_weights().parent / "ablation").glob("*.safetensors")}
+    paths = {} if args.model else shipped
+    injections = {} if model.pfj is None else {"pfj": model.pfj}
+    return injections | {name: load_pfj(path) for name, path in (paths | _read_folders(args.pfj)).items()}
+
+
+def _read_folders(texts: list[str]) -> dict[str, Path]:
+    parsed = [parse_set(text) for text in texts]
+    return {name: paths[0] for name, paths in parsed}
+
+
+def _parse_seed(text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError(f"seeds must be whole numbers such as 0,1,2, got {text!r}")
+    return int(text)

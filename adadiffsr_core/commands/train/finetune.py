@@ -1,0 +1,45 @@
+"""`adadiffsr train ldm --init` with a Stable Diffusion checkpoint."""
+
+import argparse
+from dataclasses import replace
+
+from ...errors import ConfigError
+from ...nets.empty_prompt import embed_empty_prompt
+from ...pipeline import embedded_weights
+from ...training.finetune import FinetuneTask
+from ...training.ldm import load_autoencoder
+from ...training.ldm_format import LdmCheckpoint
+from ...training.origin import fingerprint_content, fingerprint_weights
+from ...training.recipe import FinetuneRecipe
+from ..options import choose_device
+from .common import choose_recipe, train_task
+from .pairs import prepare_pairs
+
+# Pairs encoded at once: its encoder works at full resolution, 128 channels wide.
+_ENCODED = 2
+
+
+def finetune(args: argparse.Namespace) -> int:
+    """Encode pairs by the checkpoint's own autoencoder, then train UNet and feature injection.
+
+    Raises:
+        AdaDiffSRError: anything that makes training impossible, in one sentence.
+    """
+    source, device = LdmCheckpoint(args.init), choose_device(args.device)
+    recipe = choose_recipe(FinetuneRecipe, "ldm_finetune", args, net=source.unet_config.to_dict())
+    if args.prediction is not None:
+        recipe = replace(recipe, task=replace(recipe.task, prediction=args.prediction))
+    if source.unet_config.context_dim is None:
+        raise ConfigError(f"{args.init} has a UNet that reads no text; it is none of Stable Diffusion")
+    encoder = source.load_encoder().to(device)
+    side = encoder.config.factor * source.unet_config.multiple
+    if recipe.data.size_px % side:
+        raise ConfigError(f"size_px {recipe.data.size_px} is not a multiple of {side}, as this checkpoint needs")
+    origin = {"checkpoint": fingerprint_content(args.init)}
+    pairs, held_out = prepare_pairs(args, recipe, encoder, fingerprint_weights(encoder), _ENCODED, origin)
+    del encoder
+    context = embed_empty_prompt(source.tensors, source.unet_config.context_dim)
+    loop = recipe.loop
+    painter = load_autoencoder(embedded_weights())
+    task = FinetuneTask(source, recipe.task, context, pairs, held_out, painter, loop.seed, loop.bfloat16, device)
+    return train_task(task, loop, args.folder, "checkpoint.safetensors")

@@ -1,0 +1,74 @@
+"""`adadiffsr train pfj`."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from ...errors import ConfigError
+from ...gain import GainEstimator, LatentStatistics
+from ...mmle_estimator import MmleEstimator
+from ...nets.pfj import InjectionMode, Pfj
+from ...networks import load_mmle
+from ...pipeline import Model, embedded_weights, load_model
+from ...training.origin import fingerprint_content, fingerprint_weights
+from ...training.pfj import PfjTask
+from ...training.recipe import PfjRecipe
+from .common import add_common, choose_recipe, train_task
+from .pairs import add_cache, prepare_pairs
+
+
+def add_parser(networks: Any) -> None:
+    """Add the subcommand to the parser of `adadiffsr train`."""
+    parser = networks.add_parser("pfj", help="feature injection", allow_abbrev=False)
+    parser.add_argument("--model", type=Path, metavar="FILE", help="the diffusion model; the embedded one if not given")
+    parser.add_argument("--mmle", type=Path, metavar="FILE", help="regressor of gain (the model's, or statistics)")
+    parser.add_argument("--mode", choices=get_args(InjectionMode), help="how features are fused (pfj)")
+    parser.add_argument("--joint", action="store_true", help="train the diffusion model's UNet as well")
+    add_cache(parser)
+    parser.set_defaults(run=train_pfj)
+    add_common(parser)
+
+
+def train_pfj(args: argparse.Namespace) -> int:
+    """Degrade and encode pairs, then train.
+
+    Raises:
+        AdaDiffSRError: anything that makes training impossible, in one sentence.
+    """
+    given = {"net": args.mode and {"mode": args.mode}, "joint": args.joint}
+    recipe = choose_recipe(PfjRecipe, "pfj", args, **{name: value for name, value in given.items() if value})
+    weights = args.model or embedded_weights()
+    model = _load_model(args, weights, recipe)
+    facts = {"model": fingerprint_content(weights), "estimator": _describe_estimator(args, model)}
+    pairs, held_out = prepare_pairs(
+        args,
+        recipe,
+        model.autoencoder,
+        fingerprint_weights(model.autoencoder.encoder),
+        run={**facts, "joint": recipe.joint, "seed": recipe.loop.seed},
+    )
+    estimator: GainEstimator = MmleEstimator(model.mmle) if model.mmle else LatentStatistics()
+    loop = recipe.loop
+    task = PfjTask(
+        recipe.net, recipe.task, model, estimator, pairs, held_out, loop.seed, loop.bfloat16, facts, joint=recipe.joint
+    )
+    return train_task(task, loop, args.folder)
+
+
+def _load_model(args: argparse.Namespace, weights: Path, recipe: PfjRecipe) -> Model:
+    """The model with the regressor asked for and without the injection that it may have, if the recipe fits it."""
+    model = replace(load_model(weights), pfj=None)
+    if args.mmle is not None:
+        model = replace(model, mmle=load_mmle(args.mmle))
+    replace(model, pfj=Pfj(recipe.net))  # which refuses one for another UNet
+    side = model.autoencoder.config.factor * model.unet.config.multiple
+    if recipe.data.size_px % side:
+        raise ConfigError(f"size_px {recipe.data.size_px} is not a multiple of {side}, as this model needs")
+    return model
+
+
+def _describe_estimator(args: argparse.Namespace, model: Model) -> str:
+    if args.mmle is not None:
+        return fingerprint_content(args.mmle)
+    return "the model's MMLE" if model.mmle else "LatentStatistics"

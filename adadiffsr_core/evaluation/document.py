@@ -1,0 +1,159 @@
+"""What an evaluation found, as one Markdown document, tables as CSV, charts, and pictures side by side."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from ..files import whole_file
+from ..images import read_photo
+from ..pictures import draw_comparison, draw_region_map
+from ..regions import report_to_regions
+from .complexity import Row
+from .curve import Values, compare, compare_at_equal_nfe, differences_to_markdown, draw_curve
+from .evaluate import FULL_METRICS, Evaluation
+from .methods import BICUBIC, Method, adaptive
+from .sets import Picture
+from .table import Result, summarise, to_csv, to_markdown
+from .tables import Table
+
+COSTS = ("nfe", "seconds")
+
+
+def write_tables(evaluation: Evaluation, tables: Sequence[Table], complexity: Sequence[Row]) -> Path:
+    """Write `tables.md` and a CSV for each table, from what has been measured so far.
+
+    Args:
+        evaluation: whose numbers.
+        tables: to show.
+        complexity: rows of Table 2, or none.
+
+    Returns:
+        The path of `tables.md`.
+    """
+    parts = ["# Tables\n\nPlus-minus is the standard error over images.\n"]
+    if complexity:
+        parts.append("## Table 2: complexity\n\n" + _rows_to_markdown(complexity))
+        _write(evaluation.out / "table-2.csv", _rows_to_csv(complexity))
+    for table in tables:
+        cells = summarise(_results(evaluation, table))
+        _write(evaluation.out / f"table-{table.name}.csv", to_csv(cells))
+        parts.append(f"## {table.title}\n\n{to_markdown(cells)}" + (f"\n{table.note}\n" if table.note else ""))
+        if table.name == "curve":
+            parts.append(_describe_curve(evaluation, table))
+    if evaluation.metrics.missing:
+        reasons = "".join(f"* {name}: {why}\n" for name, why in evaluation.metrics.missing.items())
+        parts.append(f"## Not measured here\n\n{reasons}")
+    path = evaluation.out / "tables.md"
+    _write(path, "\n".join(parts))
+    return path
+
+
+def _results(evaluation: Evaluation, table: Table) -> list[Result]:
+    """Means over seeds, a result for each picture, metric and method; costs last."""
+    results = []
+    for method in table.methods:
+        wanted = {picture.key for picture in evaluation.chosen(table, method)}
+        seeds = {str(seed) for seed in evaluation.seeds_of(table, method)}
+        rows: dict[tuple[str, str], list[float]] = {}
+        for key, row in evaluation.values(method).items():
+            picture, _, seed = key.rpartition("/")
+            if picture in wanted and seed in seeds:
+                for name in (*evaluation.metrics.usable, *(f"full_{full}" for full in FULL_METRICS), *COSTS):
+                    if name in row:
+                        rows.setdefault((picture, name), []).append(row[name])
+        for (picture, name), values in rows.items():
+            dataset, _, image = picture.partition("/")
+            results.append(Result(method.name, dataset, image, name, sum(values) / len(values)))
+    return results
+
+
+def _describe_curve(evaluation: Evaluation, table: Table) -> str:
+    """Charts, and the comparisons that claims rest on."""
+    values = {method: _kept(evaluation, table, method) for method in table.methods}
+    uniforms = [values[method] for method in table.methods if method.name.startswith("uniform")]
+    others = {method.name: values[method] for method in table.methods if not method.name.startswith("uniform")}
+    names = list(evaluation.metrics.usable)
+    families: dict[str, list[Values]] = {"uniform": list(uniforms)}
+    for name, rows in others.items():
+        families.setdefault(name.partition(" ")[0], []).append(rows)
+    for name in [*names, *(f"full_{full}" for full in FULL_METRICS)]:
+        draw_curve(families, name, evaluation.out / f"curve-{name}.png")
+    begun = {name: rows for name, rows in others.items() if rows}
+    if not begun or not all(uniforms):
+        return ""
+    fulls = [f"full_{name}" for name in FULL_METRICS]
+    equal = {
+        name: compare_at_equal_nfe(rows, uniforms, names) + compare_at_equal_nfe(rows, uniforms[1:], fulls)
+        for name, rows in begun.items()
+    }
+    whole = {name: compare(rows, uniforms[0], names) for name, rows in begun.items()}
+    return (
+        "### Against uniform sampling with as many evaluations\n\n"
+        "Picture by picture; mean, standard error over pictures, spread over seeds. `full_` is the likeness to the "
+        f"picture of all steps.\n\n{differences_to_markdown(equal)}\n"
+        f"### Against all steps\n\n{differences_to_markdown(whole)}"
+    )
+
+
+def _kept(evaluation: Evaluation, table: Table, method: Method) -> dict[str, dict[str, float]]:
+    wanted = {picture.key for picture in evaluation.chosen(table, method)}
+    seeds = {str(seed) for seed in evaluation.seeds_of(table, method)}
+    rows = evaluation.values(method).items()
+    return {key: row for key, row in rows if key.rpartition("/")[0] in wanted and key.rpartition("/")[2] in seeds}
+
+
+def write_comparisons(evaluation: Evaluation, count: int) -> None:
+    """For the first pictures of each test set: bicubic, ours, the truth if there is one, and where the steps went."""
+    ours = replace(adaptive("ours"), injection="pfj" if "pfj" in evaluation.bench.injections else "")
+    sets = dict.fromkeys(picture.dataset for picture in evaluation.pictures)
+    for name in sets:
+        for picture in [each for each in evaluation.pictures if each.dataset == name][:count]:
+            path = evaluation.out / "pictures" / name / f"{picture.name}.png"
+            if not path.exists():
+                _draw_picture(evaluation, ours, picture, path)
+
+
+def _draw_picture(evaluation: Evaluation, ours: Method, picture: Picture, path: Path) -> None:
+    bench, seed = evaluation.bench, evaluation.seeds[0]
+    made = bench.restore(ours, picture, seed)
+    shown = [("bicubic", bench.restore(BICUBIC, picture, seed).image[0]), ("ours", made.image[0])]
+    if picture.gt is not None:
+        shown.append(("truth", read_photo(picture.gt).pixels))
+    if made.report is not None:
+        regions = report_to_regions(made.report, bench.model.autoencoder.config.factor)
+        image = draw_region_map(made.image[0], regions)
+        _save(image, path.with_name(f"{path.stem}-map.png"))
+    _save(draw_comparison(shown), path)
+
+
+def _save(pixels: object, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
+        Image.fromarray(pixels).save(partial, format="png")  # type: ignore[arg-type]
+
+
+def _rows_to_markdown(rows: Sequence[Row]) -> str:
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([_plain(row[name]) for name in names] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _plain(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _rows_to_csv(rows: Iterable[Mapping[str, object]]) -> str:
+    rows, text = list(rows), io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")

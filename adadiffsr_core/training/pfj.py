@@ -1,0 +1,167 @@
+"""Training feature injection: the diffusion loss with the gain that the sampler would know, UNet frozen or not."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..checkpoint import Checkpoint, save_checkpoint
+from ..config import Config
+from ..errors import ConfigError
+from ..gain import GainEstimator
+from ..nets.layout import channels_last
+from ..nets.pfj import Pfj, PfjConfig
+from ..nets.unet import UNet
+from ..networks import PFJ_PREFIX
+from ..pipeline import PRESETS, Model, SamplingConfig, sample_latent
+from .charts import make_sheet
+from .denoising import NoisyPairs, denoising_loss
+from .known_gain import draw_intervals, known_gain
+from .latent_pairs import LatentPairs
+from .ldm import draw_noise, save_ldm
+
+_CHECKED = 256  # held-out pairs that are measured
+_CHUNK = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class PfjTaskConfig(Config):
+    """What the injection learns.
+
+    Attributes:
+        batch_size: pairs in a step.
+        preset: whose base steps, ladder and start of NR gain are used.
+    """
+
+    batch_size: int = 24
+    preset: str = "everyday"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.preset not in PRESETS:
+            raise ConfigError(f"preset {self.preset!r} is unknown; use one of {', '.join(PRESETS)}")
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """The preset."""
+        return PRESETS[self.preset]
+
+
+class PfjTask:
+    """A `Task` of the loop.
+
+    Gains come from the model as it was given, joint training or not, so that runs of one seed see the same pairs,
+    noise and gains in every mode.
+
+    Source: section 3.4, Eq. 3, Table 5.
+
+    Args:
+        net: shape and mode.
+        config: what to learn.
+        model: the frozen networks, on the CPU.
+        estimator: of quality, by which gains are known.
+        pairs: to train on, made with the model's autoencoder.
+        held_out: to measure on, likewise, at least 6.
+        seed: of everything random.
+        bfloat16: autocast of UNet and injection.
+        facts: of the model, for the exported file.
+        joint: train the UNet as well.
+
+    Raises:
+        ConfigError: the injection is for another UNet or other latents.
+    """
+
+    name = "pfj"
+    averaged: tuple[str, ...] = ("injection",)
+
+    def __init__(
+        self,
+        net: PfjConfig,
+        config: PfjTaskConfig,
+        model: Model,
+        estimator: GainEstimator,
+        pairs: LatentPairs,
+        held_out: LatentPairs,
+        seed: int,
+        bfloat16: bool,
+        facts: Mapping[str, object],
+        *,
+        joint: bool = False,
+    ) -> None:
+        torch.manual_seed(seed)
+        pfj = channels_last(Pfj(net))
+        replace(model, pfj=pfj)
+        self.net, self.config, self.model, self.estimator = net, config, model, estimator
+        self.pairs, self.held_out = pairs, held_out
+        self.seed, self.bfloat16, self.facts, self.joint = seed, bfloat16, facts, joint
+        # One optimiser, since both come from one backward pass.
+        trained = nn.ModuleDict({"pfj": pfj})
+        if joint:
+            trained["unet"] = copy.deepcopy(model.unet).requires_grad_(True)
+        self.networks = nn.ModuleDict({"injection": trained})
+
+    def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        """One batch of pairs, each at a noise level of its own."""
+        rng = np.random.default_rng([self.seed, step])
+        pairs, gain = self._draw(*self.pairs.draw(rng, self.config.batch_size), rng)
+        yield "injection", {"total": self._loss(self.networks, pairs, gain).mean()}
+
+    def _draw(self, gt: Tensor, lq: Tensor, rng: np.random.Generator) -> tuple[NoisyPairs, Tensor]:
+        timesteps, noise = draw_noise(gt, rng)
+        pairs = NoisyPairs(gt, lq, noise, timesteps)
+        if not self.net.sees_gain:
+            return pairs, gt.new_zeros(len(gt), 2)
+        sampling = self.config.sampling
+        intervals = draw_intervals(rng, len(gt), sampling)
+        return pairs, known_gain(self.model, self.estimator, sampling, pairs, intervals, bfloat16=self.bfloat16)
+
+    def _loss(self, networks: nn.ModuleDict, pairs: NoisyPairs, gain: Tensor | None) -> Tensor:
+        """Squared error of the UNet's output, `[B]`; None injects nothing."""
+        unet, pfj = self._parts(networks)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            residuals = None if gain is None else pfj(pairs.lq.contiguous(memory_format=torch.channels_last), gain)
+        return denoising_loss(unet, self.model.schedule, pairs, bfloat16=self.bfloat16, residuals=residuals)
+
+    def _parts(self, networks: nn.ModuleDict) -> tuple[UNet, Pfj]:
+        trained = cast(nn.ModuleDict, networks["injection"])
+        return cast(UNet, trained["unet"]) if self.joint else self.model.unet, cast(Pfj, trained["pfj"])
+
+    @torch.no_grad()
+    def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
+        """The loss on held-out pairs: with injection, with it but no gain, and without it, with the same noise."""
+        losses: dict[str, list[Tensor]] = {"loss": [], "zero_gain": [], "without": []}
+        for start in range(0, min(_CHECKED, self.held_out.count), _CHUNK):
+            rng = np.random.default_rng([self.seed, start])
+            chosen = np.arange(start, min(start + _CHUNK, self.held_out.count))
+            pairs, gain = self._draw(*self.held_out.take(chosen), rng)
+            for name, shown in (("loss", gain), ("zero_gain", torch.zeros_like(gain)), ("without", None)):
+                losses[name].append(self._loss(networks, pairs, shown))
+        return {name: float(torch.cat(parts).mean()) for name, parts in losses.items()}
+
+    def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
+        """Low-quality inputs over what is made of them without and with injection, over the truth."""
+        gt, lq = self.held_out.take(np.arange(6))
+        unet, pfj = self._parts(networks)
+        sampling = replace(self.config.sampling, tile=lq.shape[-1], overlap=0, tile_fit=False, seed=self.seed)
+        made = [
+            sample_latent(replace(self.model, unet=unet, pfj=net), lq, sampling, estimator=self.estimator)[0]
+            for net in (None, pfj)
+        ]
+        return make_sheet([list(self.model.decode(latent)) for latent in (lq, *made, gt)])
+
+    def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:
+        """A weights file of kind `pfj`, and after joint training the UNet's `ldm.safetensors` beside it."""
+        unet, pfj = self._parts(networks)
+        facts = {**facts, **self.facts, "mode": pfj.config.mode, "joint": self.joint}
+        tensors = {f"{PFJ_PREFIX}{key}": value for key, value in pfj.state_dict().items()}
+        save_checkpoint(Checkpoint("pfj", {"pfj": pfj.config.to_dict()}, tensors, facts), path)
+        if self.joint:
+            save_ldm(
+                unet, self.model.autoencoder, self.model.schedule.prediction, path.with_name("ldm.safetensors"), facts
+            )
