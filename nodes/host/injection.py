@@ -20,11 +20,17 @@ class HostInjection:
     """Chains a PFJ before the controls of each call.
 
     Raises:
-        ConfigError: the PFJ is for a UNet of other widths, or for other latents.
+        ConfigError: the PFJ is for a UNet of other widths, for other latents, or needs what the host does not give.
     """
 
     def __init__(self, pfj: Pfj, model: Any, lq_latent: Tensor, grid: TileGrid, strength: float) -> None:
         self.pfj, self.lq_latent, self.grid, self.strength = pfj, lq_latent, grid, strength
+        if not pfj.config.sees_gain:
+            # The host adds what is known beforehand; the rivals of PFJ ask for the UNet's own features.
+            raise ConfigError(
+                f"this feature injection was trained in mode {pfj.config.mode}, which runs outside ComfyUI only; "
+                "use a file of mode pfj"
+            )
         self.slots, self.blocks = _find_slots(pfj, model)
         if lq_latent.shape[1] != pfj.config.latent_channels:
             raise ConfigError(
