@@ -13,6 +13,7 @@ from .measures import ImageQuality, RunReport
 from .merge import GaussianLatentMerge
 from .pictures import Compare, GainCurves, RegionMap
 from .sampling import RegionAwareKSampler, RegionAwareSampler
+from .training import TrainMmle
 
 NODES: list[type[io.ComfyNode]] = [
     LoadCheckpoint,
@@ -28,16 +29,14 @@ NODES: list[type[io.ComfyNode]] = [
     ImageQuality,
     Compare,
     ExamplePhoto,
+    TrainMmle,
 ]
 
 
 class AdaDiffSRExtension(ComfyExtension):
     """What the host asks for its nodes."""
 
-    async def on_load(self) -> None:
-        """Make `models/adadiffsr` known, beside the user's own paths for it."""
-        add_model_folder()
-
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Every node of the pack."""
+        """Every node of the pack, once `models/adadiffsr` is known; older hosts never call `on_load`."""
+        add_model_folder()
         return NODES

@@ -97,7 +97,21 @@ def _region_inputs() -> list[Any]:
             min=0.0,
             max=2.0,
             step=0.05,
-            tooltip="How strongly the PFJ holds the result to the input picture, if one is connected.",
+            tooltip="How strongly the PFJ acts, if one is connected. More of the embedded model's is crisper and "
+            "strays further from the photo.",
+        ),
+        advanced(
+            io.Float.Input,
+            "first_jump",
+            # Optional, so that graphs saved before it was there still run.
+            optional=True,
+            default=0.0,
+            min=0.0,
+            max=0.95,
+            step=0.05,
+            round=0.01,
+            tooltip="Share of the steps that every region's first step covers. 0.5 suits models that are shown the "
+            "picture, such as the embedded one, at denoise 1; ordinary checkpoints need 0.",
         ),
         MmleType.Input(
             "mmle",
@@ -115,9 +129,15 @@ def _region_inputs() -> list[Any]:
 
 
 def _settings(
-    sampler_name: Solver, intervals: str, gain_threshold: float, early_exit: bool, **others: Any
+    sampler_name: Solver,
+    intervals: str,
+    gain_threshold: float,
+    early_exit: bool,
+    first_jump: float = 0.0,
+    **others: Any,
 ) -> RegionSettings:
-    return RegionSettings(sampler_name=sampler_name, dtss=parse_dtss(intervals, gain_threshold, early_exit), **others)
+    dtss = parse_dtss(intervals, gain_threshold, early_exit, first_jump)
+    return RegionSettings(sampler_name=sampler_name, dtss=dtss, **others)
 
 
 class RegionAwareKSampler(io.ComfyNode):

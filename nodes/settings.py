@@ -47,15 +47,17 @@ class RegionSettings:
                 raise ConfigError(f"{name} {getattr(self, name)!r} is unknown; use one of {', '.join(choices)}")
 
 
-def parse_dtss(intervals: str, gain_threshold: float, early_exit: bool) -> DtssConfig:
+def parse_dtss(intervals: str, gain_threshold: float, early_exit: bool, first_jump: float) -> DtssConfig:
     """The controller's numbers from what was typed; the rest is the everyday preset's.
 
     Raises:
-        ConfigError: intervals are not rising whole numbers, or the threshold is negative.
+        ConfigError: intervals are not rising whole numbers, or another number is out of its range.
     """
     try:
         ladder = tuple(int(part) for part in intervals.split(","))
     except ValueError:
         raise ConfigError(f"intervals {intervals!r} must be whole numbers and commas, such as 1, 2, 3, 4") from None
     everyday = PRESETS["everyday"].dtss
-    return replace(everyday, intervals=ladder, gain_threshold=gain_threshold, early_exit=early_exit)
+    return replace(
+        everyday, intervals=ladder, gain_threshold=gain_threshold, early_exit=early_exit, first_jump=first_jump
+    )

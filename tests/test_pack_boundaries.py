@@ -22,6 +22,7 @@ NODE_IDS = {
     "AdaDiffSR_RegionAwareSampler",
     "AdaDiffSR_RegionMap",
     "AdaDiffSR_RunReport",
+    "AdaDiffSR_TrainMMLE",
 }
 
 

@@ -101,7 +101,6 @@ def _prepare(
     model = replace(model, mmle=load_mmle(args.mmle)) if args.mmle else model
     injections = _read_injections(args, model)
     model = replace(model, pfj=injections.get("pfj"))
-    tables = choose_tables(args.tables, build_tables(_read_folders(args.pictures), list(injections)))
     names = () if model.mmle is None else model.mmle.config.metrics
 
     def teachers() -> list[Any]:
@@ -110,9 +109,11 @@ def _prepare(
     networks = {"model": fingerprint_weights(model.unet) + fingerprint_weights(model.autoencoder)}
     networks |= {} if model.mmle is None else {"mmle": fingerprint_weights(model.mmle)}
     networks |= {name: fingerprint_weights(net) for name, net in injections.items()}
+    bench = Bench(model, injections, teachers)
+    tables = choose_tables(args.tables, build_tables(bench.ours, _read_folders(args.pictures), list(injections)))
     evaluation = Evaluation(
         out=args.out,
-        bench=Bench(model, injections, teachers),
+        bench=bench,
         networks=networks,
         pictures=pictures,
         seeds=[_parse_seed(seed) for seed in args.seeds],

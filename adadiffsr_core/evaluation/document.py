@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -15,7 +14,7 @@ from ..regions import report_to_regions
 from .complexity import Row
 from .curve import Values, compare, compare_at_equal_nfe, differences_to_markdown, draw_curve
 from .evaluate import FULL_METRICS, Evaluation
-from .methods import BICUBIC, Method, adaptive
+from .methods import BICUBIC, Method
 from .sets import Picture
 from .table import Result, summarise, to_csv, to_markdown
 from .tables import Table
@@ -108,7 +107,7 @@ def _kept(evaluation: Evaluation, table: Table, method: Method) -> dict[str, dic
 
 def write_comparisons(evaluation: Evaluation, count: int) -> None:
     """For the first pictures of each test set: bicubic, ours, the truth if there is one, and where the steps went."""
-    ours = replace(adaptive("ours"), injection="pfj" if "pfj" in evaluation.bench.injections else "")
+    ours = evaluation.bench.ours
     sets = dict.fromkeys(picture.dataset for picture in evaluation.pictures)
     for name in sets:
         for picture in [each for each in evaluation.pictures if each.dataset == name][:count]:

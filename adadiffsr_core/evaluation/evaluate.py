@@ -15,7 +15,7 @@ from .sets import Picture
 from .tables import Table
 
 # What a picture is compared with that of all steps by.
-FULL_METRICS = ("psnr", "st_lpips")
+FULL_METRICS = ("psnr", "ssim")
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class Evaluation:
             sets = [name for name in sets if self.kinds[name] in wanted]
         if preferred := [name for name in sets if name in table.prefers]:
             sets = preferred
+        if method.folder is not None:
+            sets = [name for name in sets if (method.folder / name).is_dir()]
         step = table.every * method.every
         groups = [[picture for picture in self.pictures if picture.dataset == name] for name in sets]
         return [picture for group in groups for picture in group[::step]]

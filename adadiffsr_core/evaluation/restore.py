@@ -18,7 +18,7 @@ from ..nets.pfj import Pfj
 from ..pipeline import Model, upscale
 from ..report import RunReport
 from .measure import upscale_bicubic
-from .methods import Method
+from .methods import Estimate, Method
 from .sets import SCALE, Picture
 
 
@@ -52,6 +52,12 @@ class Bench:
     model: Model
     injections: Mapping[str, Pfj] = field(default_factory=dict)
     teachers: Callable[[], Sequence[Metric]] | None = None
+
+    @property
+    def ours(self) -> Method:
+        """The everyday preset with every network that is here."""
+        estimate: Estimate = "latent" if self.model.mmle is None else "mmle"
+        return Method(name="ours", estimate=estimate, injection="pfj" if "pfj" in self.injections else "")
 
     def restore(self, method: Method, picture: Picture, seed: int) -> Restored:
         """Make a method's picture; results are as large as the truth, or four times the input.
@@ -87,8 +93,8 @@ class Bench:
         return replace(self.model, pfj=pfj)
 
     def _choose_estimator(self, method: Method) -> GainEstimator:
-        if method.estimate == "latent":
-            return LatentStatistics()
+        if method.estimate == "latent" or method.sampling.dtss.is_uniform:
+            return LatentStatistics()  # which a uniform run never asks
         if self.model.mmle is None:
             raise ConfigError(f"{method.name} needs an MMLE regressor, and the model has none; give one by --mmle")
         if method.estimate == "mmle":

@@ -13,7 +13,8 @@ from .methods import BICUBIC, Method, adaptive, uniform
 PAPER_METRICS = ("psnr", "ssim", "lpips", "ahiq", "musiq", "topiq", "brisque", "niqe")
 METRICS = ("psnr", "ssim", "st_lpips", "nlpd", "vsi", "niqe", "brisque", "piqe")
 INTERVALS = ((5, 5, 5, 5), (5, 10, 10, 15), (5, 10, 15, 25), (5, 15, 20, 25), (10, 15, 20, 25), (5, 10, 15, 20))
-THRESHOLDS = (0.5, 1.0, 2.0, 4.0)  # times the preset's
+THRESHOLDS = (1, 4, 16)  # times the preset's
+VIEWS = (("FR", "fr"), ("NR", "nr"), ("both", "both"))
 Wants = Literal["all", "pairs", "photos", "synthetic"]
 
 
@@ -40,12 +41,16 @@ class Table:
     note: str = ""
 
 
-def build_tables(pictures: Mapping[str, Path], injections: Sequence[str]) -> dict[str, Table]:
-    """Every table by its name, for the comparators and feature injections that there are.
+def build_tables(ours: Method, pictures: Mapping[str, Path], injections: Sequence[str]) -> dict[str, Table]:
+    """Every table by its name, for the networks and comparators that there are.
 
     Source: Tables 1 and 3 to 7 of the paper; Table 2 counts and needs no pictures, see `complexity.py`.
+
+    Args:
+        ours: the whole system, see `Bench.ours`.
+        pictures: folders of other methods' results, by name.
+        injections: names of feature injections.
     """
-    ours = replace(adaptive("ours"), injection="pfj" if "pfj" in injections else "")
     plain = replace(ours, name="none", injection="")
     others = [Method(name=name, kind="pictures", folder=folder) for name, folder in pictures.items()]
     rivals = [replace(ours, name=name, injection=name) for name in ("concat", "cross_attention") if name in injections]
@@ -57,33 +62,28 @@ def build_tables(pictures: Mapping[str, Path], injections: Sequence[str]) -> dic
             methods=[_interval_row(row) for row in INTERVALS],
             wants="pairs",
             prefers=("DRealSR",),
-            every=4,
+            every=2,
         ),
         Table(
             name="4",
             title="Table 4: metrics in MMLE",
-            methods=[adaptive(name, views=view) for name, view in (("FR", "fr"), ("NR", "nr"), ("both", "both"))],
+            methods=[_with_dtss(ours, name, views=view) for name, view in VIEWS],
             wants="pairs",
             prefers=("RealSR",),
         ),
-        Table(
-            name="5", title="Table 5: feature injection", methods=(plain, *rivals, replace(ours, name="PFJ")), every=2
-        ),
+        Table(name="5", title="Table 5: feature injection", methods=(plain, *rivals, replace(ours, name="PFJ"))),
         Table(
             name="6",
             title="Table 6: regions",
             methods=(
-                replace(ours, name="superpixels", slicing="superpixels", estimate="mmle"),
+                replace(ours, name="superpixels", slicing="superpixels"),
                 replace(ours, name="grid"),
             ),
             wants="synthetic",
-            every=2,
             note="The paper's segments are SAM's; these are superpixels of scikit-image (decision D30).",
         ),
-        Table(
-            name="7", title="Table 7: module by module", methods=_module_rows(plain, ours), wants="synthetic", every=2
-        ),
-        Table(name="curve", title="Quality against evaluations", methods=_curve_methods(plain, ours), wants="pairs"),
+        Table(name="7", title="Table 7: module by module", methods=_module_rows(plain, ours), wants="synthetic"),
+        Table(name="curve", title="Quality against evaluations", methods=_curve_methods(plain), wants="pairs"),
     ]
     return {table.name: table for table in tables}
 
@@ -107,26 +107,38 @@ def _interval_row(intervals: tuple[int, ...]) -> Method:
     return adaptive(f"({','.join(map(str, intervals))})", "paper", intervals=ladder)
 
 
+def _with_dtss(method: Method, name: str, **changes: object) -> Method:
+    """The method with other numbers for the controller."""
+    dtss = replace(method.sampling.dtss, **changes)  # type: ignore[arg-type]
+    return replace(method, name=name, sampling=replace(method.sampling, dtss=dtss))
+
+
 def _module_rows(plain: Method, ours: Method) -> list[Method]:
     """Table 7: the model alone, then one part more at a time; tiles are merged with an overlap from the last row on."""
     bare = replace(plain.sampling, overlap=0, tile_fit=False)
     baseline = replace(plain, name="baseline", sampling=bare.uniform(1))
+    teacher = replace(plain, name="+ DTSS (IQA)", sampling=bare, estimate="iqa", every=2)
     return [
         baseline,
-        replace(plain, name="+ DTSS (IQA)", sampling=bare, estimate="iqa", every=2),
-        replace(plain, name="+ DTSS (MMLE)", sampling=bare),
+        *([teacher] if plain.estimate == "mmle" else []),
+        replace(plain, name="+ DTSS (MMLE)" if plain.estimate == "mmle" else "+ DTSS", sampling=bare),
         replace(ours, name="+ PFJ", sampling=bare),
         replace(ours, name="+ RIS (ours)"),
     ]
 
 
-def _curve_methods(plain: Method, ours: Method) -> list[Method]:
-    """Uniform and adaptive sampling of one model, without feature injection, which sees no gain in uniform runs."""
-    threshold = ours.sampling.dtss.gain_threshold
-    methods = [uniform(interval, injection="") for interval in (1, 2, 3, 4, 6)]
-    for estimate, name in (("latent", "latent"), ("mmle", "MMLE")):
+def _curve_methods(plain: Method) -> list[Method]:
+    """Uniform and adaptive sampling of one model, without feature injection, which sees no gain in uniform runs.
+
+    `fixed` takes the preset's first jump and then equal intervals: what is gained by when the steps are taken, without
+    any estimate.
+    """
+    threshold = plain.sampling.dtss.gain_threshold
+    methods = [uniform(interval, injection="") for interval in (1, 2, 3, 4)]
+    methods += [_with_dtss(plain, f"fixed {k}", intervals=(k,) * 4, early_exit=False) for k in (2, 3)]
+    estimates = {"latent": "latent"} | ({"MMLE": "mmle"} if plain.estimate == "mmle" else {})
+    for name, estimate in estimates.items():
         for factor in THRESHOLDS:
-            method = adaptive(f"{name} x{factor:g}", gain_threshold=threshold * factor)
-            methods.append(replace(method, estimate=estimate, injection=""))  # type: ignore[arg-type]
-    iqa = replace(plain, name="IQA x1", estimate="iqa", every=4)
-    return [*methods, iqa]
+            method = _with_dtss(plain, f"{name} x{factor}", gain_threshold=threshold * factor)
+            methods.append(replace(method, estimate=estimate))  # type: ignore[arg-type]
+    return methods + ([replace(plain, name="IQA x1", estimate="iqa", every=4)] if "MMLE" in estimates else [])

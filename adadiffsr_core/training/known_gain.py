@@ -48,6 +48,10 @@ def known_gain(
     steps = sampling.steps
     here = (MAX_TIMESTEP - 1 - pairs.timesteps) * (steps / MAX_TIMESTEP)
     visits = here[:, None] - intervals.cumsum(dim=1)
+    # Where the sampler jumps first, what lies before its landing is the noisiest level alone.
+    landing = round(sampling.dtss.first_jump * steps)
+    if landing:
+        visits[:, 1] = visits[:, 1].where(visits[:, 1] >= landing, (visits[:, 0] >= landing).float() - 1)
     gain = torch.zeros(len(here), 2)
     rows = torch.nonzero(visits[:, 1] >= 0).flatten()
     if len(rows) == 0:
@@ -57,7 +61,7 @@ def known_gain(
         _rate(model, estimator, known, MAX_TIMESTEP - 1 - index * (MAX_TIMESTEP / steps), bfloat16=bfloat16)
         for index in visits[rows].unbind(dim=1)
     )
-    gain[rows] = information_gain(latest, before, intervals[rows, 1] / steps)
+    gain[rows] = information_gain(latest, before, -visits[rows].diff(dim=1)[:, 0] / steps)
     gain[:, 1] *= visits[:, 0] >= sampling.dtss.nr_from * steps
     return gain
 

@@ -161,11 +161,12 @@ class MmleTask:
         return normalise_metrics(torch.from_numpy(values), self.net.worst, self.net.best)
 
     def _predict(self, mmle: Mmle, denoised: Tensor, lq_latent: Tensor, sigma: Tensor) -> Tensor:
-        """`[B,V,M]` of latents `[B,V,C,h,w]` and levels `[B,V]`."""
+        """`[B,V,M]` of latents `[B,V,C,h,w]` and levels `[B,V]`, on the CPU wherever the network is."""
+        device = next(mmle.parameters()).device
         rows = [part.flatten(0, 1).contiguous(memory_format=torch.channels_last) for part in (denoised, lq_latent)]
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            values: Tensor = mmle(*rows, sigma.flatten())
-        return values.reshape(*sigma.shape, -1)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
+            values: Tensor = mmle(*(row.to(device) for row in (*rows, sigma.flatten())))
+        return values.cpu().reshape(*sigma.shape, -1)
 
     @torch.inference_mode()
     def rate_held_out(self, networks: nn.ModuleDict) -> tuple[Tensor, Tensor, Tensor]:

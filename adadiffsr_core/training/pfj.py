@@ -14,13 +14,14 @@ from ..checkpoint import Checkpoint, save_checkpoint
 from ..config import Config
 from ..errors import ConfigError
 from ..gain import GainEstimator
+from ..metrics.st_lpips import StLpips
 from ..nets.layout import channels_last
 from ..nets.pfj import Pfj, PfjConfig
 from ..nets.unet import UNet
 from ..networks import PFJ_PREFIX
 from ..pipeline import PRESETS, Model, SamplingConfig, sample_latent
 from .charts import make_sheet
-from .denoising import NoisyPairs, denoising_loss
+from .denoising import NoisyPairs, denoising_loss, predict
 from .known_gain import draw_intervals, known_gain
 from .latent_pairs import LatentPairs
 from .ldm import draw_noise, save_ldm
@@ -36,14 +37,26 @@ class PfjTaskConfig(Config):
     Attributes:
         batch_size: pairs in a step.
         preset: whose base steps, ladder and start of NR gain are used.
+        perceptual_weight: of ST-LPIPS between the decoded estimate and the decoded truth, on the least noisy items
+            of a batch (decision D32); above 0 it needs stlpips-pytorch.
+        perceptual_items: how many of them.
+        perceptual_crop: side of what is decoded of each, latent px.
     """
 
     batch_size: int = 24
     preset: str = "everyday"
+    perceptual_weight: float = 0.0
+    perceptual_items: int = 4
+    perceptual_crop: int = 16
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.perceptual_weight < 0 or min(self.perceptual_items, self.perceptual_crop) < 1:
+            raise ConfigError(
+                "perceptual_weight must not be negative, perceptual_items and perceptual_crop at least 1, got "
+                f"{self.perceptual_weight}, {self.perceptual_items} and {self.perceptual_crop}"
+            )
         if self.preset not in PRESETS:
             raise ConfigError(f"preset {self.preset!r} is unknown; use one of {', '.join(PRESETS)}")
 
@@ -105,12 +118,18 @@ class PfjTask:
         if joint:
             trained["unet"] = copy.deepcopy(model.unet).requires_grad_(True)
         self.networks = nn.ModuleDict({"injection": trained})
+        self.distance = StLpips() if config.perceptual_weight else None
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """One batch of pairs, each at a noise level of its own."""
         rng = np.random.default_rng([self.seed, step])
         pairs, gain = self._draw(*self.pairs.draw(rng, self.config.batch_size), rng)
-        yield "injection", {"total": self._loss(self.networks, pairs, gain).mean()}
+        losses = {"error": self._loss(self.networks, pairs, gain).mean()}
+        total = losses["error"]
+        if self.distance is not None:
+            losses["perceptual"] = self._distance(self.distance, pairs, gain, rng).mean()
+            total = total + self.config.perceptual_weight * losses["perceptual"]
+        yield "injection", {"total": total, **losses}
 
     def _draw(self, gt: Tensor, lq: Tensor, rng: np.random.Generator) -> tuple[NoisyPairs, Tensor]:
         timesteps, noise = draw_noise(gt, rng)
@@ -127,6 +146,25 @@ class PfjTask:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             residuals = None if gain is None else pfj(pairs.lq.contiguous(memory_format=torch.channels_last), gain)
         return denoising_loss(unet, self.model.schedule, pairs, bfloat16=self.bfloat16, residuals=residuals)
+
+    def _distance(self, distance: StLpips, pairs: NoisyPairs, gain: Tensor, rng: np.random.Generator) -> Tensor:
+        """ST-LPIPS of decoded estimates of x0 from the decoded truth, `[perceptual_items]`."""
+        rows = pairs.timesteps.argsort()[: self.config.perceptual_items]
+        height, width = pairs.gt.shape[-2:]
+        side = min(self.config.perceptual_crop, height, width)
+        top, left = (int(rng.integers(length - side + 1)) for length in (height, width))
+        gt, lq, noise = (part[rows, :, top : top + side, left : left + side] for part in pairs[:3])
+        schedule, (unet, pfj) = self.model.schedule, self._parts(self.networks)
+        sigma = schedule.timestep_to_sigma(pairs.timesteps[rows])
+        x = schedule.add_noise(gt, noise, sigma)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            residuals = pfj(lq.contiguous(memory_format=torch.channels_last), gain[rows])
+        output = predict(unet, schedule, x, lq, sigma, bfloat16=self.bfloat16, residuals=residuals)
+        denoised = schedule.output_to_denoised(output, x, sigma)
+        decode = self.model.autoencoder.decode
+        with torch.no_grad():
+            truth = distance.features(decode(gt).clamp(0, 1))
+        return distance.compare(distance.features(decode(denoised)), truth)
 
     def _parts(self, networks: nn.ModuleDict) -> tuple[UNet, Pfj]:
         trained = cast(nn.ModuleDict, networks["injection"])

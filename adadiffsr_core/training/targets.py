@@ -19,7 +19,6 @@ from .latent_pairs import open_array, read_done, write_done
 from .walks import WalkCache
 
 Reference = Literal["lq", "gt"]
-_FLUSH_EVERY = 8  # walks
 
 
 def target_folder(cache: WalkCache, metric: Metric, reference: Reference) -> Path:
@@ -29,7 +28,11 @@ def target_folder(cache: WalkCache, metric: Metric, reference: Reference) -> Pat
 
 
 def measure_targets(
-    cache: WalkCache, metrics: Mapping[str, Metric], reference: Reference, decode: Callable[[Tensor], Tensor]
+    cache: WalkCache,
+    metrics: Mapping[str, Metric],
+    reference: Reference,
+    decode: Callable[[Tensor], Tensor],
+    on_step: Callable[[int], None] = lambda more: None,
 ) -> np.ndarray:
     """Measure every estimate of every walk, going on where an earlier call stopped.
 
@@ -38,6 +41,8 @@ def measure_targets(
         metrics: by name, in the order of the result.
         reference: what full-reference metrics compare with: the low-quality latent, decoded, or the truth.
         decode: latents `[B,C,h,w]` to images `[B,3,H,W]` in [0,1].
+        on_step: told how many more walks are measured and on disk, those of earlier calls first; what it raises goes
+            through and loses nothing.
 
     Returns:
         The metrics' own values `[W,V,M]` float32; NaN where one is undefined.
@@ -54,16 +59,16 @@ def measure_targets(
     }
     done = {name: read_done(folder) for name, folder in folders.items()}
     first = min(done.values())
+    on_step(first)
     with tqdm(total=cache.count, initial=first, desc="targets", mininterval=5) as bar:
         for walk in range(first, cache.count):
             wanted = {name: metric for name, metric in metrics.items() if done[name] <= walk}
             for name, values in _measure_walk(cache, walk, wanted, reference, decode).items():
                 arrays[name][walk] = values.cpu().numpy()
+                arrays[name].flush()
+                write_done(folders[name], walk + 1)
             bar.update()
-            if (walk + 1) % _FLUSH_EVERY == 0 or walk + 1 == cache.count:
-                for name in wanted:
-                    arrays[name].flush()
-                    write_done(folders[name], walk + 1)
+            on_step(1)
     return np.stack([arrays[name] for name in metrics], axis=-1)
 
 

@@ -3,7 +3,7 @@
 A walk visits some of the base steps only, so that estimates occur as they are on skipped timelines.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,18 +12,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..codebook import Codebook, build_codebook
+from ..codebook import Codebook
 from ..config import Config
-from ..denoiser import Denoiser, UNetDenoiser
-from ..errors import ConfigError
+from ..denoiser import Denoiser
+from ..errors import ConfigError, DenoiserError
 from ..noise import FIELD_INDEX, StepNoise
-from ..pipeline import PRESETS, Model, SamplingConfig
+from ..pipeline import PRESETS, SamplingConfig
 from ..solver import take_jump
 from ..tiles import build_grid
 from .dataset import PairDataset
 from .latent_pairs import open_array, read_done, write_done
-
-_FLUSH_EVERY = 4  # batches
+from .walked_model import WalkedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +108,12 @@ def walk_tiles(
     Returns:
         The estimates of x0 at every visit, `[B,V,C,h,w]`.
     """
-    previous, previous_start = x, torch.full((len(walks),), -1)
+    codebook, paths = codebook.to(x.device), paths.to(x.device)
+    previous, previous_start = x, torch.full_like(paths[:, 0], -1)
     seen = []
     for start, target in zip(paths.T[:-1], paths.T[1:], strict=True):
         denoised = denoise(x, codebook.sigmas[start], range(len(walks)), None)
-        fresh = noise(walks, target, x.device) if codebook.is_stochastic else None
+        fresh = noise(walks, target) if codebook.is_stochastic else None
         x = take_jump(codebook, x, denoised, start, target, fresh, previous, previous_start)
         previous, previous_start = denoised, start
         seen.append(denoised)
@@ -121,7 +121,14 @@ def walk_tiles(
 
 
 @torch.inference_mode()
-def build_walks(folder: Path, dataset: PairDataset, model: Model, config: WalkConfig, seed: int) -> WalkCache:
+def build_walks(
+    folder: Path,
+    dataset: PairDataset,
+    model: WalkedModel,
+    config: WalkConfig,
+    seed: int,
+    on_step: Callable[[int], None] = lambda more: None,
+) -> WalkCache:
     """Walk every pair of `dataset`, going on where an earlier call stopped.
 
     Walk i depends on the dataset's seed, `seed` and i alone, so a resumed cache equals one made at a stretch.
@@ -129,50 +136,75 @@ def build_walks(folder: Path, dataset: PairDataset, model: Model, config: WalkCo
     Args:
         folder: where the cache is; created if need be.
         dataset: the degraded tiles; its length is the number of walks.
-        model: the frozen networks, on the CPU.
+        model: the frozen networks.
         config: how to walk.
         seed: of paths and noise.
+        on_step: told how many more walks are whole and on disk, those of earlier calls first; what it raises goes
+            through and loses nothing.
 
     Raises:
         ConfigError: the folder holds a cache of another size.
+        DenoiserError: the network returned NaN or infinity.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    arrays = _open_cache(folder, dataset, model, config)
+    walker = _Walker(dataset, model, config, seed)
+    done = read_done(folder)
+    on_step(done)
+    with tqdm(total=len(dataset), initial=done, desc="walks", mininterval=5) as bar:
+        while done < len(dataset):
+            # Batches begin at the same places after a resume: a network's bits may depend on its neighbours.
+            walks = range(done, min(done + config.batch_size, len(dataset)))
+            for name, values in walker.walk(walks).items():
+                arrays[name][walks.start : walks.stop] = values.cpu().numpy()
+                arrays[name].flush()
+            done = walks.stop
+            write_done(folder, done)
+            bar.update(len(walks))
+            on_step(len(walks))
+    return WalkCache(folder)
+
+
+def _open_cache(folder: Path, dataset: PairDataset, model: WalkedModel, config: WalkConfig) -> dict[str, np.memmap]:
     count, visits, size = len(dataset), config.visits, dataset.config.size_px
-    side, channels = size // model.autoencoder.config.factor, model.autoencoder.config.z_channels
-    arrays = {
-        "denoised": open_array(folder / "denoised.npy", (count, visits, channels, side, side)),
-        "lq_latent": open_array(folder / "lq_latent.npy", (count, channels, side, side)),
+    latent = (model.channels, size // model.factor, size // model.factor)
+    return {
+        "denoised": open_array(folder / "denoised.npy", (count, visits, *latent)),
+        "lq_latent": open_array(folder / "lq_latent.npy", (count, *latent)),
         "gt": open_array(folder / "gt.npy", (count, 3, size, size), np.uint8),
         "index": open_array(folder / "index.npy", (count, visits), np.int64),
         "sigma": open_array(folder / "sigma.npy", (count, visits), np.float32),
     }
-    sampling = config.sampling
-    sigmas = model.schedule.build_sigmas(sampling.steps, sampling.spacing)
-    codebook = build_codebook(sigmas, sampling.solver, sampling.eta, model.schedule)
-    grid = build_grid(side, side, side, 0, model.unet.config.multiple)
-    noise = StepNoise(seed, grid, channels)
-    done, batches = read_done(folder), 0
-    with tqdm(total=count, initial=done, desc="walks", mininterval=5) as bar:
-        while done < count:
-            # Batches begin at the same places after a resume: a network's bits may depend on its neighbours.
-            walks = range(done, min(done + config.batch_size, count))
-            gt, lq = (torch.stack(images) for images in zip(*(dataset[walk] for walk in walks), strict=True))
-            lq_latent = model.encode(lq.float() / 255).half().float()
-            rngs = [np.random.default_rng([seed, walk]) for walk in walks]
-            paths = [draw_path(rng, sampling.steps, visits, config.largest_interval) for rng in rngs]
-            steps = torch.from_numpy(np.stack(paths))
-            start = noise(walks, torch.full((len(walks),), FIELD_INDEX))
-            x = model.schedule.start(lq_latent, start, float(sigmas[0]))
-            denoise = UNetDenoiser(model.unet, model.schedule, lq_latent, grid, model.pfj)
-            denoised = walk_tiles(denoise, codebook, x, steps, walks, noise)
-            index = steps[:, :-1]
-            made = {"denoised": denoised, "lq_latent": lq_latent, "gt": gt, "index": index, "sigma": sigmas[index]}
-            for name, values in made.items():
-                arrays[name][walks.start : walks.stop] = values.numpy()
-            done, batches = walks.stop, batches + 1
-            bar.update(len(walks))
-            if batches % _FLUSH_EVERY == 0 or done == count:
-                for array in arrays.values():
-                    array.flush()
-                write_done(folder, done)
-    return WalkCache(folder)
+
+
+class _Walker:
+    """Makes the entries of a cache."""
+
+    def __init__(self, dataset: PairDataset, model: WalkedModel, config: WalkConfig, seed: int) -> None:
+        self.dataset, self.model, self.config, self.seed = dataset, model, config, seed
+        self.codebook = model.build_codebook(config.sampling)
+        side = dataset.config.size_px // model.factor
+        self.noise = StepNoise(seed, build_grid(side, side, side, 0, model.multiple), model.channels)
+
+    def walk(self, walks: Sequence[int]) -> dict[str, Tensor]:
+        """Arrays of these walks, by name."""
+        gt, lq = (torch.stack(images) for images in zip(*(self.dataset[walk] for walk in walks), strict=True))
+        lq_latent = self.model.encode(lq.float() / 255).half().float()
+        paths = torch.from_numpy(np.stack([self._draw_path(walk) for walk in walks]))
+        start = self.noise(walks, torch.full((len(walks),), FIELD_INDEX))
+
+        def visit_all(denoise: Denoiser, x: Tensor) -> Tensor:
+            return walk_tiles(denoise, self.codebook, x, paths, walks, self.noise)
+
+        denoised = self.model.visit(self.codebook, lq_latent, start, visit_all)
+        if not bool(denoised.isfinite().all()):
+            raise DenoiserError(
+                "the network returned NaN or infinity for a training tile; run it in full precision (float32)"
+            )
+        index = paths[:, :-1]
+        sigma = self.codebook.sigmas[index]
+        return {"denoised": denoised, "lq_latent": lq_latent, "gt": gt, "index": index, "sigma": sigma}
+
+    def _draw_path(self, walk: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, walk])
+        return draw_path(rng, self.config.sampling.steps, self.config.visits, self.config.largest_interval)

@@ -44,8 +44,8 @@ def plan_tiles(model: Any, height: int, width: int, tile_px: int, overlap_px: in
         ConfigError: a size is no multiple of what the model needs, or the overlap leaves no room.
     """
     factor = pixels_per_latent(model)
-    _check_multiple("tile_size", tile_px, factor * MULTIPLE)
-    _check_multiple("overlap", overlap_px, factor)
+    check_multiple("tile_size", tile_px, factor * MULTIPLE)
+    check_multiple("overlap", overlap_px, factor)
     tile, overlap = tile_px // factor or trained_side(model), overlap_px // factor
     if not 0 <= overlap < tile:
         raise ConfigError(f"an overlap of {overlap_px} px does not fit tiles of {tile * factor} px; use less")
@@ -54,7 +54,12 @@ def plan_tiles(model: Any, height: int, width: int, tile_px: int, overlap_px: in
     return build_grid(height, width, tile, overlap, MULTIPLE)
 
 
-def _check_multiple(name: str, pixels: int, multiple: int) -> None:
+def check_multiple(name: str, pixels: int, multiple: int) -> None:
+    """Refuse a size that is no multiple of what the model needs.
+
+    Raises:
+        ConfigError: with the nearest sizes that are.
+    """
     if pixels < 0 or pixels % multiple:
         below = pixels - pixels % multiple
         use = f"{below} or {below + multiple}" if below > 0 else f"{multiple}"

@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from adadiffsr_core.codebook import build_codebook
 from adadiffsr_core.commands.train import mmle as train_mmle
 from adadiffsr_core.controller import DtssConfig
 from adadiffsr_core.denoiser import UNetDenoiser
-from adadiffsr_core.errors import ConfigError
+from adadiffsr_core.errors import ConfigError, DenoiserError, ShapeError
 from adadiffsr_core.evaluation.agreement import compare_classes, compare_metrics, spearman
 from adadiffsr_core.gain import high_frequencies
 from adadiffsr_core.iqa_estimator import IqaEstimator
@@ -30,12 +31,14 @@ from adadiffsr_core.networks import load_mmle
 from adadiffsr_core.noise import FIELD_INDEX, StepNoise
 from adadiffsr_core.pipeline import PRESETS, SamplingConfig, sample_latent
 from adadiffsr_core.tiles import build_grid
-from adadiffsr_core.training.dataset import PairConfig, PairDataset, find_images
+from adadiffsr_core.training.dataset import PairConfig, PairDataset, PhotoSplit, find_images, split_photos
 from adadiffsr_core.training.loop import LoopConfig, Run
 from adadiffsr_core.training.mmle import MmleTask, MmleTaskConfig, RatedWalks, choose_metrics, fit_range
 from adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from adadiffsr_core.training.state import load_state
 from adadiffsr_core.training.targets import measure_targets
+from adadiffsr_core.training.teaching import LEAST_PHOTOS, describe_figures, prepare_mmle, split_few
+from adadiffsr_core.training.walked_model import OwnModel, claim_model, probe_model
 from adadiffsr_core.training.walks import WalkCache, WalkConfig, build_walks, draw_path, walk_tiles
 from tests import oracles
 
@@ -78,7 +81,7 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def walks(tmp_path_factory, photos, model):
     dataset = PairDataset(photos, PairConfig(size_px=64, min_scale=1.0), seed=3, length=5)
-    return build_walks(tmp_path_factory.mktemp("walks"), dataset, model, WALK, seed=3)
+    return build_walks(tmp_path_factory.mktemp("walks"), dataset, OwnModel(model), WALK, seed=3)
 
 
 # ---- walks
@@ -147,7 +150,6 @@ def test_a_stochastic_solver_gets_noise_keyed_by_the_walk(model):
 
 
 def test_a_stopped_cache_of_walks_equals_one_made_at_a_stretch(tmp_path, photos, model, walks, monkeypatch):
-    monkeypatch.setattr("adadiffsr_core.training.walks._FLUSH_EVERY", 1)
     dataset = PairDataset(photos, PairConfig(size_px=64, min_scale=1.0), seed=3, length=5)
     asked, draw = [], PairDataset.__getitem__
 
@@ -159,8 +161,8 @@ def test_a_stopped_cache_of_walks_equals_one_made_at_a_stretch(tmp_path, photos,
 
     monkeypatch.setattr(PairDataset, "__getitem__", dying)
     with pytest.raises(KeyboardInterrupt):
-        build_walks(tmp_path, dataset, model, WALK, seed=3)
-    build_walks(tmp_path, dataset, model, WALK, seed=3)
+        build_walks(tmp_path, dataset, OwnModel(model), WALK, seed=3)
+    build_walks(tmp_path, dataset, OwnModel(model), WALK, seed=3)
     assert asked == [0, 1, 2, 3, 2, 3, 4]
     for path in walks.folder.glob("*.npy"):
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
@@ -207,10 +209,9 @@ def counting(metric, seen):
     return replace(metric, compute=compute)
 
 
-def test_measuring_goes_on_where_it_stopped_and_metrics_can_be_added(tmp_path, photos, model, walks, monkeypatch):
-    monkeypatch.setattr("adadiffsr_core.training.targets._FLUSH_EVERY", 1)
+def test_measuring_goes_on_where_it_stopped_and_metrics_can_be_added(tmp_path, photos, model, walks):
     dataset = PairDataset(photos, PairConfig(size_px=64, min_scale=1.0), seed=3, length=5)
-    again, seen = build_walks(tmp_path, dataset, model, WALK, seed=3), []
+    again, seen = build_walks(tmp_path, dataset, OwnModel(model), WALK, seed=3), []
     metrics = {name: counting(metric, seen) for name, metric in METRICS.items()}
     only_psnr = {"psnr": metrics["psnr"]}
     with pytest.raises(KeyboardInterrupt):
@@ -493,6 +494,110 @@ def test_classes_agree_as_the_controller_would_choose_them():
     never = compare_classes(guess, true, index, NET, replace(dtss, nr_from=1.0), 24)
     assert never["class_agreement"] == 1
     assert math.isnan(never["class_agreement.open"])
+
+
+def test_progress_counts_every_walk_once_and_first_what_was_there(tmp_path, photos, model, walks):
+    dataset, told = PairDataset(photos, PairConfig(size_px=64, min_scale=1.0), seed=3, length=5), []
+
+    def stop(more):
+        told.append(more)
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_walks(tmp_path, dataset, OwnModel(model), WALK, 3, stop)
+    assert told == [0, 2, 2]
+    cache = build_walks(tmp_path, dataset, OwnModel(model), WALK, 3, told.append)
+    assert told[3:] == [4, 1]  # what was whole when it was stopped is not made again
+    told.clear()
+    with pytest.raises(KeyboardInterrupt):
+        measure_targets(cache, METRICS, "lq", model.decode, stop)
+    measure_targets(cache, METRICS, "lq", model.decode, told.append)
+    assert told == [0, 1, 1, 2, 1, 1, 1]
+    for path in walks.folder.glob("*.npy"):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_network_that_breaks_is_named_and_leaves_the_cache_whole(tmp_path, photos, model):
+    dataset = PairDataset(photos, PairConfig(size_px=64, min_scale=1.0), seed=3, length=2)
+    broken = oracles.tiny_model()
+    next(broken.unet.parameters()).data.fill_(math.nan)
+    with pytest.raises(DenoiserError, match="full precision"):
+        build_walks(tmp_path, dataset, OwnModel(broken), WALK, 3)
+    with pytest.raises(ConfigError, match="full precision"):
+        probe_model(OwnModel(broken), WALK.sampling, 64)
+    assert build_walks(tmp_path, dataset, OwnModel(model), WALK, 3).count == 2
+
+
+# ---- which model it was
+
+
+def test_a_model_is_told_by_what_it_does(tmp_path, model):
+    probe = probe_model(OwnModel(model), WALK.sampling, 64)
+    assert probe == probe_model(OwnModel(oracles.tiny_model()), WALK.sampling, 64)
+    claim_model(tmp_path, probe)
+    largest = max(map(abs, probe))
+    claim_model(tmp_path, [value + 0.009 * largest for value in probe])  # as other precisions may differ
+    other = oracles.tiny_model()
+    for parameter in other.unet.parameters():
+        parameter.data *= 1.1
+    for different in (probe_model(OwnModel(other), WALK.sampling, 64), probe[:-1]):
+        with pytest.raises(ConfigError, match="another model, VAE or prompt"):
+            claim_model(tmp_path, different)
+
+
+def test_latents_of_another_autoencoder_are_refused(model):
+    class Mismatched(OwnModel):
+        def encode(self, image):
+            return super().encode(image)[:, :, ::2]
+
+    with pytest.raises(ConfigError, match=r"latents of \[4, 4, 8\] from 64 px where the model works on \[4, 8, 8\]"):
+        probe_model(Mismatched(model), WALK.sampling, 64)
+
+
+# ---- from photographs to a task
+
+
+def test_a_small_collection_has_something_on_either_side(tmp_path):
+    for count in range(LEAST_PHOTOS, 12):
+        photos = save_photos(tmp_path / str(count), count, side=16)
+        share, split = split_few(photos, 0.05)
+        assert min(len(split.train), len(split.held_out)) > 0
+        assert sorted(split.train + split.held_out) == photos
+        assert split == split_photos(photos, share)
+    many = [Path(f"photo{number}.png") for number in range(200)]
+    assert split_few(many, 0.05)[0] == 0.05
+    with pytest.raises(ConfigError, match="3 photographs and at least 4"):
+        split_few(photos[:3], 0.05)
+    (photos[0].parent / "SOURCES.tsv").write_text("crop\tphoto\n" + "".join(f"{path.name}\tone\n" for path in photos))
+    with pytest.raises(ConfigError, match="of one photograph"):
+        split_few(photos, 0.05)
+
+
+def test_tiles_too_small_for_a_metric_are_refused_before_any_walk(tmp_path, photos, model):
+    recipe = MmleRecipe.from_dict(read_recipe("mmle", None, {}, {}, data={"size_px": 64}))
+    picky = {**METRICS, "brisque": replace(BLUR, min_side=96)}
+    with pytest.raises(ShapeError, match="at least 96 px"):
+        prepare_mmle(recipe, OwnModel(model), picky, PhotoSplit(photos, photos), tmp_path, {}, "tiny")
+    assert not list(tmp_path.iterdir())
+
+
+def test_photographs_without_a_defined_metric_to_measure_on_are_refused(tmp_path, photos, model):
+    undefined = replace(BLUR, compute=lambda image, reference: torch.full((len(image),), math.nan))
+    recipe = MmleRecipe.from_dict(
+        read_recipe("mmle", None, {}, {}, data={"size_px": 64}, walk={"visits": 7}, walks=1, held_out=1)
+    )
+    split = PhotoSplit(photos, photos)
+    with pytest.raises(ConfigError, match="no held-out walk"):
+        prepare_mmle(recipe, OwnModel(model), {**METRICS, "brisque": undefined}, split, tmp_path, {}, "tiny")
+
+
+def test_figures_in_words(rated):
+    task = make_task(rated)
+    lines = describe_figures(task.check(task.networks) | {"psnr.change": math.nan}, NET.metrics).splitlines()
+    assert [line.partition(":")[0] for line in lines[1:3]] == ["psnr", "brisque"]
+    assert lines[1].endswith("unknown of its changes")
+    assert "agrees in 0." in lines[3]
 
 
 # ---- the teacher as an estimator

@@ -81,10 +81,13 @@ def gain_of_one(model, estimator, sampling, gt, lq, noise, timestep, intervals):
     """The sampler's own denoiser and controller, on the two visits before."""
     steps, grid = sampling.steps, build_grid(8, 8, 8, 0, 2)
     latest = (999 - timestep) / 1000 * steps - intervals[0]
-    if latest - intervals[1] < 0:
+    before, landing = latest - intervals[1], sampling.dtss.first_jump * steps
+    if before < landing <= latest and landing:
+        before = 0.0
+    if before < 0 or latest < landing:
         return torch.zeros(2), latest
     states = start_states(1, sampling.dtss)
-    for place, since in ((latest - intervals[1], 0), (latest, intervals[1])):
+    for place, since in ((before, 0), (latest, latest - before)):
         sigma = model.schedule.timestep_to_sigma(torch.tensor([999 - place / steps * 1000]))
         with torch.no_grad():
             x = model.schedule.add_noise(gt, noise, sigma)
@@ -95,10 +98,11 @@ def gain_of_one(model, estimator, sampling, gt, lq, noise, timestep, intervals):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("first_jump", [0.0, 0.25])
 @pytest.mark.parametrize("prediction", ["v", "flow"])
-def test_gains_are_those_of_the_controller_at_the_visit_before(estimator, prediction):
+def test_gains_are_those_of_the_controller_at_the_visit_before(estimator, prediction, first_jump):
     model, rng = tiny_model(Schedule(prediction)), np.random.default_rng(1)
-    sampling = replace(EVERYDAY, dtss=DtssConfig(intervals=(1, 2, 5), nr_from=0.4))
+    sampling = replace(EVERYDAY, dtss=DtssConfig(intervals=(1, 2, 5), nr_from=0.4, first_jump=first_jump))
     gt, lq = torch.randn(2, 24, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     timesteps, noise = draw_noise(gt, rng)
     intervals = draw_intervals(rng, 24, sampling)

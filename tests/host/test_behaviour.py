@@ -272,7 +272,7 @@ def test_sizes_that_do_not_fit_are_refused_in_pixels(host, pack, message):
 @pytest.mark.parametrize("intervals", ["", "a, b", "1.5", "2, 1", "0, 1"])
 def test_intervals_that_are_no_ladder_are_refused(pack, intervals):
     with pytest.raises(ValueError, match="intervals"):
-        pack("nodes.settings").parse_dtss(intervals, 1e-3, False)
+        pack("nodes.settings").parse_dtss(intervals, 1e-3, False, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ def settings_of(pack, solver="euler", intervals="1, 1, 1, 1", **fields):
     settings = pack("nodes.settings")
     given = {"tile_size": TILE * 8, "overlap": OVERLAP * 8, "tile_fit": False, **fields}
     return settings.RegionSettings(
-        sampler_name=solver, dtss=settings.parse_dtss(intervals, given.pop("threshold", 6e-4), False), **given
+        sampler_name=solver, dtss=settings.parse_dtss(intervals, given.pop("threshold", 6e-4), False, 0.0), **given
     )
 
 

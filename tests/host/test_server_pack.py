@@ -19,10 +19,11 @@ NODES = [
     "AdaDiffSR_ImageQuality",
     "AdaDiffSR_Compare",
     "AdaDiffSR_ExamplePhoto",
+    "AdaDiffSR_TrainMMLE",
 ]
 LANGUAGES = ["en", "zh", "ja", "de"]
 TEMPLATES = sorted(file.stem for file in (PACK / "workflows").glob("*.json"))
-CATEGORIES = {"AdaDiffSR/loaders", "AdaDiffSR/sampling", "AdaDiffSR/results", "AdaDiffSR/image"}
+CATEGORIES = {f"AdaDiffSR/{name}" for name in ("loaders", "sampling", "results", "image", "training")}
 
 
 @pytest.fixture(scope="module")
