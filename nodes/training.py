@@ -91,18 +91,18 @@ def _inputs() -> list[Any]:
         ),
         io.Int.Input(
             "steps",
-            default=8000,
+            default=2600,
             min=1,
             max=1_000_000,
             tooltip="Training steps in all. A finished run goes on if you raise it.",
         ),
         io.Int.Input(
             "walks",
-            default=600,
+            default=900,
             min=1,
             max=100_000,
-            tooltip="Degraded tiles that the model restores for the regressor to learn from. Each costs ten "
-            "evaluations of the model and ten of every metric.",
+            tooltip="Degraded tiles that the model restores for the regressor to learn from. Each costs eight "
+            "evaluations of the model and eight of every metric.",
         ),
         *_advanced_inputs(),
         io.Conditioning.Input(
@@ -117,12 +117,12 @@ def _advanced_inputs() -> list[Any]:
         advanced(
             io.Float.Input,
             "learning_rate",
-            default=0.0005,
+            default=0.001,
             min=0.000001,
             max=0.1,
             step=0.0001,
             round=0.000001,
-            tooltip="Peak of the schedule, which rises first and falls over the last three eighths.",
+            tooltip="Peak of the schedule, which rises first and falls over the last half.",
         ),
         advanced(
             io.Combo.Input,

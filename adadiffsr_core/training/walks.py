@@ -56,7 +56,8 @@ class WalkConfig(Config):
     @property
     def largest_interval(self) -> int:
         """Base steps that a jump covers at most."""
-        return self.sampling.dtss.intervals[-1]
+        dtss = self.sampling.dtss
+        return max(dtss.intervals[-1], round(dtss.first_jump * self.sampling.steps))
 
 
 class WalkCache:

@@ -2,6 +2,7 @@ import json
 import re
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ from adadiffsr_core.commands import upscale as command
 from adadiffsr_core.commands.options import choose_device, choose_dtype, parse_size
 from adadiffsr_core.commands.plan import target_size
 from adadiffsr_core.commands.terminal import ProgressBar
-from adadiffsr_core.controller import DtssConfig
 from adadiffsr_core.errors import DenoiserError
 from adadiffsr_core.images import MAX_PIXELS, read_photo
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
@@ -128,7 +128,7 @@ def test_every_setting_arrives(run, tmp_path, monkeypatch):
         seed=7,
         denoise=0.5,
         colour="adain",
-        dtss=DtssConfig(intervals=(1, 2, 2, 3), gain_threshold=0.5, early_exit=True, nr_from=everyday.nr_from),
+        dtss=replace(everyday, intervals=(1, 2, 2, 3), gain_threshold=0.5, early_exit=True),
     )
 
 

@@ -409,7 +409,7 @@ def test_runs_of_all_kinds_share_a_cache(project, monkeypatch):
 
 def test_the_shipped_recipe_fits_the_embedded_model():
     recipe = PfjRecipe.from_dict(read_recipe("pfj", None, {}, {}))
-    assert (recipe.loop.steps, recipe.joint, recipe.net.mode) == (1000, False, "pfj")
+    assert (recipe.loop.steps, recipe.joint, recipe.net.mode) == (150, False, "pfj")
     replace(load_model(), pfj=Pfj(recipe.net))
     assert PfjRecipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
     for change in ({"pairs": 0}, {"held_out": 5}):
