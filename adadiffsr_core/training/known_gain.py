@@ -54,8 +54,6 @@ def known_gain(
         visits[:, 1] = visits[:, 1].where(visits[:, 1] >= landing, (visits[:, 0] >= landing).float() - 1)
     gain = torch.zeros(len(here), 2)
     rows = torch.nonzero(visits[:, 1] >= 0).flatten()
-    if len(rows) == 0:
-        return gain
     known = NoisyPairs(*(part[rows] for part in pairs))
     latest, before = (
         _rate(model, estimator, known, MAX_TIMESTEP - 1 - index * (MAX_TIMESTEP / steps), bfloat16=bfloat16)

@@ -119,11 +119,12 @@ def test_gains_are_those_of_the_controller_at_the_visit_before(estimator, predic
     assert seen == {"none", "fr", "both"}
 
 
-def test_where_no_tile_has_been_seen_twice_there_is_no_gain():
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_where_no_tile_has_been_seen_twice_there_is_no_gain(estimator):
     model, gt = tiny_model(), torch.randn(3, 4, 8, 8)
     drawn = NoisyPairs(gt, gt, torch.randn(3, 4, 8, 8), torch.tensor([999, 990, 960]))
     intervals = torch.ones(3, 2, dtype=torch.long)
-    gain = known_gain(model, LatentStatistics(), EVERYDAY, drawn, intervals, bfloat16=False)
+    gain = known_gain(model, ESTIMATORS[estimator], EVERYDAY, drawn, intervals, bfloat16=True)
     assert torch.equal(gain, torch.zeros(3, 2))
 
 

@@ -14,6 +14,7 @@ from adadiffsr_core.checkpoint import load_checkpoint
 from adadiffsr_core.nets.pfj import Pfj, PfjConfig
 from adadiffsr_core.pipeline import load_model
 from adadiffsr_core.training.dataset import find_images
+from adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from adadiffsr_core.training.state import load_state
 from adadiffsr_core.training.walked_model import OwnModel
 from tests.host import tiny
@@ -164,6 +165,23 @@ def same(first, second):
         return first.read_bytes() == second.read_bytes()
     ours, theirs = load_file(first), load_file(second)
     return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_the_widgets_say_what_the_shipped_recipe_says(pack, embedded):
+    inputs = pack("nodes.training").TrainMmle.define_schema().inputs
+    widgets = {each.id: each.default for each in inputs if each.id in SETTINGS}
+    chosen = {**SETTINGS, **{name: value for name, value in widgets.items() if value is not None}}
+    settings = pack("nodes.regressor").TrainingSettings(
+        **{name: value for name, value in chosen.items() if name not in ("cfg", "denoise")}
+    )
+    ours = pack("nodes.regressor").build_recipe(make_subject(pack, **embedded), settings, 0.05).to_dict()
+    shipped = MmleRecipe.from_dict(read_recipe("mmle", None, {}, {})).to_dict()
+    assert ours["loop"] == {**shipped["loop"], "bfloat16": False}
+    for name in ("walk", "walks", "held_out", "reference"):
+        assert ours[name] == shipped[name], name
+    for name in ("fr_metrics", "nr_metrics"):
+        assert ours["net"][name] == shipped["net"][name], name
+    assert ours["data"] == {**shipped["data"], "size_px": 512}
 
 
 def test_a_regressor_is_trained_saved_and_described(train, places):

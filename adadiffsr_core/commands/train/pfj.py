@@ -57,8 +57,8 @@ def train_pfj(args: argparse.Namespace) -> int:
 
 
 def _load_model(args: argparse.Namespace, weights: Path, recipe: PfjRecipe) -> Model:
-    """The model with the regressor asked for and without the injection that it may have, if the recipe fits it."""
-    model = replace(load_model(weights), pfj=None)
+    """The model, with the regressor asked for, if the recipe fits it."""
+    model = load_model(weights)
     if args.mmle is not None:
         model = replace(model, mmle=load_mmle(args.mmle))
     replace(model, pfj=Pfj(recipe.net))  # which refuses one for another UNet
