@@ -69,7 +69,9 @@ class CrossAttention(nn.Module):
 
     def forward(self, features: Tensor, own: Tensor) -> Tensor:
         """Features `[B,width,h,w]` and the level's own `[B,channels,h,w]` to a residual like `own`."""
-        query = _split_heads(self.query(self.norm(own.to(features.dtype))))
+        # Backward through the norm of a channels-last tensor that needs no gradient crashes torch 2.13.
+        contiguous = own.to(features.dtype).contiguous()
+        query = _split_heads(self.query(self.norm(contiguous)))
         key, value = map(_split_heads, self.key_value(features).chunk(2, dim=1))
         seen = F.scaled_dot_product_attention(query, key, value)
         merged = seen.transpose(2, 3).reshape(len(own), -1, *own.shape[-2:])
