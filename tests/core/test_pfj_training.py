@@ -294,6 +294,27 @@ def test_what_it_exports_is_the_average_and_samples_as_its_sheet_says(pairs, tmp
     assert np.abs(sheet[64:128].astype(int) - sheet[128:192]).max() > 2
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_perceptual_term_is_added_and_reaches_the_injection(pairs, joint):
+    pytest.importorskip("stlpips_pytorch", reason="the perceptual term needs stlpips-pytorch")
+    task = PfjTask(
+        TINY_PFJ, PfjTaskConfig(batch_size=8, perceptual_weight=0.5), tiny_model(), LatentStatistics(), *pairs,
+        seed=3, bfloat16=False, facts={}, joint=joint,
+    )  # fmt: skip
+    randomise(task.networks["injection"]["pfj"], 4)
+    values = next(iter(task.turns(0)))[1]
+    plain = make_task(pairs, joint=joint)
+    randomise(plain.networks["injection"]["pfj"], 4)
+    assert float(values["error"].detach()) == losses(plain)
+    assert float(values["perceptual"].detach()) > 0
+    torch.testing.assert_close(values["total"], values["error"] + 0.5 * values["perceptual"])
+    values["perceptual"].backward()
+    reached = {key for key, weight in task.networks.named_parameters() if weight.grad is not None and weight.grad.any()}
+    assert any("pfj" in key for key in reached)
+    assert any("unet" in key for key in reached) == joint
+    assert not any(weight.requires_grad for weight in task.model.autoencoder.parameters())
+
+
 def test_an_injection_for_another_unet_is_refused(pairs):
     with pytest.raises(ConfigError, match="widths"):
         PfjTask(
@@ -314,7 +335,7 @@ def test_odd_tasks_are_refused(settings, sentence):
 SECTIONS = {
     "loop": {"steps": 2, "check_every": 2, "save_every": 1, "warmup_steps": 1, "log_every": 1},
     "net": {"channels": [32, 64], "width": 8},
-    "task": {"batch_size": 2},
+    "task": {"batch_size": 2, "perceptual_weight": 0},
     "data": {"size_px": 64, "min_scale": 1.0},
     "pairs": 6,
     "held_out": 6,
@@ -390,7 +411,8 @@ def test_the_command_trains_goes_on_and_refuses(project, capsys):
 def test_runs_of_all_kinds_share_a_cache(project, monkeypatch):
     encoded, encode = [], Autoencoder.encode
     monkeypatch.setattr(Autoencoder, "encode", lambda self, image: (encoded.append(len(image)), encode(self, image))[1])
-    ldm = {key: SECTIONS[key] for key in SECTIONS if key != "net"}
+    ldm = {key: SECTIONS[key] for key in SECTIONS if key not in ("net", "task")}
+    ldm["task"] = {"batch_size": 2}
     ldm["net"] = {"model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1}
     (project / "ldm.json").write_text(json.dumps(ldm))
     cache = ["--cache", project / "cache"]
