@@ -301,7 +301,7 @@ def test_the_perceptual_term_is_added_and_reaches_the_injection(pairs, joint):
         TINY_PFJ, PfjTaskConfig(batch_size=8, perceptual_weight=0.5), tiny_model(), LatentStatistics(), *pairs,
         seed=3, bfloat16=False, facts={}, joint=joint,
     )  # fmt: skip
-    randomise(task.networks["injection"]["pfj"], 4)
+    randomise(task.networks["injection"]["pfj"], 4).requires_grad_(True)
     values = next(iter(task.turns(0)))[1]
     plain = make_task(pairs, joint=joint)
     randomise(plain.networks["injection"]["pfj"], 4)
