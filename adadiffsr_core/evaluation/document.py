@@ -52,16 +52,18 @@ def write_tables(evaluation: Evaluation, tables: Sequence[Table], complexity: Se
 
 
 def _results(evaluation: Evaluation, table: Table) -> list[Result]:
-    """Means over seeds, a result for each picture, metric and method; costs last."""
+    """Means over seeds, a result for each picture, metric and method; costs last, of methods that sample."""
     results = []
+    fulls = [f"full_{name}" for name in FULL_METRICS] if table.name == "curve" else []
     for method in table.methods:
         wanted = {picture.key for picture in evaluation.chosen(table, method)}
         seeds = {str(seed) for seed in evaluation.seeds_of(table, method)}
+        names = [*evaluation.metrics.usable, *fulls, *(COSTS if method.kind == "sampled" else ())]
         rows: dict[tuple[str, str], list[float]] = {}
         for key, row in evaluation.values(method).items():
             picture, _, seed = key.rpartition("/")
             if picture in wanted and seed in seeds:
-                for name in (*evaluation.metrics.usable, *(f"full_{full}" for full in FULL_METRICS), *COSTS):
+                for name in names:
                     if name in row:
                         rows.setdefault((picture, name), []).append(row[name])
         for (picture, name), values in rows.items():

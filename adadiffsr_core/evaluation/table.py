@@ -58,7 +58,7 @@ class Cell:
         mean: over the images for which the metric is defined; NaN if there is none.
         standard_error: of that mean; NaN below two images.
         count: how many images it is the mean of.
-        is_best: no method is better, at the precision printed.
+        is_best: no method is better, at the precision printed, of those measured on the most images.
     """
 
     dataset: str
@@ -132,10 +132,12 @@ def _mean_and_error(values: list[float]) -> tuple[float, float, int]:
 
 def _is_best(key: tuple[str, str, str], means: dict[tuple[str, str, str], tuple[float, float, int]]) -> bool:
     info = describe(key[1])
-    rivals = [round(mean, info.digits) for other, (mean, _, _) in means.items() if other[:2] == key[:2]]
-    defined = [mean for mean in rivals if not math.isnan(mean)]
-    best = (max if info.higher_is_better else min)(defined, default=math.nan)
-    return round(means[key][0], info.digits) == best
+    rivals = [(mean, count) for other, (mean, _, count) in means.items() if other[:2] == key[:2] and count]
+    most = max((count for _, count in rivals), default=0)
+    rounded = [round(mean, info.digits) for mean, count in rivals if count == most]
+    mean, _, count = means[key]
+    best = (max if info.higher_is_better else min)(rounded, default=math.nan)
+    return count == most and round(mean, info.digits) == best
 
 
 def _print_cell(cell: Cell | None, with_count: bool) -> str:

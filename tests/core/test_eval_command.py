@@ -237,7 +237,13 @@ def test_tables_are_written_and_an_evaluation_goes_on_after_a_stop(pairs, weight
     out = pairs / "out"
     assert (out / "curve-psnr.png").stat().st_size > 1000
     assert "with as many evaluations" in (out / "tables.md").read_text()
-    assert (out / "table-curve.csv").read_text().startswith("dataset,metric,method")
+    rows = {
+        name: {tuple(line.split(",")[1:3]) for line in (out / f"table-{name}.csv").read_text().splitlines()}
+        for name in ("1", "curve")
+    }
+    assert ("metric", "method") in rows["curve"]
+    assert {method for metric, method in rows["1"] if metric == "nfe"} == {"none", "ours"}
+    assert {name for name, each in rows.items() if any(metric == "full_psnr" for metric, _ in each)} == {"curve"}
     assert {path.name for path in (out / "pictures" / "T").iterdir()} == {"0.png", "0-map.png"}
 
 

@@ -178,7 +178,7 @@ def test_markdown_shows_direction_best_ties_and_gaps():
         "| dataset | metric | bicubic | ours |",
         "| --- | --- | ---: | ---: |",
         "| RealSR | psnr ↑ | **25.00** ± 1.00 | 24.00 ± 1.00 |",
-        "| RealSR | st_lpips ↓ | **0.4000** ± 0.0000 (n = 2) | **0.4000** (n = 1) |",
+        "| RealSR | st_lpips ↓ | **0.4000** ± 0.0000 (n = 2) | 0.4000 (n = 1) |",
         "| Phone | niqe ↓ | - | **4.00** |",
     ]
 
