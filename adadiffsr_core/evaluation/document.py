@@ -79,7 +79,8 @@ def _describe_curve(evaluation: Evaluation, table: Table) -> str:
     others = {method.name: values[method] for method in table.methods if not method.name.startswith("uniform")}
     names = list(evaluation.metrics.usable)
     families: dict[str, list[Values]] = {"uniform": list(uniforms)}
-    for name, rows in others.items():
+    # A chart is of the same pictures throughout.
+    for name, rows in ((name, rows) for name, rows in others.items() if rows.keys() >= uniforms[0].keys()):
         families.setdefault(name.partition(" ")[0], []).append(rows)
     for name in [*names, *(f"full_{full}" for full in FULL_METRICS)]:
         draw_curve(families, name, evaluation.out / f"curve-{name}.png")
