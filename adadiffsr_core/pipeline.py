@@ -51,7 +51,8 @@ class SamplingConfig(Config):
         tile_batch: tiles in one call of the network.
         seed: of all noise.
         colour: how colours are matched to the input.
-        pfj_strength: of feature injection, where the model has it; more is more faithful to the input.
+        pfj_strength: of feature injection, where the model has it. More of the embedded model's is crisper and strays
+            further from the input.
     """
 
     steps: int = 24
