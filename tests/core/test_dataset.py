@@ -231,6 +231,7 @@ def test_an_item_depends_on_seed_and_index_alone(photos):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 def test_workers_change_nothing(photos):
     dataset = PairDataset(photos, small(), seed=1, length=10)
     alone, shared = (list(DataLoader(dataset, batch_size=5, num_workers=count)) for count in (0, 2))
