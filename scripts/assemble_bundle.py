@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from adadiffsr_core.errors import ConfigError
 
 
 def assemble(parts: list[Path], out: Path) -> None:
@@ -16,8 +17,12 @@ def assemble(parts: list[Path], out: Path) -> None:
 
     Raises:
         CheckpointError: a file cannot be used.
+        ConfigError: two files are of one kind.
     """
     checkpoints = [load_checkpoint(path, "ldm", "mmle", "pfj") for path in parts]
+    kinds = [checkpoint.kind for checkpoint in checkpoints]
+    if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+        raise ConfigError(f"two files hold {twice[0]}; a bundle has one of each")
     config = {name: section for checkpoint in checkpoints for name, section in checkpoint.config.items()}
     tensors = {key: value for checkpoint in checkpoints for key, value in checkpoint.tensors.items()}
     facts = {checkpoint.kind: dict(checkpoint.facts) for checkpoint in checkpoints}

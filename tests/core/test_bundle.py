@@ -1,0 +1,53 @@
+"""Joining separately trained networks: the bundle holds what its parts held."""
+
+import pytest
+import torch
+
+from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from adadiffsr_core.errors import ConfigError
+from adadiffsr_core.nets.mmle import Mmle
+from adadiffsr_core.nets.pfj import Pfj
+from adadiffsr_core.networks import load_mmle, load_pfj
+from adadiffsr_core.pipeline import load_model
+from adadiffsr_core.training.ldm import save_ldm
+from scripts.assemble_bundle import assemble
+from tests.oracles import TINY_MMLE, TINY_PFJ, randomise, tiny_model
+
+
+@pytest.fixture
+def parts(tmp_path):
+    model = tiny_model()
+    paths = [tmp_path / f"{kind}.safetensors" for kind in ("ldm", "mmle", "pfj")]
+    save_ldm(model.unet, model.autoencoder, "v", paths[0], {"steps": 3})
+    for path, net in zip(paths[1:], (Mmle(TINY_MMLE), Pfj(TINY_PFJ)), strict=True):
+        tensors = {f"{path.stem}.{key}": value for key, value in randomise(net, 5).state_dict().items()}
+        save_checkpoint(Checkpoint(path.stem, {path.stem: net.config.to_dict()}, tensors, {"seed": 7}), path)
+    return paths
+
+
+def test_a_bundle_holds_its_parts(parts, tmp_path):
+    out = tmp_path / "bundle.safetensors"
+    assemble(parts, out)
+    whole = load_checkpoint(out, "bundle")
+    assert dict(whole.facts) == {
+        kind: dict(load_checkpoint(path, kind).facts) for kind, path in zip(("ldm", "mmle", "pfj"), parts, strict=True)
+    }
+    for path in parts:
+        for key, value in load_checkpoint(path, path.stem).tensors.items():
+            assert torch.equal(whole.tensors[key], value)
+    model, alone = load_model(out), load_model(parts[0])
+    for loaded, expected in (
+        (model.unet, alone.unet),
+        (model.autoencoder, alone.autoencoder),
+        (load_mmle(out), load_mmle(parts[1])),
+        (model.pfj, load_pfj(parts[2])),
+    ):
+        state = loaded.state_dict()
+        assert state.keys() == expected.state_dict().keys()
+        assert all(torch.equal(state[key], value) for key, value in expected.state_dict().items())
+
+
+def test_two_of_a_kind_are_refused(parts, tmp_path):
+    with pytest.raises(ConfigError, match="two files hold mmle"):
+        assemble([parts[1], parts[0], parts[1]], tmp_path / "bundle.safetensors")
+    assert not (tmp_path / "bundle.safetensors").exists()
