@@ -43,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
         "--tables", type=parse_names, default=("all",), metavar="1,2,..", help="1 to 7, curve or all (all)"
     )
     what.add_argument("--metrics", type=parse_names, default=EVERYTHING, metavar="A,B,..", help="what is measured")
-    what.add_argument("--seeds", type=parse_names, default=("0",), metavar="A,B,..", help="of the noise, for the curve")
+    what.add_argument("--seeds", type=parse_names, default=("0",), metavar="A,B,..", help="of the noise")
     what.add_argument("--iqa-weights", type=Path, metavar="FOLDER", help="local weights of BRISQUE and NIQE")
     what.add_argument("--pictures", action="append", default=[], metavar="NAME=FOLDER", help="another method's results")
     what.add_argument("--comparisons", type=int, default=3, metavar="N", help="pictures side by side of each set (3)")

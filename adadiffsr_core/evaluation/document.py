@@ -19,6 +19,7 @@ from .sets import Picture
 from .table import Result, summarise, to_csv, to_markdown
 from .tables import Table
 
+PAIRED = "Picture by picture; mean, standard error over pictures, spread over seeds."
 COSTS = ("nfe", "seconds")
 
 
@@ -41,8 +42,7 @@ def write_tables(evaluation: Evaluation, tables: Sequence[Table], complexity: Se
         cells = summarise(_results(evaluation, table))
         _write(evaluation.out / f"table-{table.name}.csv", to_csv(cells))
         parts.append(f"## {table.title}\n\n{to_markdown(cells)}" + (f"\n{table.note}\n" if table.note else ""))
-        if table.name == "curve":
-            parts.append(_describe_curve(evaluation, table))
+        parts.append((_describe_curve if table.name == "curve" else _describe_ours)(evaluation, table))
     if evaluation.metrics.missing:
         reasons = "".join(f"* {name}: {why}\n" for name, why in evaluation.metrics.missing.items())
         parts.append(f"## Not measured here\n\n{reasons}")
@@ -56,20 +56,27 @@ def _results(evaluation: Evaluation, table: Table) -> list[Result]:
     results = []
     fulls = [f"full_{name}" for name in FULL_METRICS] if table.name == "curve" else []
     for method in table.methods:
-        wanted = {picture.key for picture in evaluation.chosen(table, method)}
-        seeds = {str(seed) for seed in evaluation.seeds_of(table, method)}
         names = [*evaluation.metrics.usable, *fulls, *(COSTS if method.kind == "sampled" else ())]
         rows: dict[tuple[str, str], list[float]] = {}
-        for key, row in evaluation.values(method).items():
-            picture, _, seed = key.rpartition("/")
-            if picture in wanted and seed in seeds:
-                for name in names:
-                    if name in row:
-                        rows.setdefault((picture, name), []).append(row[name])
+        for key, row in _kept(evaluation, table, method).items():
+            for name in names:
+                if name in row:
+                    rows.setdefault((key.rpartition("/")[0], name), []).append(row[name])
         for (picture, name), values in rows.items():
             dataset, _, image = picture.partition("/")
             results.append(Result(method.name, dataset, image, name, sum(values) / len(values)))
     return results
+
+
+def _describe_ours(evaluation: Evaluation, table: Table) -> str:
+    """The last method of a table, which is ours in all of them, against each of the others."""
+    *others, ours = table.methods
+    values = _kept(evaluation, table, ours)
+    rivals = {method.name: _kept(evaluation, table, method) for method in others}
+    found = {
+        name: compare(values, rows, evaluation.metrics.usable) for name, rows in rivals.items() if values.keys() & rows
+    }
+    return f"### {ours.name} against the others\n\n{PAIRED}\n\n{differences_to_markdown(found)}" if found else ""
 
 
 def _describe_curve(evaluation: Evaluation, table: Table) -> str:
@@ -95,15 +102,14 @@ def _describe_curve(evaluation: Evaluation, table: Table) -> str:
     whole = {name: compare(rows, uniforms[0], names) for name, rows in begun.items()}
     return (
         "### Against uniform sampling with as many evaluations\n\n"
-        "Picture by picture; mean, standard error over pictures, spread over seeds. `full_` is the likeness to the "
-        f"picture of all steps.\n\n{differences_to_markdown(equal)}\n"
+        f"{PAIRED} `full_` is the likeness to the picture of all steps.\n\n{differences_to_markdown(equal)}\n"
         f"### Against all steps\n\n{differences_to_markdown(whole)}"
     )
 
 
 def _kept(evaluation: Evaluation, table: Table, method: Method) -> dict[str, dict[str, float]]:
     wanted = {picture.key for picture in evaluation.chosen(table, method)}
-    seeds = {str(seed) for seed in evaluation.seeds_of(table, method)}
+    seeds = {str(seed) for seed in evaluation.seeds_of(method)}
     rows = evaluation.values(method).items()
     return {key: row for key, row in rows if key.rpartition("/")[0] in wanted and key.rpartition("/")[2] in seeds}
 

@@ -90,9 +90,9 @@ class Evaluation:
         groups = [[picture for picture in self.pictures if picture.dataset == name] for name in sets]
         return [picture for group in groups for picture in group[::step]]
 
-    def seeds_of(self, table: Table, method: Method) -> Sequence[int]:
-        """Several seeds only where a claim rests on a difference: the curve, for methods that draw noise."""
-        return self.seeds if table.name == "curve" and method.kind == "sampled" else self.seeds[:1]
+    def seeds_of(self, method: Method) -> Sequence[int]:
+        """Every seed for methods that draw noise, the first for others."""
+        return self.seeds if method.kind == "sampled" else self.seeds[:1]
 
     def stores(self, method: Method) -> list[Path]:
         """Files with a method's numbers, one of each process that has measured any."""
@@ -116,7 +116,7 @@ class Evaluation:
             for table in tables:
                 for method in table.methods:
                     if picture in self.chosen(table, method):
-                        for seed in self.seeds_of(table, method):
+                        for seed in self.seeds_of(method):
                             if self._measure(table, method, picture, seed, done[method]):
                                 yield f"{method.name} {picture.key} seed {seed}"
 

@@ -247,6 +247,22 @@ def test_tables_are_written_and_an_evaluation_goes_on_after_a_stop(pairs, weight
     assert {path.name for path in (out / "pictures" / "T").iterdir()} == {"0.png", "0-map.png"}
 
 
+def test_below_a_table_ours_is_compared_with_the_others_seed_by_seed(pairs, weights):
+    assert main(words(pairs, weights, "--tables", "1", "--seeds", "0,1", "--comparisons", "0")) == 0
+    values = {
+        name.partition("-")[0]: {key: row["psnr"] for key, row in json.loads(text)["values"].items()}
+        for name, text in stored(pairs).items()
+    }
+    assert {key[-1] for key in values["bicubic"]} == {"0"}
+    assert {key[-1] for key in values["ours"]} == {"0", "1"}
+    gains = [values["ours"][key] - number for key, number in values["bicubic"].items()]
+    _, _, below = (pairs / "out" / "tables.md").read_text().partition("### ours against the others")
+    header, _, row = (line for line in below.splitlines() if line.startswith("|"))
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == ["metric", "bicubic", "none"]
+    assert row.startswith(f"| psnr ↑ | {np.mean(gains):+.3f} ± {np.std(gains, ddof=1) / len(gains) ** 0.5:.3f} (")
+    assert "seeds 0.0" in row.split("|")[3]
+
+
 def test_two_processes_find_what_one_finds(pairs, weights):
     def table(*more):
         assert main(words(pairs, weights, "--tables", "1", "--comparisons", "0", *more)) == 0
