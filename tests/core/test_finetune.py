@@ -6,68 +6,32 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from adadiffsr_core.checkpoint import load_checkpoint
 from adadiffsr_core.cli import main
 from adadiffsr_core.commands.train import finetune as finetune_command
-from adadiffsr_core.errors import CheckpointError, ConfigError
+from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.gain import LatentStatistics
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
-from adadiffsr_core.nets.empty_prompt import embed_empty_prompt
-from adadiffsr_core.nets.sd_encoder import SdEncoder, SdEncoderConfig
 from adadiffsr_core.nets.unet import UNet, UNetConfig
 from adadiffsr_core.networks import load_pfj
 from adadiffsr_core.pipeline import embedded_weights
 from adadiffsr_core.training import ldm_format
 from adadiffsr_core.training.finetune import FinetuneTask, FinetuneTaskConfig
-from adadiffsr_core.training.latent_pairs import LatentPairs, write_done
+from adadiffsr_core.training.latent_pairs import LatentPairs
 from adadiffsr_core.training.ldm import LdmTask, LdmTaskConfig, load_autoencoder, save_ldm
-from adadiffsr_core.training.ldm_format import LdmCheckpoint, is_ours, replace_unet
+from adadiffsr_core.training.ldm_format import LdmCheckpoint
 from adadiffsr_core.training.loop import LoopConfig, Run
-from adadiffsr_core.training.paging import page_out
 from adadiffsr_core.training.recipe import LdmRecipe, read_recipe
-from adadiffsr_core.training.state import load_state
 from tests.oracles import randomise
-
-PREFIX = "model.diffusion_model."
-SHAPE = {"model_channels": 32, "channel_mult": (1, 1), "num_res_blocks": 1, "attention_levels": (0,)}
-V2 = UNetConfig(
-    in_channels=4,
-    context_dim=1024,
-    num_head_channels=64,
-    use_linear_in_transformer=True,
-    **SHAPE | {"model_channels": 64},
-)
-V1 = UNetConfig(in_channels=4, context_dim=768, num_heads=8, **SHAPE)
-CONCAT = UNetConfig(in_channels=8, context_dim=768, num_heads=8, **SHAPE)
-ENCODER = SdEncoderConfig(channels=32, channel_mult=(1, 1, 1, 1), blocks=1)
-OTHER = {"cond_stage_model.logit_scale": torch.tensor(4.6), "model_ema.num_updates": torch.tensor(7)}
-RARE = 10**6
-
-
-def save_sd(path, config=V2, dtype=torch.float16, seed=0, **more):
-    """A toy checkpoint: UNet, first stage, and keys that are nobody's business."""
-    unet, encoder = randomise(UNet(config), seed), randomise(SdEncoder(ENCODER), seed + 1)
-    tensors = {PREFIX + key: value.to(dtype) for key, value in unet.state_dict().items()}
-    tensors |= {f"first_stage_model.{key}": value.to(dtype) for key, value in encoder.state_dict().items()}
-    save_file(tensors | OTHER | more, path, {"modelspec.title": "toy"})
-    return path
+from tests.toy_sd import CONCAT, ENCODER, PREFIX, V1, V2, randomised, save_sd
+from tests.trained import RARE, make_pairs, state_of
 
 
 @pytest.fixture
 def source(tmp_path):
     return LdmCheckpoint(save_sd(tmp_path / "sd.safetensors"))
-
-
-def make_pairs(folder, count=8, side=8):
-    rng = np.random.default_rng(count)
-    folder.mkdir(parents=True)
-    for name in ("gt", "lq"):
-        np.save(folder / f"{name}.npy", rng.standard_normal((count, 4, side, side)).astype(np.float16))
-    write_done(folder, count)
-    return LatentPairs(folder)
 
 
 @pytest.fixture
@@ -85,219 +49,8 @@ def make_task(tmp_path):
     return make
 
 
-def randomised(*shape, seed=9):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def loop(steps=3, **more):
     return LoopConfig(**{"steps": steps, "warmup_steps": 1, "check_every": RARE, "save_every": RARE, **more})
-
-
-# ---- the format
-
-
-@pytest.mark.parametrize("config", [V1, V2, CONCAT])
-def test_the_shape_is_found_and_the_weights_arrive(config, tmp_path):
-    path = save_sd(tmp_path / "sd.safetensors", config)
-    found = LdmCheckpoint(path)
-    assert found.unet_config == config
-    unet, expected = found.load_unet(), randomise(UNet(config), 0).state_dict()
-    assert {p.dtype for p in unet.parameters()} == {torch.float32}
-    for key, value in unet.state_dict().items():
-        assert torch.equal(value, expected[key].half().float())
-    image = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-    whole = SdEncoder(ENCODER)
-    whole.load_state_dict({k: v.half().float() for k, v in randomise(SdEncoder(ENCODER), 1).state_dict().items()})
-    encoder = found.load_encoder(ENCODER)
-    torch.testing.assert_close(encoder.encode(image), whole.encode(image))
-    assert encoder.encode(image).shape == (1, 4, 2, 3)
-    assert not any(p.requires_grad for p in encoder.parameters())
-
-
-def test_every_other_byte_is_the_sources(source, tmp_path):
-    target = tmp_path / "out" / "checkpoint.safetensors"
-    weights = randomise(UNet(V2), 5).state_dict()
-    replace_unet(source.path, target, weights)
-    before, after = load_file(source.path), load_file(target)
-    assert before.keys() == after.keys()
-    for key, value in after.items():
-        ours = key.startswith(PREFIX)
-        assert value.dtype == before[key].dtype
-        assert torch.equal(value, weights[key.removeprefix(PREFIX)].half() if ours else before[key])
-    with safe_open(target, "pt") as file:
-        assert file.metadata() == {"modelspec.title": "toy"}
-    replace_unet(target, tmp_path / "back.safetensors", source.load_unet().state_dict())
-    assert (tmp_path / "back.safetensors").read_bytes() == source.path.read_bytes()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_weights_are_stored_in_the_sources_dtype(dtype, tmp_path):
-    path = save_sd(tmp_path / "sd.safetensors", dtype=dtype)
-    weights = randomise(UNet(V2), 5).state_dict()
-    replace_unet(path, tmp_path / "out.safetensors", weights)
-    for key, value in load_file(tmp_path / "out.safetensors").items():
-        if key.startswith(PREFIX):
-            assert torch.equal(value, weights[key.removeprefix(PREFIX)].to(dtype))
-
-
-@pytest.mark.parametrize(("spoil", "sentence"), [
-    (lambda w: w.pop("out.2.bias"), "no weight of shape"),
-    (lambda w: w.update({"out.2.bias": torch.zeros(5)}), "no weight of shape"),
-    (lambda w: w.update({"out.2.bias": torch.full((4,), 1e6)}), "not finite as torch.float16"),
-])  # fmt: skip
-def test_what_cannot_be_written_leaves_the_old_file(spoil, sentence, source, tmp_path):
-    target = tmp_path / "out.safetensors"
-    target.write_bytes(b"old")
-    weights = randomise(UNet(V2), 5).state_dict()
-    spoil(weights)
-    with pytest.raises(CheckpointError, match=sentence):
-        replace_unet(source.path, target, weights)
-    assert target.read_bytes() == b"old"
-    assert not list(tmp_path.glob(".*"))
-
-
-def change(path, **tensors):
-    save_file(load_file(path) | tensors, path)
-    return path
-
-
-def test_odd_checkpoints_are_refused(tmp_path):
-    path = save_sd(tmp_path / "sd.safetensors")
-    vector = {f"{PREFIX}label_emb.0.0.weight": torch.zeros(4, 4)}
-    deep = {f"{PREFIX}input_blocks.1.1.transformer_blocks.1.norm1.weight": torch.zeros(64)}
-    for odd in (vector, deep, {f"{PREFIX}out.2.bias": torch.zeros(3)}):
-        with pytest.raises(CheckpointError, match=r"no UNet of Stable Diffusion 1 or 2; .* does not fit"):
-            LdmCheckpoint(change(save_sd(path), **odd))
-    (tmp_path / "cut.safetensors").write_bytes(save_sd(path).read_bytes()[:-9])
-    save_file({"a": torch.zeros(1)}, tmp_path / "lora.safetensors")
-    for name, sentence in (("cut", "cannot be read"), ("lora", "no UNet of"), ("absent", "does not exist")):
-        with pytest.raises(CheckpointError, match=sentence):
-            LdmCheckpoint(tmp_path / f"{name}.safetensors")
-    nan = LdmCheckpoint(change(save_sd(path), **{f"{PREFIX}out.2.bias": torch.full((4,), torch.nan)}))
-    with pytest.raises(CheckpointError, match="NaN"):
-        nan.load_unet()
-    with pytest.raises(CheckpointError, match="has no first_stage_model"):
-        nan.load_encoder()  # the real encoder is larger
-    assert not is_ours(path)
-
-
-LAST_NORM = f"{PREFIX}output_blocks.11.1.transformer_blocks.0.norm1.bias"
-
-
-@pytest.mark.parametrize(("config", "spread", "prediction"), [(V2, 0.2, "v"), (V2, 0.05, "eps"), (V1, 0.2, "eps")])
-def test_the_prediction_is_found_as_the_host_finds_it(config, spread, prediction, tmp_path):
-    source = LdmCheckpoint(save_sd(tmp_path / "sd.safetensors", config))
-    source.tensors = {LAST_NORM: randomised(4096).half() * spread}
-    assert source.detect_prediction() == prediction
-    source.tensors = {}
-    assert source.detect_prediction() == "eps"
-
-
-# ---- the empty prompt
-
-
-def clip_weights(width, layers, *, v2):
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator) * (0.02 if len(shape) < 2 else shape[-1] ** -0.5)
-
-    place = "cond_stage_model.model." if v2 else "cond_stage_model.transformer.text_model."
-    top = ("token_embedding.weight", "positional_embedding", "ln_final") if v2 else (
-        "embeddings.token_embedding.weight", "embeddings.position_embedding.weight", "final_layer_norm"
-    )  # fmt: skip
-    tensors = {top[0]: draw(49408, width), top[1]: draw(77, width), f"{top[2]}.weight": 1 + draw(width)}
-    tensors[f"{top[2]}.bias"] = draw(width)
-    for number in range(layers):
-        names = ("transformer.resblocks.{}.ln_1", "transformer.resblocks.{}.ln_2", "transformer.resblocks.{}.mlp.c_fc",
-                 "transformer.resblocks.{}.mlp.c_proj", "transformer.resblocks.{}.attn.out_proj") if v2 else (
-            "encoder.layers.{}.layer_norm1", "encoder.layers.{}.layer_norm2", "encoder.layers.{}.mlp.fc1",
-            "encoder.layers.{}.mlp.fc2", "encoder.layers.{}.self_attn.out_proj")  # fmt: skip
-        shapes = ((width,), (width,), (4 * width, width), (width, 4 * width), (width, width))
-        for name, shape in zip(names, shapes, strict=True):
-            weight = draw(*shape)
-            tensors[f"{name.format(number)}.weight"] = weight + (len(shape) == 1)
-            tensors[f"{name.format(number)}.bias"] = draw(shape[0])
-        attention, bias = draw(3 * width, width), draw(3 * width)
-        if v2:
-            tensors[f"transformer.resblocks.{number}.attn.in_proj_weight"] = attention
-            tensors[f"transformer.resblocks.{number}.attn.in_proj_bias"] = bias
-        else:
-            for name, w, b in zip("qkv", attention.chunk(3), bias.chunk(3), strict=True):
-                tensors[f"encoder.layers.{number}.self_attn.{name}_proj.weight"] = w
-                tensors[f"encoder.layers.{number}.self_attn.{name}_proj.bias"] = b
-    return {place + key: value for key, value in tensors.items()}
-
-
-def embed_naively(tensors, *, v2):
-    """CLIP's text transformer by hand, from its paper's description; Hugging Face's names only."""
-    tensors = {key.split("model.")[-1]: value for key, value in tensors.items()}
-    tokens = [49406, 49407] + [0 if v2 else 49407] * 75
-    token, position = (
-        ("token_embedding.weight", "positional_embedding")
-        if v2
-        else ("embeddings.token_embedding.weight", "embeddings.position_embedding.weight")
-    )
-    x = torch.stack([tensors[token][t] for t in tokens]) + tensors[position]
-    width, heads = x.shape[1], x.shape[1] // 64
-
-    def norm(x, name):
-        mean, variance = x.mean(-1, keepdim=True), x.var(-1, correction=0, keepdim=True)
-        return (x - mean) / (variance + 1e-5).sqrt() * tensors[f"{name}.weight"] + tensors[f"{name}.bias"]
-
-    def project(x, name):
-        return x @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
-
-    def attend(seen, number):
-        if v2:
-            place = f"transformer.resblocks.{number}.attn."
-            q, k, v = (seen @ tensors[f"{place}in_proj_weight"].T + tensors[f"{place}in_proj_bias"]).chunk(3, dim=1)
-        else:
-            place = f"encoder.layers.{number}.self_attn."
-            q, k, v = (project(seen, f"{place}{name}_proj") for name in "qkv")
-        out = torch.zeros_like(seen)
-        for head in range(heads):
-            part = slice(head * 64, head * 64 + 64)
-            for t in range(77):
-                weights = (k[: t + 1, part] @ q[t, part] / 8).softmax(0)
-                out[t, part] = weights @ v[: t + 1, part]
-        return project(out, f"{place}out_proj")
-
-    for number in range(23 if v2 else 12):
-        place = f"transformer.resblocks.{number}." if v2 else f"encoder.layers.{number}."
-        x = x + attend(norm(x, f"{place}ln_1" if v2 else f"{place}layer_norm1"), number)
-        h = project(
-            norm(x, f"{place}ln_2" if v2 else f"{place}layer_norm2"), f"{place}mlp." + ("c_fc" if v2 else "fc1")
-        )
-        h = torch.nn.functional.gelu(h) if v2 else h * torch.sigmoid(1.702 * h)
-        x = x + project(h, f"{place}mlp." + ("c_proj" if v2 else "fc2"))
-    assert width == x.shape[1]
-    return norm(x, "ln_final" if v2 else "final_layer_norm")[None]
-
-
-@pytest.mark.parametrize(("v2", "layers"), [(False, 12), (True, 24)])
-def test_the_empty_prompt_is_what_clip_says(v2, layers):
-    tensors = clip_weights(64, layers, v2=v2)
-    ours = embed_empty_prompt(tensors, 64)
-    assert ours.std() > 0.3
-    torch.testing.assert_close(ours, embed_naively(tensors, v2=v2), rtol=0, atol=1e-4)
-    with pytest.raises(CheckpointError, match="64 wide; the UNet reads 768"):
-        embed_empty_prompt(tensors, 768)
-    first = next(key for key in tensors if ".0." in key)
-    with pytest.raises(CheckpointError, match="cannot be used"):
-        embed_empty_prompt({key: value for key, value in tensors.items() if key != first}, 64)
-
-
-def test_no_text_encoder_is_silence():
-    assert torch.equal(embed_empty_prompt({}, 16), torch.zeros(1, 77, 16))
-
-
-# ---- training
-
-
-def state_of(folder):
-    tensors, facts = load_state(folder / "state.safetensors")
-    return dict(tensors), facts["step"]
 
 
 @pytest.mark.parametrize("config", [V2, CONCAT])
@@ -524,21 +277,6 @@ def test_other_widths_of_input_are_refused(make_task, tmp_path):
     inpainting = UNetConfig(**{**CONCAT.to_dict(), "in_channels": 9})
     with pytest.raises(ConfigError, match="9 input channels"):
         make_task(LdmCheckpoint(save_sd(tmp_path / "sd.safetensors", inpainting)))
-
-
-# ---- the file the average lives in
-
-
-def test_paged_weights_behave_as_any_others(tmp_path):
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.Linear(7, 3))
-    before = {key: value.clone() for key, value in net.state_dict().items()}
-    release = page_out(net.requires_grad_(False), tmp_path)
-    for key, value in net.state_dict().items():
-        assert torch.equal(value, before[key])
-        value.add_(1)
-    release()
-    assert all(torch.equal(value, before[key] + 1) for key, value in net.state_dict().items())
-    assert list(tmp_path.iterdir()) == []
 
 
 # ---- the command

@@ -1,0 +1,58 @@
+"""What several tests of training share: a small autoencoder, a fast teacher, pairs, photographs."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from adadiffsr_core.nets.autoencoder import AutoencoderConfig
+from adadiffsr_core.training.dataset import find_images
+from adadiffsr_core.training.latent_pairs import LatentPairs, write_done
+from adadiffsr_core.training.state import load_state
+from adadiffsr_core.training.taesd import Taesd
+from adadiffsr_core.training.teacher import TeacherCache
+
+AUTOENCODER = AutoencoderConfig(channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1))
+RARE = 10**6
+
+
+class FlatTeacher(Taesd):
+    """The real thing is slow at 512 px; this teaches the mean of each square."""
+
+    def __init__(self, folder=None):
+        torch.nn.Module.__init__(self)
+
+    def encode(self, image):
+        means = torch.nn.functional.avg_pool2d(image, 8)
+        return torch.cat([means, means[:, :1]], dim=1) * 2 - 1
+
+
+def make_cache(folder, photos=4, side=64):
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    np.save(folder / "images.npy", rng.integers(0, 256, (photos, side, side, 3), dtype=np.uint8))
+    np.save(folder / "latents.npy", rng.standard_normal((photos, 4, side // 8, side // 8)).astype(np.float16))
+    return TeacherCache(folder, [False] * (photos - 1) + [True])
+
+
+def make_pairs(folder, count=8, side=8):
+    rng = np.random.default_rng(count)
+    folder.mkdir(parents=True)
+    for name in ("gt", "lq"):
+        np.save(folder / f"{name}.npy", rng.standard_normal((count, 4, side, side)).astype(np.float16))
+    write_done(folder, count)
+    return LatentPairs(folder)
+
+
+def save_photos(folder, count=5, sides=((520, 512), (40, 600), (512, 512))):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        small = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        height, width = sides[index % len(sides)]
+        Image.fromarray(small).resize((width, height)).save(folder / f"photo{index}.png")
+    return find_images([folder])
+
+
+def state_of(folder):
+    tensors, facts = load_state(folder / "state.safetensors")
+    return tensors, facts["step"]

@@ -1,0 +1,44 @@
+"""Walks down the schedule at toy size, and metrics for them."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from adadiffsr_core.gain import high_frequencies
+from adadiffsr_core.metrics.base import CheckedMetric
+from adadiffsr_core.metrics.registry import create_metric, metric_info
+from adadiffsr_core.nets.mmle import MmleConfig
+from adadiffsr_core.pipeline import PRESETS
+from adadiffsr_core.training.dataset import PairConfig, PairDataset, find_images
+from adadiffsr_core.training.walked_model import OwnModel
+from adadiffsr_core.training.walks import WalkConfig, build_walks
+
+NET = MmleConfig(
+    widths=(8, 8), hidden=8, fr_metrics=("psnr",), nr_metrics=("brisque",), fr_weights=(1.0,), nr_weights=(1.0,),
+    worst=(0.0, 100.0), best=(50.0, 0.0),
+)  # fmt: skip
+WALK = WalkConfig(visits=8, batch_size=2)
+STEPS = PRESETS["everyday"].steps
+
+
+def blur_rating(image, reference):
+    """A stand-in for a no-reference metric; what no test may take for a measurement."""
+    return 100 - 1000 * high_frequencies(image).square().mean(dim=(1, 2, 3))
+
+
+BLUR = CheckedMetric(metric_info("brisque"), blur_rating, 8, torch.device("cpu"))
+METRICS = {"psnr": create_metric("psnr"), "brisque": BLUR}
+
+
+def save_photos(folder, count=4, side=96):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((side, side)).save(folder / f"photo{index}.png")
+    return find_images([folder])
+
+
+def make_walks(folder, photos, model):
+    dataset = PairDataset(photos, PairConfig(size_px=64, min_scale=1.0), seed=3, length=5)
+    return build_walks(folder, dataset, OwnModel(model), WALK, seed=3)
