@@ -71,7 +71,7 @@ def sampling_config(args: argparse.Namespace) -> SamplingConfig:
         ConfigError: a value is out of its range.
     """
     preset = PRESETS[args.preset]
-    names = ("steps", "solver", "denoise", "merge", "tile_batch", "seed", "colour")
+    names = ("steps", "solver", "denoise", "merge", "tile_batch", "seed", "colour", "pfj_strength")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     rule: dict[str, Any] = {
         name: getattr(args, name)

@@ -114,7 +114,7 @@ def test_every_setting_arrives(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(command, "upscale", spy)
     words = "--solver dpmpp_2m --intervals 1,2,2,3 --gain-threshold 0.5 --merge every_step --early-exit --tile-batch 3"
-    more = "--seed 7 --denoise 0.5 --colour adain --dtype bfloat16 --device cpu --scale 1"
+    more = "--seed 7 --denoise 0.5 --pfj-strength 0.25 --colour adain --dtype bfloat16 --device cpu --scale 1"
     code, _, _ = run("photo.png", "-o", "big.png", *words.split(), *more.split(), steps=3)
     assert code == 0
     ((model, config),) = seen
@@ -127,6 +127,7 @@ def test_every_setting_arrives(run, tmp_path, monkeypatch):
         tile_batch=3,
         seed=7,
         denoise=0.5,
+        pfj_strength=0.25,
         colour="adain",
         dtss=replace(everyday, intervals=(1, 2, 2, 3), gain_threshold=0.5, early_exit=True),
     )
@@ -135,7 +136,7 @@ def test_every_setting_arrives(run, tmp_path, monkeypatch):
 def test_the_paper_preset_is_taken_whole():
     args = Namespace(
         preset="paper", steps=None, solver=None, denoise=None, merge=None, tile_batch=None, seed=None, colour=None,
-        intervals=None, gain_threshold=None, early_exit=None, uniform=None,
+        intervals=None, gain_threshold=None, early_exit=None, uniform=None, pfj_strength=None,
     )  # fmt: skip
     assert command.sampling_config(args) == pipeline.PRESETS["paper"]
 
@@ -265,6 +266,7 @@ BAD = {
     "uniform 0": (["photo.png", "-o", "o.png", "--uniform", "0"], "at least 1"),
     "threshold": (["photo.png", "-o", "o.png", "--gain-threshold", "-1"], "must not be negative"),
     "denoise": (["photo.png", "-o", "o.png", "--denoise", "1.5"], "denoise must be above 0"),
+    "pfj strength": (["photo.png", "-o", "o.png", "--pfj-strength", "-1"], "pfj_strength must be a number from 0"),
     "tile batch": (["photo.png", "-o", "o.png", "--tile-batch", "0"], "tile_batch must be at least 1"),
     "seed": (["photo.png", "-o", "o.png", "--seed", "-1"], "--seed goes from 0"),
     "quality": (["photo.png", "-o", "o.png", "--quality", "101"], "--quality goes from 1 to 100"),
