@@ -7,7 +7,7 @@ attention, so that a tile encodes or decodes to the same values as the same plac
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from ..config import Config
 from ..errors import ConfigError
 from .blocks import map_blocks
+
+Padding = Literal["zeros", "replicate"]
 
 # Side of the blocks in which large images are encoded and decoded, latent px; bounds memory, changes no value.
 BLOCK = 128
@@ -32,6 +34,7 @@ class AutoencoderConfig(Config):
         channels: widths of the levels, finest first; each further level halves the resolution.
         encoder_blocks: residual blocks per encoder level.
         decoder_blocks: residual blocks per decoder level (coarsest included, finest first).
+        padding: what convolutions see beyond the border: zeros, which tint a picture's edge, or its last pixels.
     """
 
     in_channels: int = 3
@@ -40,6 +43,7 @@ class AutoencoderConfig(Config):
     channels: tuple[int, ...] = (64, 128)
     encoder_blocks: tuple[int, ...] = (2, 3)
     decoder_blocks: tuple[int, ...] = (4, 3)
+    padding: Padding = "zeros"
 
     def __post_init__(self) -> None:
         if not len(self.channels) == len(self.encoder_blocks) == len(self.decoder_blocks):
@@ -51,6 +55,8 @@ class AutoencoderConfig(Config):
             raise ConfigError("channels must have at least 1 level")
         if min(self.in_channels, self.z_channels, self.patch, *self.channels) < 1:
             raise ConfigError(f"channel counts and patch must be at least 1, got {self}")
+        if self.padding not in get_args(Padding):
+            raise ConfigError(f"padding {self.padding!r} is unknown; use one of {', '.join(get_args(Padding))}")
 
     @property
     def encoder_reach(self) -> int:
@@ -74,13 +80,17 @@ class AutoencoderConfig(Config):
         return int(self.patch * 2 ** (len(self.channels) - 1))
 
 
+def _conv(channels: int, out_channels: int, padding: Padding) -> nn.Conv2d:
+    return nn.Conv2d(channels, out_channels, 3, padding=1, padding_mode=padding)
+
+
 class ResnetBlock(nn.Module):
     """`x + conv2(relu(conv1(relu(x))))`; starts as the identity, since `conv2` starts at zero."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, padding: Padding = "zeros") -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = _conv(channels, channels, padding)
+        self.conv2 = _conv(channels, channels, padding)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(cast(Tensor, self.conv2.bias))
 
@@ -116,9 +126,9 @@ class Upsample(nn.Module):
 class _EncoderLevel(nn.Module):
     """The blocks of one resolution, then the change to the next coarser one if there is one."""
 
-    def __init__(self, channels: int, blocks: int, coarser: int | None) -> None:
+    def __init__(self, channels: int, blocks: int, coarser: int | None, padding: Padding) -> None:
         super().__init__()
-        self.block = nn.Sequential(*(ResnetBlock(channels) for _ in range(blocks)))
+        self.block = nn.Sequential(*(ResnetBlock(channels, padding) for _ in range(blocks)))
         self.downsample = nn.Identity() if coarser is None else Downsample(channels, coarser)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,9 +138,9 @@ class _EncoderLevel(nn.Module):
 class _DecoderLevel(nn.Module):
     """The blocks of one resolution, then the change to the next finer one if there is one."""
 
-    def __init__(self, channels: int, blocks: int, finer: int | None) -> None:
+    def __init__(self, channels: int, blocks: int, finer: int | None, padding: Padding) -> None:
         super().__init__()
-        self.block = nn.Sequential(*(ResnetBlock(channels) for _ in range(blocks)))
+        self.block = nn.Sequential(*(ResnetBlock(channels, padding) for _ in range(blocks)))
         self.upsample = nn.Identity() if finer is None else Upsample(channels, finer)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,10 +154,10 @@ class Encoder(nn.Module):
         super().__init__()
         self.patch = config.patch
         widths = config.channels
-        self.conv_in = nn.Conv2d(config.in_channels * config.patch**2, widths[0], 3, padding=1)
+        self.conv_in = _conv(config.in_channels * config.patch**2, widths[0], config.padding)
         levels = zip(widths, config.encoder_blocks, [*widths[1:], None], strict=True)
-        self.down = nn.ModuleList(_EncoderLevel(*level) for level in levels)
-        self.conv_out = nn.Conv2d(widths[-1], config.z_channels, 3, padding=1)
+        self.down = nn.ModuleList(_EncoderLevel(*level, config.padding) for level in levels)
+        self.conv_out = _conv(widths[-1], config.z_channels, config.padding)
 
     def forward(self, image: Tensor) -> Tensor:
         """`[N,3,H,W]` to `[N,z_channels,H/8,W/8]`."""
@@ -164,10 +174,10 @@ class Decoder(nn.Module):
         super().__init__()
         self.patch = config.patch
         widths = config.channels
-        self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
+        self.conv_in = _conv(config.z_channels, widths[-1], config.padding)
         levels = zip(widths, config.decoder_blocks, [None, *widths[:-1]], strict=True)
-        self.up = nn.ModuleList(_DecoderLevel(*level) for level in levels)
-        self.conv_out = nn.Conv2d(widths[0], config.in_channels * config.patch**2, 3, padding=1)
+        self.up = nn.ModuleList(_DecoderLevel(*level, config.padding) for level in levels)
+        self.conv_out = _conv(widths[0], config.in_channels * config.patch**2, config.padding)
 
     def forward(self, latent: Tensor) -> Tensor:
         """`[N,z_channels,h,w]` to `[N,3,8h,8w]`."""

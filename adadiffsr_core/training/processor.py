@@ -1,0 +1,77 @@
+"""What trains: a device and its precision, chosen once and carried by every task, so that no task knows which it is."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Self, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..nets.layout import channels_last
+
+M = TypeVar("M", bound=nn.Module)
+
+# Odd constants of two well-known mixers: neighbouring seeds and steps must not give related streams.
+_MIX_SEED, _MIX_STEP = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
+
+
+@dataclass(frozen=True)
+class Processor:
+    """A device, and whether networks run there in bfloat16 by autocast (weights, moments and losses stay float32).
+
+    Attributes:
+        device: where networks, photographs and draws are.
+        bfloat16: autocast of the forward passes.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    bfloat16: bool = False
+
+    @classmethod
+    def open(cls, device: torch.device, bfloat16: bool | None = None) -> Self:
+        """Use `device`; None for `bfloat16` takes it where the device is built for it.
+
+        On CUDA float32 products that are left are taken in TF32: what they feed is rounded to bfloat16 next.
+        """
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.benchmark = True  # shapes do not change within a run
+        return cls(device, has_fast_bfloat16(device) if bfloat16 is None else bfloat16)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision of forward passes."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+
+    def place(self, values: Tensor) -> Tensor:
+        """A tensor of the CPU's on the device, without waiting for the copy where memory is pinned for it."""
+        if self.device.type == "cuda":
+            return values.pin_memory().to(self.device, non_blocking=True)
+        return values.to(self.device)
+
+    def install(self, module: M) -> M:
+        """A network on the device, laid out as convolutions like it there."""
+        return cast(M, channels_last(module).to(self.device))
+
+    def generator(self, seed: int, step: int) -> torch.Generator | None:
+        """What `torch.randn` draws from at step `step`, on the device; None on `meta`, which draws nothing."""
+        if self.device.type == "meta":
+            return None
+        mixed = (seed * _MIX_SEED ^ (step + 1) * _MIX_STEP) & (2**63 - 1)
+        return torch.Generator(self.device).manual_seed(mixed)
+
+    def synchronize(self) -> None:
+        """Wait until all work is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32 there; where no instruction knows it, it is ten times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # torch has no public word for it, and not in every release.
+        words = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+        return any(word() for word in words if word is not None)
+    return False
