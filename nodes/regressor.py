@@ -171,7 +171,7 @@ def build_recipe(model: HostModel, settings: TrainingSettings, holdout: float) -
         "seed": settings.seed,
         "warmup_steps": min(200, steps // 10),
         "bfloat16": False,  # slow on the older cards and most processors that users have
-        "decay_steps": steps // 2,
+        "decay_share": 0.5,
     }
     net = {**choose_metrics(_parse_names(settings.metrics)), "latent_channels": model.channels}
     if not net["fr_metrics"] or not net["nr_metrics"]:
