@@ -1,6 +1,5 @@
 """The batched pipeline against the one for a single picture, which is OpenCV's."""
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adadiffsr_core.errors import ConfigError, ShapeError
-from adadiffsr_core.training.degradation import DegradationConfig, OrderConfig, compress, degrade, from_levels, to_levels
+from adadiffsr_core.training.degradation import (
+    DegradationConfig,
+    compress,
+    degrade,
+    from_levels,
+    to_levels,
+)
 from adadiffsr_core.training.degradation_batch import BatchDegradation, Draws
 from adadiffsr_core.training.draws import StageDraws
-from adadiffsr_core.training.image_noise import NoiseConfig, poisson_table
-from adadiffsr_core.training.kernels import BlurConfig, gaussian_kernel, plateau_kernel, sinc_kernel
+from adadiffsr_core.training.image_noise import poisson_table
+from adadiffsr_core.training.kernels import gaussian_kernel, plateau_kernel, sinc_kernel
 from adadiffsr_core.training.kernels_batch import (
     GAUSSIAN,
     PLATEAU,
@@ -194,3 +199,187 @@ def test_with_the_same_draws_it_is_opencvs(scales):
         errors.append(np.abs(to_picture(batch[i]) * 255 - expected).mean())
     assert np.median(errors) < 0.6
     assert max(errors) < 2
+
+
+# ---- the distributions, with draws of its own
+
+
+def spectrum(picture):
+    """Mean log power in four bands from low to high frequencies."""
+    luma = (picture @ np.array(LUMA)) * np.outer(np.hanning(len(picture)), np.hanning(len(picture)))
+    power = np.abs(np.fft.fft2(luma)) ** 2
+    frequency = np.fft.fftfreq(len(picture))
+    radius = np.hypot(frequency, frequency[:, None])
+    edges = [0.02, 0.08, 0.16, 0.28, 0.5]
+    return [np.log(power[(radius >= low) & (radius < high)] + 1).mean() for low, high in zip(edges, edges[1:])]
+
+
+def blockiness(picture, grid):
+    """How much larger steps are between blocks of `grid` px than elsewhere, logarithm of the ratio."""
+    steps = [np.abs(np.diff(picture, axis=axis)).mean(1 - axis).mean(1) for axis in (0, 1)]
+    between = np.arange(len(picture) - 1) % grid == grid - 1
+    return np.log(np.mean([step[between].mean() + 0.05 for step in steps])) - np.log(
+        np.mean([step[~between].mean() + 0.05 for step in steps])
+    )
+
+
+def features(gt, lq_up, scale):
+    """[draws,6]: PSNR, four bands, blockiness."""
+    rows = []
+    for truth, picture in zip(gt.astype(float), lq_up.astype(float), strict=True):
+        psnr = -10 * np.log10(np.mean((truth - picture) ** 2) / 255**2 + 1e-6)
+        rows.append([psnr, *spectrum(picture), blockiness(picture, 8 * scale)])
+    return np.array(rows)
+
+
+def one_by_one(pictures, scale, seed):
+    """Today's pipeline, as `PairDataset` calls it."""
+    pipelines = replace(STRONG, scale=scale), replace(MILD, scale=scale)
+    results = []
+    for i, picture in enumerate(pictures):
+        rng = np.random.default_rng([seed, i])
+        lq = degrade(from_levels(picture), rng, pipelines[int(rng.random() < 0.3)])
+        results.append(cv2.resize(to_levels(lq), picture.shape[:2], interpolation=cv2.INTER_CUBIC))
+    return np.stack(results)
+
+
+def at_once(pictures, scale, seed, strong=STRONG, mild=MILD, batch=25):
+    degradation = BatchDegradation(strong, mild, 0.3, (scale, scale))
+    size_px, results = pictures.shape[1], []
+    for step, start in enumerate(range(0, len(pictures), batch)):
+        part = to_batch(pictures[start : start + batch])
+        lq_up = degradation(part, degradation.draw(len(part), size_px, seed, step))
+        results.append((lq_up * 255).round().permute(0, 2, 3, 1).numpy())
+    return np.concatenate(results)
+
+
+def distance(ours, theirs):
+    """Largest difference of the two distribution functions, of each feature: Kolmogorov and Smirnov's statistic."""
+    points = np.sort(np.concatenate([ours, theirs]), axis=0)
+    shares = [
+        [np.searchsorted(np.sort(sample), column, side="right") for sample, column in zip(values.T, points.T)]
+        for values in (ours, theirs)
+    ]
+    return np.abs(np.subtract(*shares)).max(1) / len(ours)
+
+
+def bound(count):
+    """What six features of the same distribution exceed once in a thousand times, by Bonferroni's bound."""
+    return np.sqrt(-np.log(0.001 / 6 / 2) / count)
+
+
+@pytest.fixture(scope="module")
+def hundred():
+    pictures = crops(150, 72)
+    return pictures, features(pictures, one_by_one(pictures, 1, 0), 1)
+
+
+def test_the_distributions_are_those_of_the_single_pipeline(hundred):
+    pictures, theirs = hundred
+    ours = features(pictures, at_once(pictures, 1, 0), 1)
+    assert np.all(distance(ours, theirs) < bound(150))
+
+
+def without_jpeg(config):
+    return replace(config, orders=tuple(replace(order, jpeg_prob=0) for order in config.orders))
+
+
+def with_half_the_noise(config):
+    def quieter(order):
+        noise = order.noise
+        ranges = (tuple(value / 2 for value in bounds) for bounds in (noise.gaussian_range, noise.poisson_range))
+        return replace(order, noise=replace(noise, **dict(zip(("gaussian_range", "poisson_range"), ranges))))
+
+    return replace(config, orders=tuple(quieter(order) for order in config.orders))
+
+
+@pytest.mark.parametrize("broken", [without_jpeg, with_half_the_noise])
+def test_the_measure_sees_what_is_missing(hundred, broken):
+    pictures, theirs = hundred
+    ours = features(pictures, at_once(pictures, 1, 0, broken(STRONG), broken(MILD)), 1)
+    assert np.any(distance(ours, theirs) > bound(150))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_a_thousand_draws_have_the_distributions_of_the_single_pipeline(scale):
+    pictures = crops(1000, 128)
+    ours, theirs = (
+        features(pictures, at_once(pictures, scale, 1), scale),
+        features(pictures, one_by_one(pictures, scale, 1), scale),
+    )
+    assert np.all(distance(ours, theirs) < bound(1000))
+
+
+# ---- as a function of a batch
+
+
+@pytest.mark.parametrize("scales", [(1.0, 4.0), (4.0, 4.0)])
+def test_a_picture_does_not_depend_on_the_others(scales):
+    gt = to_batch(crops(6, 64))
+    degradation = BatchDegradation(STRONG, MILD, 0.3, scales)
+    draws = degradation.draw(6, 64, 0, 0)
+    together = degradation(gt, draws)
+    for rows in ([4], [5, 1, 0], [2, 3]):
+        apart = degradation(gt[rows], pick(draws, rows))
+        # a product may be summed in another order, which tips a rounding now and then
+        assert torch.mean((apart - together[rows]).abs() * 255) < 0.02
+
+
+def test_seed_and_step_decide_everything():
+    gt = to_batch(crops(4, 48))
+    degradation = BatchDegradation(STRONG, MILD, 0.3, (1.0, 4.0))
+    first, again, later, other = (
+        degradation(gt, degradation.draw(4, 48, *which)) for which in ((7, 1), (7, 1), (7, 2), (8, 1))
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
+    assert not torch.equal(first, other)
+
+
+@given(st.integers(4, 75), st.integers(0, 2**31))
+@settings(max_examples=25, deadline=None)
+def test_any_size_is_on_levels(size_px, seed):
+    degradation = BatchDegradation(STRONG, MILD, 0.3, (1.0, 4.0))
+    gt = torch.rand(3, 3, size_px, size_px, generator=torch.Generator().manual_seed(seed))
+    lq_up = degradation(gt, degradation.draw(3, size_px, seed, 0))
+    assert lq_up.shape == gt.shape
+    assert 0 <= lq_up.min() <= lq_up.max() <= 1
+    torch.testing.assert_close(lq_up * 255, (lq_up * 255).round(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("scales", [(1.0, 4.0), (4.0, 4.0), (1.0, 1.0), (1.3, 2.7)])
+def test_buffers_hold_what_is_drawn(scales):
+    degradation = BatchDegradation(STRONG, MILD, 0.3, scales)
+    numbers = degradation.draw_numbers(3000, 97, 0, 0)
+    largest = numbers[:, 7].max(1)
+    assert np.all(largest <= degradation.sides(97))
+    assert np.all(largest > 0.9 * np.array(degradation.sides(97)))
+    assert numbers[-1, 7].min() >= 97 // scales[1]
+
+
+def test_sizes_are_drawn_alike_at_one_scale():
+    degradation = BatchDegradation(STRONG, MILD, 0.3, (4.0, 4.0))
+    assert degradation.sides(256) == [384, 76, 64]
+    assert np.all(degradation.draw_numbers(50, 256, 0, 0)[-1, 7] == 64)
+
+
+def test_every_tensor_is_on_the_device():
+    degradation = BatchDegradation(STRONG, MILD, 0.3, (1.0, 4.0), Processor(torch.device("meta")))
+    lq_up = degradation(torch.rand(5, 3, 64, 64, device="meta"), degradation.draw(5, 64, 0, 0))
+    assert lq_up.is_meta
+    assert lq_up.shape == (5, 3, 64, 64)
+
+
+def test_what_cannot_be_degraded_is_refused():
+    with pytest.raises(ConfigError, match="scales"):
+        BatchDegradation(STRONG, MILD, 0.3, (0.5, 4.0))
+    with pytest.raises(ConfigError, match="mild_prob"):
+        BatchDegradation(STRONG, MILD, 1.3)
+    degradation = BatchDegradation(STRONG, MILD, 0.3)
+    with pytest.raises(ShapeError, match="times smaller"):
+        degradation.draw(2, 3, 0, 0)
+    draws = degradation.draw(2, 32, 0, 0)
+    for shape in ((3, 3, 32, 32), (2, 1, 32, 32), (2, 3, 32, 48), (2, 3, 48, 48)):
+        with pytest.raises(ShapeError, match="like their draws"):
+            degradation(torch.rand(shape), draws)
