@@ -113,7 +113,7 @@ class AutoencoderTask:
         seed: int,
         teacher: Taesd | None = None,
     ) -> None:
-        _check_sizes(net, config, teacher)
+        check_sizes(net, config, teacher)
         torch.manual_seed(seed)
         self.config, self.photos, self.held_out = config, photos, held_out
         self.processor, self.seed = processor, seed
@@ -235,7 +235,12 @@ def _half_taught(encoded: Tensor, taught: Tensor | None) -> Tensor:
     return torch.cat([encoded[:half], taught[half:].to(encoded.dtype)])
 
 
-def _check_sizes(net: AutoencoderConfig, config: AutoencoderTaskConfig, teacher: Taesd | None) -> None:
+def check_sizes(net: AutoencoderConfig, config: AutoencoderTaskConfig, teacher: Taesd | None) -> None:
+    """Refuse crops that do not fit the autoencoder, and an autoencoder whose latents are not the teacher's.
+
+    Raises:
+        ConfigError: so it is.
+    """
     if teacher is not None and (net.factor, net.z_channels) != (8, teacher.channels):
         raise ConfigError(f"the teacher's latents have {teacher.channels} channels at 1/8 of the size; net must too")
     unit = 2 * net.factor

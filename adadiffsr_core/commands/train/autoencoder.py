@@ -9,7 +9,7 @@ from torch import nn
 
 from ...checkpoint import Checkpoint, load_checkpoint
 from ...networks import AUTOENCODER_PREFIX
-from ...training.autoencoder import AutoencoderTask
+from ...training.autoencoder import AutoencoderTask, check_sizes
 from ...training.origin import fingerprint_files
 from ...training.photo_bank import PhotoBank
 from ...training.recipe import AutoencoderRecipe
@@ -37,6 +37,7 @@ def train_autoencoder(args: argparse.Namespace) -> int:
     recipe = choose_recipe(AutoencoderRecipe, "autoencoder", args)
     start = None if args.init is None else load_checkpoint(args.init, "autoencoder", "ldm", "bundle")
     teacher = None if args.teacher is None else Taesd(args.teacher)
+    check_sizes(recipe.net, recipe.task, teacher)
     processor = open_processor(recipe)
     photographs, split = find_photographs(args.data, recipe.holdout)
     taught = None if teacher is None else teacher.channels
