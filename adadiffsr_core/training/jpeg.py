@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from .resampling import repeated_index, take
+from .resampling import repeated_index, round_to_levels, take
 
 LUMA_TABLE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -34,7 +34,7 @@ MCU_PX = 16  # with halved chroma a unit of coding is two luma blocks wide
 
 def level_tensor(images: Tensor) -> Tensor:
     """Float in [0,1], anything beyond clipped, to grey levels 0 to 255, still float."""
-    return (images * 255).add_(0.5).floor_().clamp_(0, 255)
+    return round_to_levels(images).clamp_(0, 255)
 
 
 def _split(weights: Tensor) -> Tensor:
@@ -47,8 +47,9 @@ def _split(weights: Tensor) -> Tensor:
     return torch.stack([coarse, weights - coarse]).float().contiguous()
 
 
-def _multiply(blocks: Tensor, weights: Tensor) -> Tensor:
-    return torch.matmul(blocks, weights[0]).add_(torch.matmul(blocks, weights[1]))
+def _multiply(blocks: Tensor, weights: Tensor, offset: Tensor) -> Tensor:
+    rows = blocks.flatten(0, 1)
+    return torch.addmm(offset, rows, weights[0]).addmm_(rows, weights[1]).view_as(blocks)
 
 
 class JpegTables:
@@ -63,6 +64,10 @@ class JpegTables:
 
     def __init__(self, base: Tensor, forward: Tensor, inverse: Tensor) -> None:
         self.base, self.forward, self.inverse = base, forward, inverse
+        # levels are centred before they are transformed, and back to be rounded
+        self.centre = torch.zeros(64, device=base.device)
+        self.centre[:1] = -8 * 8 * 128
+        self.middle = torch.full((64,), 128.5, device=base.device)
 
     @classmethod
     def on(cls, device: torch.device) -> "JpegTables":
@@ -94,10 +99,11 @@ def _from_blocks(blocks: Tensor, like: Tensor) -> Tensor:
 
 def _quantise(plane: Tensor, steps: Tensor, tables: JpegTables) -> Tensor:
     """Transform `[B,C,h,w]` in levels, round to `steps` `[B,64]`, and transform back."""
-    coefficients = _multiply(_to_blocks(plane).sub_(128), tables.forward).round_()
+    coefficients = _multiply(_to_blocks(plane), tables.forward, tables.centre).round_()
     # torch rounds ties to even, libjpeg away from zero, and flat blocks have many
     coefficients.mul_(((1 + 1e-6) / (8 * steps))[:, None]).round_().mul_(steps[:, None])
-    return _from_blocks(_multiply(coefficients, tables.inverse), plane).add_(128.5).floor_().clamp_(0, 255)
+    levels = _multiply(coefficients, tables.inverse, tables.middle).floor_().clamp_(0, 255)
+    return _from_blocks(levels, plane)
 
 
 def _to_ycc(levels: Tensor) -> tuple[Tensor, Tensor]:

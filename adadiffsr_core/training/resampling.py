@@ -77,6 +77,12 @@ def resize_batch(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return torch.matmul(rows[:, None], along.view(*images.shape[:3], -1))
 
 
+def round_to_levels(images: Tensor) -> Tensor:
+    """Float in [0,1] to whole numbers from 0 to 255, still float; anything beyond [0,1] goes beyond."""
+    half = torch.full((1,), 0.5, device=images.device)
+    return torch.add(half, images, alpha=255).floor_()
+
+
 def take(images: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
     """Pick rows and columns of each picture: `[B,C,N,N]` by int64 `[B,P]` and `[B,Q]` to `[B,C,P,Q]`."""
     batch, channels = images.shape[:2]

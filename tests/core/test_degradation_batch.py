@@ -1,6 +1,7 @@
 """The batched pipeline against the one for a single picture, which is OpenCV's."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -37,7 +38,17 @@ from adadiffsr_core.training.resampling import reflected_index, resize_batch, re
 
 PHOTOS = Path(__file__).resolve().parents[2] / "photos"
 STRONG, MILD = DegradationConfig(), DegradationConfig.mild()
+# one core: the steps are short, and a second thread waits more than it works
+pytestmark = pytest.mark.usefixtures("one_thread")
 METHODS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def crops(count, size_px, seed=0):
@@ -211,7 +222,7 @@ def spectrum(picture):
     frequency = np.fft.fftfreq(len(picture))
     radius = np.hypot(frequency, frequency[:, None])
     edges = [0.02, 0.08, 0.16, 0.28, 0.5]
-    return [np.log(power[(radius >= low) & (radius < high)] + 1).mean() for low, high in zip(edges, edges[1:])]
+    return [np.log(power[(radius >= low) & (radius < high)] + 1).mean() for low, high in pairwise(edges)]
 
 
 def blockiness(picture, grid):
@@ -257,7 +268,10 @@ def distance(ours, theirs):
     """Largest difference of the two distribution functions, of each feature: Kolmogorov and Smirnov's statistic."""
     points = np.sort(np.concatenate([ours, theirs]), axis=0)
     shares = [
-        [np.searchsorted(np.sort(sample), column, side="right") for sample, column in zip(values.T, points.T)]
+        [
+            np.searchsorted(np.sort(sample), column, side="right")
+            for sample, column in zip(values.T, points.T, strict=True)
+        ]
         for values in (ours, theirs)
     ]
     return np.abs(np.subtract(*shares)).max(1) / len(ours)
@@ -269,8 +283,8 @@ def bound(count):
 
 
 @pytest.fixture(scope="module")
-def hundred():
-    pictures = crops(150, 72)
+def hundred(one_thread):
+    pictures = crops(150, 56)
     return pictures, features(pictures, one_by_one(pictures, 1, 0), 1)
 
 
@@ -286,9 +300,11 @@ def without_jpeg(config):
 
 def with_half_the_noise(config):
     def quieter(order):
-        noise = order.noise
-        ranges = (tuple(value / 2 for value in bounds) for bounds in (noise.gaussian_range, noise.poisson_range))
-        return replace(order, noise=replace(noise, **dict(zip(("gaussian_range", "poisson_range"), ranges))))
+        halves = {
+            name: tuple(bound / 2 for bound in getattr(order.noise, name))
+            for name in ("gaussian_range", "poisson_range")
+        }
+        return replace(order, noise=replace(order.noise, **halves))
 
     return replace(config, orders=tuple(quieter(order) for order in config.orders))
 
