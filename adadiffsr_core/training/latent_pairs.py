@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..errors import ConfigError
 from ..files import whole_file
 from .dataset import PairDataset
+from .processor import Processor
 
 
 class LatentSpace(Protocol):
@@ -81,7 +82,12 @@ def write_done(folder: Path, done: int) -> None:
 
 @torch.inference_mode()
 def build_latent_pairs(
-    folder: Path, dataset: PairDataset, autoencoder: Encoder, workers: int, batch_size: int = 16
+    folder: Path,
+    dataset: PairDataset,
+    autoencoder: Encoder,
+    workers: int,
+    batch_size: int = 16,
+    processor: Processor | None = None,
 ) -> LatentPairs:
     """Encode every pair of `dataset`, going on where an earlier call stopped.
 
@@ -93,6 +99,7 @@ def build_latent_pairs(
         autoencoder: the encoder that users will have.
         workers: processes that degrade.
         batch_size: pairs encoded at once.
+        processor: where the autoencoder is; None is the CPU. Its precision plays no part.
 
     Raises:
         ConfigError: the folder holds a cache of another size.
@@ -101,13 +108,13 @@ def build_latent_pairs(
     side = dataset.config.size_px // autoencoder.config.factor
     shape = (len(dataset), autoencoder.config.z_channels, side, side)
     arrays = [open_array(folder / f"{name}.npy", shape) for name in ("gt", "lq")]
-    done = read_done(folder)
+    done, place = read_done(folder), (processor or Processor()).place
     loader = DataLoader(Subset(dataset, range(done, len(dataset))), batch_size, num_workers=workers)
     with tqdm(total=len(dataset), initial=done, desc="latent pairs", mininterval=5) as bar:
         for pair in loader:
             for array, images in zip(arrays, pair, strict=True):
-                latents = autoencoder.encode(images.float().div(255).contiguous(memory_format=torch.channels_last))
-                array[done : done + len(images)] = latents.numpy()
+                pixels = place(images).float().div(255).contiguous(memory_format=torch.channels_last)
+                array[done : done + len(images)] = autoencoder.encode(pixels).cpu().numpy()
             done += len(pair[0])
             bar.update(len(pair[0]))
             if done % (batch_size * 16) == 0 or done == len(dataset):

@@ -1,6 +1,6 @@
 """Training the diffusion model: noise levels, targets and losses in the autoencoder's latent space."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,10 +16,11 @@ from ..nets.autoencoder import Autoencoder, AutoencoderConfig
 from ..nets.layout import channels_last
 from ..nets.unet import UNet, UNetConfig
 from ..networks import AUTOENCODER_PREFIX, UNET_PREFIX
-from ..schedule import MAX_TIMESTEP, Prediction, Schedule
+from ..schedule import Prediction, Schedule
 from .charts import make_sheet
-from .denoising import NoisyPairs, denoising_loss
+from .denoising import NoisyPairs, denoising_loss, draw_noise, sample_plainly
 from .latent_pairs import LatentPairs
+from .processor import Processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +67,23 @@ class LdmTask:
         """One batch of pairs, each at a noise level of its own."""
         rng = np.random.default_rng([self.seed, step])
         gt, lq = self.pairs.draw(rng, self.config.batch_size)
-        loss = self._loss(cast(UNet, self.networks["unet"]), gt, lq, rng).mean()
+        generator = Processor().generator(self.seed, step)
+        loss = self._loss(cast(UNet, self.networks["unet"]), gt, lq, generator).mean()
         yield "unet", {"total": loss}
 
-    def _loss(self, unet: UNet, gt: Tensor, lq: Tensor, rng: np.random.Generator) -> Tensor:
+    def _loss(self, unet: UNet, gt: Tensor, lq: Tensor, generator: torch.Generator | None) -> Tensor:
         """Squared error of the network's output `[B]`."""
-        timesteps, noise = draw_noise(gt, rng)
-        return denoising_loss(unet, self.schedule, NoisyPairs(gt, lq, noise, timesteps), bfloat16=self.bfloat16)
+        timesteps, noise = draw_noise(gt, generator)
+        pairs, processor = NoisyPairs(gt, lq, noise, timesteps), Processor(bfloat16=self.bfloat16)
+        return denoising_loss(unet, self.schedule, pairs, processor=processor)
 
     def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
         """The loss on held-out pairs, always with the same noise."""
-        rng = np.random.default_rng(self.seed)
+        generator = Processor().generator(self.seed, 0)
         losses = []
         for start in range(0, min(256, self.held_out.count), 32):
             gt, lq = self.held_out.take(np.arange(start, min(start + 32, self.held_out.count)))
-            losses.append(self._loss(cast(UNet, networks["unet"]), gt, lq, rng).mean())
+            losses.append(self._loss(cast(UNet, networks["unet"]), gt, lq, generator).mean())
         return {"loss": float(torch.stack(losses).mean())}
 
     def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
@@ -113,35 +116,6 @@ def save_ldm(
         "schedule": {"prediction": prediction},
     }
     save_checkpoint(Checkpoint("ldm", config, tensors, facts), path)
-
-
-def draw_noise(gt: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Draw timesteps `[B]`, 0 to 999, and noise `[B,C,h,w]`; timesteps are stratified, for a loss of less variance."""
-    spread = (np.arange(len(gt)) + rng.random(len(gt))) / len(gt)
-    timesteps = torch.from_numpy((rng.permutation(spread) * MAX_TIMESTEP).astype(np.int64))
-    return timesteps, torch.from_numpy(rng.standard_normal(gt.shape, dtype=np.float32))
-
-
-def sample_plainly(
-    predict: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, lq: Tensor, seed: int, steps: int = 12
-) -> Tensor:
-    """Restore latents `lq` `[B,C,h,w]` in a few Euler steps, for pictures of a run's progress.
-
-    Args:
-        predict: the network's output at x `[B,C,h,w]` and sigma `[B]`.
-        schedule: that the network is trained on.
-        lq: on the network's device.
-        seed: of the noise.
-        steps: evaluations.
-    """
-    noise = torch.randn(lq.shape, generator=torch.Generator().manual_seed(seed)).to(lq)
-    sigmas = schedule.build_sigmas(steps).to(lq)
-    x = schedule.add_noise(lq, noise, sigmas[:1].expand(len(lq)))
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
-        level = sigma.expand(len(lq))
-        denoised = schedule.output_to_denoised(predict(x, level), x, level)
-        x = torch.lerp(denoised, x, sigma_next / sigma)
-    return x
 
 
 def load_autoencoder(path: Path) -> Autoencoder:

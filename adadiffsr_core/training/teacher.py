@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..nets.layout import channels_last
 from .dataset import load_image
 from .latent_pairs import open_array, read_done, write_done
 from .origin import claim_cache, fingerprint_files
+from .processor import Processor
 from .taesd import Taesd
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ class TeacherCache:
             yield _to_image(self.images[[index]]), torch.from_numpy(self.latents[[index]]).float()
 
 
-def build_teacher_cache(folder: Path, paths: Sequence[Path], teacher: Taesd, seed: int) -> None:
+def build_teacher_cache(
+    folder: Path, paths: Sequence[Path], teacher: Taesd, seed: int, processor: Processor | None = None
+) -> None:
     """Fill a folder with photographs and the teacher's latents of them, going on where an earlier call stopped.
 
     A photograph is reflected or cut to 512 px, and turned and mirrored in one of eight ways, drawn from (seed, index).
@@ -63,8 +65,9 @@ def build_teacher_cache(folder: Path, paths: Sequence[Path], teacher: Taesd, see
     Args:
         folder: where the cache is; created if need be.
         paths: photographs, in the cache's order.
-        teacher: encodes them, in bfloat16.
+        teacher: encodes them; it goes to the processor's device.
         seed: of the orientations.
+        processor: that encodes; None is the CPU in bfloat16.
 
     Raises:
         ConfigError: the folder holds a cache of other photographs or of another seed.
@@ -74,7 +77,8 @@ def build_teacher_cache(folder: Path, paths: Sequence[Path], teacher: Taesd, see
     side = SIZE_PX // FACTOR
     images = open_array(folder / "images.npy", (len(paths), SIZE_PX, SIZE_PX, 3), np.uint8)
     latents = open_array(folder / "latents.npy", (len(paths), 4, side, side), np.float16)
-    teacher = channels_last(teacher)
+    processor = processor or Processor(bfloat16=True)
+    teacher = processor.install(teacher)
     done = read_done(folder)
     with tqdm(total=len(paths), initial=done, desc="teacher", mininterval=5) as bar:
         while done < len(paths):
@@ -82,7 +86,7 @@ def build_teacher_cache(folder: Path, paths: Sequence[Path], teacher: Taesd, see
             batch = range(done, min(done + _BATCH, len(paths)))
             pixels = np.stack([_orient(_fit(load_image(paths[i])), seed, i) for i in batch])
             images[batch.start : batch.stop] = pixels
-            latents[batch.start : batch.stop] = _encode(teacher, pixels)
+            latents[batch.start : batch.stop] = _encode(teacher, pixels, processor)
             done = batch.stop
             bar.update(len(batch))
             if done % _FLUSH_EVERY == 0 or done == len(paths):
@@ -92,9 +96,9 @@ def build_teacher_cache(folder: Path, paths: Sequence[Path], teacher: Taesd, see
 
 
 @torch.inference_mode()
-def _encode(teacher: Taesd, pixels: np.ndarray) -> np.ndarray:
-    with torch.autocast("cpu", torch.bfloat16):
-        latents: np.ndarray = teacher.encode(_to_image(pixels)).float().numpy()
+def _encode(teacher: Taesd, pixels: np.ndarray, processor: Processor) -> np.ndarray:
+    with processor.autocast():
+        latents: np.ndarray = teacher.encode(processor.place(_to_image(pixels))).float().cpu().numpy()
     return latents
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from ...training.dataset import PairDataset
 from ...training.latent_pairs import Encoder, LatentPairs, build_latent_pairs
 from ...training.origin import claim_cache, fingerprint_files
+from ...training.processor import Processor
 from ...training.recipe import FinetuneRecipe, LdmRecipe, PfjRecipe
 from .common import drawing_settings, find_photographs, prepare_run
 
@@ -24,6 +25,7 @@ def prepare_pairs(
     fingerprint: str,
     batch_size: int = 16,
     run: Mapping[str, object] | None = None,
+    processor: Processor | None = None,
 ) -> tuple[LatentPairs, LatentPairs]:
     """Degrade and encode photographs to train on and to measure on, after the run's folder is prepared.
 
@@ -34,6 +36,7 @@ def prepare_pairs(
         fingerprint: of its weights.
         batch_size: pairs encoded at once.
         run: what must not change when the run goes on, besides its networks.
+        processor: where the encoder is; None is the CPU.
 
     Raises:
         ConfigError: the folder holds pairs of other photographs, settings or weights.
@@ -50,9 +53,8 @@ def prepare_pairs(
     def build(name: str, paths: list[Path], seed: int, count: int) -> LatentPairs:
         folder = (args.cache or args.folder) / name
         claim_cache(folder, origin)
-        return build_latent_pairs(
-            folder, PairDataset(paths, recipe.data, seed, count), encoder, args.workers, batch_size
-        )
+        dataset = PairDataset(paths, recipe.data, seed, count)
+        return build_latent_pairs(folder, dataset, encoder, args.workers, batch_size, processor)
 
     held_out = build("held_out", split.held_out, seed + 1, recipe.held_out)
     return build("pairs", split.train, seed, recipe.pairs), held_out
