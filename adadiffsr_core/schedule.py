@@ -34,6 +34,14 @@ def _scaled_linear_log_sigmas() -> np.ndarray:
     return log_sigmas
 
 
+@cache
+def _log_sigmas_on(device: torch.device) -> Tensor:
+    """The same `[1000]`, float32, on a device: a GPU would wait for a copy at every call."""
+    # Whoever asks first may be in inference mode, whose tensors no later training could use.
+    with torch.inference_mode(False):
+        return torch.as_tensor(_scaled_linear_log_sigmas(), dtype=torch.float32, device=device)
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The noise levels a model was trained on, and its prediction type.
@@ -78,7 +86,7 @@ class Schedule:
         """Sigma of timesteps `[N]` in [0, 999]; fractional ones are interpolated in log sigma."""
         if self.is_flow:
             return (timestep + 1) / MAX_TIMESTEP
-        logs = torch.as_tensor(_scaled_linear_log_sigmas(), dtype=torch.float32, device=timestep.device)
+        logs = _log_sigmas_on(timestep.device)
         timestep = timestep.float().clamp(0, MAX_TIMESTEP - 1)
         low = timestep.floor().long()
         high = timestep.ceil().long()
@@ -88,7 +96,7 @@ class Schedule:
         """The trained timestep nearest in log sigma, `[N]`, as the host finds it."""
         if self.is_flow:
             return sigma * MAX_TIMESTEP
-        logs = torch.as_tensor(_scaled_linear_log_sigmas(), dtype=torch.float32, device=sigma.device)
+        logs = _log_sigmas_on(sigma.device)
         return (sigma.float().log()[:, None] - logs).abs().argmin(dim=1).float()
 
     def picture_scale(self, sigma: Tensor) -> Tensor:

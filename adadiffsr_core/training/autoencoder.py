@@ -1,9 +1,9 @@
 """Training an autoencoder whose latents can be diffused, and that paints crisp pictures from them.
 
 A latent space that only has to be decoded again is filled to the brim with what a diffusion model must then sample as
-if it were noise. So the free space is held by three means (decision D35): its channels have the same scale, the decoder is
-shown latents with noise on them and has to forgive it, and latents at half the size must decode to the picture at half
-the size, so that they stay a kind of picture. In the space of a teacher those are the teacher's business.
+if it were noise. So a free space is held by three means (decision D35): its channels have the same scale, the decoder
+is shown latents with noise on them and has to forgive it, and latents at half the size must decode to the picture at
+half the size, so that they stay a kind of picture. In the space of a teacher those are the teacher's business.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,7 +46,7 @@ class AutoencoderTaskConfig(Config):
         latent_weight: of the distance to the teacher's latents, where there is a teacher.
         latent_margin: latents next to a crop's border are not compared, since the teacher pads with zeros.
         noise: largest standard deviation of the noise on latents that are decoded, drawn for each crop.
-        moments_weight: of the latents' distance from zero mean and unit variance, channel by channel, without a teacher.
+        moments_weight: of the distance of each latent channel from zero mean and unit variance, without a teacher.
         equivariance_weight: of the losses at half the size, without a teacher.
         perceptual_from, perceptual_weight: ST-LPIPS of the round trip from this step on; it needs stlpips-pytorch.
         adversarial_from: step from which the discriminator takes part.
@@ -176,9 +176,9 @@ class AutoencoderTask:
 
     def _disturb(self, latent: Tensor, generator: torch.Generator | None) -> Tensor:
         """Noise of a level drawn for each latent; none on about half of them, which have to come out best."""
-        like = {"device": latent.device, "generator": generator}
-        level = (torch.rand(len(latent), 1, 1, 1, **like) * 2 - 1).clamp_min(0) * self.config.noise
-        return latent + level * torch.randn(latent.shape, **like)
+        drawn = torch.rand((len(latent), 1, 1, 1), generator=generator, device=latent.device)
+        noise = torch.randn(latent.shape, generator=generator, device=latent.device)
+        return latent + (drawn * 2 - 1).clamp_min(0) * self.config.noise * noise
 
     def _adversarial_losses(self, made: Tensor, image: Tensor) -> list[tuple[float, str, Tensor]]:
         # The gradients that this leaves in the discriminator are cleared before its own turn.
@@ -196,7 +196,7 @@ class AutoencoderTask:
         autoencoder = cast(Autoencoder, networks["autoencoder"])
         generator = self.processor.generator(self.seed, 0)
         errors = []
-        for image in self.held_out.look(_CHECKED, _CHECKED_PX).split(1):
+        for image in torch.split(self.held_out.look(_CHECKED, _CHECKED_PX), 1):
             latent = autoencoder.encode(image)
             noise = torch.randn(latent.shape, device=latent.device, generator=generator)
             pictures = (autoencoder.decode(shown).clamp(0, 1) for shown in (latent, latent + 0.1 * noise))

@@ -1,4 +1,4 @@
-"""Flat and two-coloured pictures among the photographs: an autoencoder that never saw pure red paints scratches on it."""
+"""Plain colours among the photographs: an autoencoder that never saw pure red paints scratches on it."""
 
 import math
 
@@ -21,14 +21,13 @@ def paint_flats(image: Tensor, share: float, generator: torch.Generator | None) 
         `[B,3,S,S]`.
     """
     count, _, side, _ = image.shape
-    like = {"device": image.device, "dtype": image.dtype}
 
     def draw(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, **like)
+        return torch.rand(shape, generator=generator, device=image.device)
 
     colours = torch.where(draw(2, count, 1, 1, 1) < _CORNERS, draw(2, count, 3, 1, 1).round(), draw(2, count, 3, 1, 1))
     angle, offset = draw(count, 1, 1) * (2 * math.pi), draw(count, 1, 1) * 2 - 1
-    place = torch.linspace(-1, 1, side, **like)
+    place = torch.linspace(-1, 1, side, device=image.device)
     edge = angle.cos() * place + angle.sin() * place[:, None] > offset
     painted = torch.where(edge[:, None], colours[0], colours[1])
     return torch.where(draw(count, 1, 1, 1) < share, painted, image)

@@ -19,7 +19,6 @@ from ..files import whole_file
 from .dataset import PairDataset
 from .processor import Processor
 
-
 CHUNK = 16  # pairs encoded at once
 
 

@@ -21,7 +21,6 @@ from .latent_pairs import CHUNK, Encoder, encode_images, open_array, pair_shape
 from .photo_bank import PhotoBank
 from .processor import Processor
 
-
 _MANY = 64  # chunks whose making is worth a bar
 
 

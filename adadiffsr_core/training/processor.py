@@ -1,8 +1,9 @@
 """What trains: a device and its precision, chosen once and carried by every task, so that no task knows which it is."""
 
+import copy
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Self, TypeVar, cast
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -59,10 +60,18 @@ class Processor:
 
     def install(self, module: M) -> M:
         """A network on the device, laid out as convolutions like it there."""
-        installed = cast(M, channels_last(module).to(self.device))
+        installed = channels_last(module).to(self.device)
         if self.compiles:
             installed.compile()  # in place: the names of its weights stay
         return installed
+
+    def borrow(self, module: M) -> M:
+        """A network if it is on the device, else a copy there, such as of averages that are kept in a file."""
+        if all(weight.device.type == self.device.type for weight in module.parameters()):
+            return module
+        # Copied at once to where it goes: there may be no room for two of it where it is.
+        moved = {id(weight): nn.Parameter(weight.to(self.device), False) for weight in module.parameters()}
+        return copy.deepcopy(module, moved).to(self.device)
 
     def generator(self, seed: int, step: int) -> torch.Generator | None:
         """What `torch.randn` draws from at step `step`, on the device; None on `meta`, which draws nothing."""
@@ -80,7 +89,7 @@ class Processor:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32 there; where no instruction knows it, it is ten times slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         # torch has no public word for it, and not in every release.
         words = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))

@@ -21,6 +21,7 @@ from adadiffsr_core.pipeline import PRESETS
 from adadiffsr_core.training.dataset import PhotoSplit, split_photos
 from adadiffsr_core.training.loop import LoopConfig, Run
 from adadiffsr_core.training.mmle import MmleTask, MmleTaskConfig, RatedWalks, choose_metrics, fit_range
+from adadiffsr_core.training.processor import Processor
 from adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from adadiffsr_core.training.state import load_state
 from adadiffsr_core.training.teaching import LEAST_PHOTOS, describe_figures, prepare_mmle, split_few
@@ -118,7 +119,7 @@ def rated(tmp_path_factory):
 
 def make_task(rated, **settings):
     config = MmleTaskConfig(**{"batch_size": 16, **settings})
-    return MmleTask(NET, config, *rated, PRESETS["everyday"], seed=5, bfloat16=False, facts={"reference": "lq"})
+    return MmleTask(NET, config, *rated, PRESETS["everyday"], seed=5, processor=Processor(), facts={"reference": "lq"})
 
 
 def loop(steps):
@@ -223,7 +224,7 @@ def test_turning_is_the_same_for_both_latents_and_all_eight_occur(rated):
 
 def test_bfloat16_spares_the_head(rated):
     task = make_task(rated)
-    task.bfloat16 = True
+    task.processor = Processor(bfloat16=True)
     predicted, _, _ = task.rate_held_out(task.networks)
     assert predicted.dtype == torch.float32
     assert (predicted != predicted.bfloat16().float()).float().mean() > 0.9
@@ -258,7 +259,7 @@ def test_tiles_too_small_for_a_metric_are_refused_before_any_walk(tmp_path, phot
     recipe = MmleRecipe.from_dict(read_recipe("mmle", None, {}, {}, data={"size_px": 64}))
     picky = {**METRICS, "brisque": replace(BLUR, min_side=96)}
     with pytest.raises(ShapeError, match="at least 96 px"):
-        prepare_mmle(recipe, OwnModel(model), picky, PhotoSplit(photos, photos), tmp_path, {}, "tiny")
+        prepare_mmle(recipe, OwnModel(model), picky, PhotoSplit(photos, photos), tmp_path, {}, "tiny", Processor())
     assert not list(tmp_path.iterdir())
 
 
@@ -269,7 +270,8 @@ def test_photographs_without_a_defined_metric_to_measure_on_are_refused(tmp_path
     )
     split = PhotoSplit(photos, photos)
     with pytest.raises(ConfigError, match="no held-out walk"):
-        prepare_mmle(recipe, OwnModel(model), {**METRICS, "brisque": undefined}, split, tmp_path, {}, "tiny")
+        metrics = {**METRICS, "brisque": undefined}
+        prepare_mmle(recipe, OwnModel(model), metrics, split, tmp_path, {}, "tiny", Processor())
 
 
 def test_figures_in_words(rated):
@@ -307,7 +309,7 @@ def project(tmp_path, model, monkeypatch):
     }
     save_checkpoint(Checkpoint("ldm", config, tensors), tmp_path / "model.safetensors")
     (tmp_path / "mmle.json").write_text(json.dumps(SECTIONS))
-    monkeypatch.setattr(train_mmle, "create_metric", lambda name, weights_folder: METRICS[name])
+    monkeypatch.setattr(train_mmle, "create_metric", lambda name, device, weights_folder: METRICS[name])
     return tmp_path
 
 
