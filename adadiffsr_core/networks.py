@@ -69,6 +69,20 @@ def build_pfj(checkpoint: Checkpoint, device: torch.device | str, dtype: torch.d
     return _fill(Pfj(read_config(checkpoint, "pfj", PfjConfig)), checkpoint, PFJ_PREFIX, device, dtype)
 
 
+def check_latents(unet: UNet, autoencoder: Autoencoder) -> None:
+    """Check that a UNet restores the latents that an autoencoder makes.
+
+    Raises:
+        ConfigError: it was made for others.
+    """
+    made, taken = autoencoder.config.z_channels, (unet.config.in_channels, unet.config.out_channels)
+    if taken != (2 * made, made):
+        raise ConfigError(
+            f"this UNet takes {taken[0]} channels and gives {taken[1]}; latents of {made}, as the autoencoder's, "
+            f"need {2 * made} and {made}"
+        )
+
+
 def check_fit(unet: UNet, mmle: Mmle | None, pfj: Pfj | None) -> None:
     """Check that the two small networks, where there are any, are for this UNet.
 

@@ -25,7 +25,7 @@ from .nets.autoencoder import Autoencoder
 from .nets.mmle import Mmle
 from .nets.pfj import Pfj
 from .nets.unet import UNet
-from .networks import build_autoencoder, build_mmle, build_pfj, build_unet, check_fit
+from .networks import build_autoencoder, build_mmle, build_pfj, build_unet, check_fit, check_latents
 from .noise import field_noise, pad_noise
 from .report import RunReport
 from .sampler import sample_tiles
@@ -115,7 +115,7 @@ class Model:
         mmle, pfj: regressor of gain and feature injection for this UNet, or None.
 
     Raises:
-        ConfigError: one of the two is for other latents or another UNet.
+        ConfigError: UNet and autoencoder do not fit, or one of the two is for other latents or another UNet.
     """
 
     unet: UNet
@@ -125,6 +125,7 @@ class Model:
     pfj: Pfj | None = None
 
     def __post_init__(self) -> None:
+        check_latents(self.unet, self.autoencoder)
         check_fit(self.unet, self.mmle, self.pfj)
 
     @property
@@ -139,7 +140,7 @@ class Model:
 
     @torch.inference_mode()
     def encode(self, image: Tensor) -> Tensor:
-        """Image `[N,3,H,W]` in [0,1] to latents `[N,4,H/8,W/8]` float32."""
+        """Image `[N,3,H,W]` in [0,1] to latents `[N,C,H/8,W/8]` float32."""
         return self.autoencoder.encode(_to_network(image, self)).float()
 
     @torch.inference_mode()
