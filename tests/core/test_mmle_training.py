@@ -26,9 +26,8 @@ from adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from adadiffsr_core.training.state import load_state
 from adadiffsr_core.training.teaching import LEAST_PHOTOS, describe_figures, prepare_mmle, split_few
 from adadiffsr_core.training.walked_model import OwnModel
-from adadiffsr_core.training.walks import WalkCache, draw_path
 from tests import oracles
-from tests.walked import BLUR, METRICS, NET, STEPS, make_walks, save_photos
+from tests.walked import BLUR, METRICS, NET, made_up, make_walks, save_photos
 
 
 @pytest.fixture(scope="module")
@@ -89,26 +88,6 @@ def test_normalising_many_metrics_is_normalising_each():
 
 
 # ---- the task
-
-
-def made_up(folder, count, seed):
-    """Walks whose metrics follow from their latents in a plain way."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir(parents=True)
-    index = np.stack([draw_path(rng, STEPS, 8, 4)[:-1] for _ in range(count)])
-    lq = rng.standard_normal((count, 4, 8, 8)) * rng.uniform(0.5, 1.5, (count, 1, 1, 1))
-    away = rng.uniform(0.2, 1, (count, 1)) * index / STEPS + 0.1
-    denoised = lq[:, None] + rng.standard_normal((count, 8, 4, 8, 8)) * away[..., None, None, None]
-    arrays = {
-        "denoised": denoised.astype(np.float16), "lq_latent": lq.astype(np.float16), "index": index,
-        "gt": np.zeros((count, 3, 8, 8), np.uint8), "sigma": np.exp(2 - index / 4).astype(np.float32),
-    }  # fmt: skip
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
-    (folder / "progress.json").write_text(json.dumps({"done": count}))
-    psnr = 20 - 10 * np.log10((denoised - lq[:, None]).__pow__(2).mean(axis=(2, 3, 4)))
-    brisque = 60 - 20 * np.log10((denoised**2).mean(axis=(2, 3, 4)))
-    return RatedWalks(WalkCache(folder), np.stack([psnr, brisque], axis=-1).astype(np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -269,8 +248,8 @@ def test_photographs_without_a_defined_metric_to_measure_on_are_refused(tmp_path
         read_recipe("mmle", None, {}, {}, data={"size_px": 64}, walk={"visits": 7}, walks=1, held_out=1)
     )
     split = PhotoSplit(photos, photos)
+    metrics = {**METRICS, "brisque": undefined}
     with pytest.raises(ConfigError, match="no held-out walk"):
-        metrics = {**METRICS, "brisque": undefined}
         prepare_mmle(recipe, OwnModel(model), metrics, split, tmp_path, {}, "tiny", Processor())
 
 
