@@ -36,3 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except REFUSALS as error:
         complain(error)
         return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

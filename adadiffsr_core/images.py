@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import pyvips
-
-from .errors import ConfigError, ImageError
+from .errors import ConfigError, ImageError, MissingExtraError
 from .files import whole_file
 from .photo import Photo, levels_to_photo, photo_to_levels
 
@@ -37,7 +35,7 @@ def read_photo(path: str | Path) -> Photo:
     Raises:
         ImageError: the file is missing, damaged, cut short, no picture, too large, or of an unsupported pixel type.
     """
-    path = Path(path)
+    path, pyvips = Path(path), _import_vips()
     image = _open(path)
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{path} has {image.width} x {image.height} px; at most {MAX_PIXELS // 10**6} megapixels fit")
@@ -70,7 +68,7 @@ def write_photo(photo: Photo, path: str | Path, quality: int = 95) -> None:
             cannot be written.
         ConfigError: `quality` is out of its range.
     """
-    path = Path(path)
+    path, pyvips = Path(path), _import_vips()
     check_output_path(path)
     if not 1 <= quality <= 100:
         raise ConfigError(f"quality goes from 1 to 100, got {quality}")
@@ -120,6 +118,19 @@ def check_output_fits(path: str | Path, height: int, width: int, *, is_opaque: b
         raise ImageError(f"{path} cannot hold {width} x {height} px; write {path.with_suffix('.png').name} instead")
 
 
+def _import_vips() -> Any:
+    """Libvips, when a photograph is really read or written: training needs none, and is done where there is none.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import pyvips
+    except ImportError as error:
+        raise MissingExtraError("photographs are read and written by libvips: pip install 'pyvips[binary]'") from error
+    return pyvips
+
+
 def _open(path: Path) -> Any:
     """The picture's header; its pixels are decoded when its size is known to be sane."""
     if path.exists() and not path.is_file():
@@ -131,6 +142,7 @@ def _open(path: Path) -> Any:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from None
     if not encoded:
         raise ImageError(f"{path} is empty")
+    pyvips = _import_vips()
     unknown = ImageError(f"{path} is damaged, or is no PNG, JPEG, WebP, TIFF or GIF picture")
     try:
         image = pyvips.Image.new_from_buffer(encoded, "", access="sequential", fail_on="error")
@@ -162,6 +174,7 @@ def _profile(image: Any) -> bytes | None:
 
 
 def _encode(photo: Photo, file_format: str, quality: int) -> bytes:
+    pyvips = _import_vips()
     bit_depth = photo.bit_depth if file_format in ("png", "tiff") else 8
     levels = photo_to_levels(photo, bit_depth=bit_depth, with_alpha=file_format != "jpeg")
     grey, rgb = ("b-w", "srgb") if bit_depth == 8 else ("grey16", "rgb16")

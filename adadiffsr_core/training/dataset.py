@@ -20,7 +20,7 @@ from .degradation import DegradationConfig, degrade, from_levels, to_levels
 from .filtering import import_cv2
 from .ranges import check_probabilities, check_range
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff"})
 
 
 class PhotoSplit(NamedTuple):
@@ -31,7 +31,7 @@ class PhotoSplit(NamedTuple):
 
 
 def find_images(folders: Iterable[Path]) -> list[Path]:
-    """All jpg, png, webp and tif files in folders and their sub-folders, sorted; hidden files are left out.
+    """All jpg, png, webp, avif and tif files in folders and their sub-folders, sorted; hidden files are left out.
 
     Raises:
         ImageError: a folder does not exist, or there is no image in any of them.

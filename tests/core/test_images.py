@@ -1,5 +1,6 @@
 import io
 import struct
+import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from PIL import Image, ImageCms
 
 from adadiffsr_core import images
-from adadiffsr_core.errors import ConfigError, ImageError, ShapeError
+from adadiffsr_core.errors import ConfigError, ImageError, MissingExtraError, ShapeError
 from adadiffsr_core.images import Photo, read_photo, write_photo
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -341,3 +342,11 @@ def test_photo_refuses_alpha_of_another_size_and_other_depths():
         Photo(pixels=torch.zeros(3, 4, 4), alpha=torch.zeros(1, 4, 5))
     with pytest.raises(ConfigError, match="8 or 16"):
         Photo(pixels=torch.zeros(3, 4, 4), bit_depth=12)
+
+
+def test_without_libvips_reading_and_writing_say_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyvips", None)
+    with pytest.raises(MissingExtraError, match="pip install"):
+        read_photo(tmp_path / "a.png")
+    with pytest.raises(MissingExtraError, match="pip install"):
+        write_photo(Photo(pixels=torch.zeros(3, 4, 4)), tmp_path / "a.png")

@@ -1,0 +1,1 @@
+"""What developers run from a checkout: `python -m scripts.<name>`."""

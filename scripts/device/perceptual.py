@@ -1,0 +1,47 @@
+"""The perceptual metric's package for the journey: its code and AlexNet's weights, without what it never uses."""
+
+import importlib.metadata
+import importlib.util
+import shutil
+from pathlib import Path
+
+from adadiffsr_core.errors import MissingExtraError
+
+from .environment import PACKAGES, STUBS
+
+_PACKAGE = "stlpips_pytorch"
+_LEFT_OUT = ("vgg_shift_tolerant.pth", ".DS_Store", "__pycache__")
+# It imports these two for debugging and never calls them.
+_STUBS = {"IPython": "embed", "torchsummary": "summary"}
+
+
+def pack_perceptual(pack: Path) -> None:
+    """Copy the package, and stubs of what it imports in vain.
+
+    Raises:
+        MissingExtraError: it is not installed here.
+    """
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError("stlpips-pytorch is not installed here: pip install stlpips-pytorch")
+    source = Path(next(iter(spec.submodule_search_locations)))
+    target = pack / PACKAGES / _PACKAGE
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+    (target / "LICENSE").write_text(_licence(), encoding="utf-8")
+    for name, function in _STUBS.items():
+        stub = pack / STUBS / name / name / "__init__.py"
+        stub.parent.mkdir(parents=True)
+        stub.write_text(_STUB.format(name=name, function=function), encoding="utf-8")
+
+
+_STUB = '''"""Stands in for {name}, which is imported and never called."""
+
+
+def {function}(*args, **kwargs):
+    raise ImportError("{name} is not installed")
+'''
+
+
+def _licence() -> str:
+    metadata = importlib.metadata.metadata("stlpips-pytorch")
+    return str(metadata.get("License") or "see the package's page")
