@@ -14,6 +14,7 @@ from .nets.layout import channels_last
 from .nets.mmle import Mmle, MmleConfig
 from .nets.pfj import Pfj, PfjConfig
 from .nets.unet import UNet, UNetConfig
+from .schedule import Schedule
 
 C = TypeVar("C", bound=Config)
 N = TypeVar("N", bound=nn.Module)
@@ -108,6 +109,19 @@ def read_config(checkpoint: Checkpoint, name: str, config: type[C]) -> C:
     section = checkpoint.section(name)
     try:
         return config.from_dict(section)
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{checkpoint.path} has a config that cannot be used: {error}") from error
+
+
+def read_schedule(checkpoint: Checkpoint) -> Schedule:
+    """What a file's diffusion model was trained on, predicts and denoises.
+
+    Raises:
+        CheckpointError: it does not say, or says something unknown.
+    """
+    section = checkpoint.section("schedule")
+    try:
+        return Schedule(**section)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{checkpoint.path} has a config that cannot be used: {error}") from error
 

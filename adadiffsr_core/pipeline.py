@@ -25,7 +25,7 @@ from .nets.autoencoder import Autoencoder
 from .nets.mmle import Mmle
 from .nets.pfj import Pfj
 from .nets.unet import UNet
-from .networks import build_autoencoder, build_mmle, build_pfj, build_unet, check_fit, check_latents
+from .networks import build_autoencoder, build_mmle, build_pfj, build_unet, check_fit, check_latents, read_schedule
 from .noise import field_noise, pad_noise
 from .report import RunReport
 from .sampler import sample_tiles
@@ -185,13 +185,13 @@ def load_model(
         CheckpointError: the file cannot be used; the message says why.
     """
     checkpoint = load_checkpoint(path or embedded_weights(), "ldm", "bundle")
-    section = checkpoint.section("schedule")
+    schedule = read_schedule(checkpoint)
     mmle = build_mmle(checkpoint, device, dtype) if "mmle" in checkpoint.config else None
     pfj = build_pfj(checkpoint, device, dtype) if "pfj" in checkpoint.config else None
     unet, autoencoder = build_unet(checkpoint, device, dtype), build_autoencoder(checkpoint, device, dtype)
     try:
-        return Model(unet, autoencoder, Schedule(**section), mmle, pfj)
-    except (ConfigError, TypeError) as error:
+        return Model(unet, autoencoder, schedule, mmle, pfj)
+    except ConfigError as error:
         raise CheckpointError(f"{checkpoint.path} has a config that cannot be used: {error}") from error
 
 

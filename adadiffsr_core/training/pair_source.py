@@ -1,7 +1,7 @@
 """Where a step's pairs of latents come from: drawn anew on the device, or kept on disk and renewed bit by bit.
 
-An accelerator degrades and encodes faster than it trains. A processor does not: there a pair is made once and seen a few
-times, each time with other noise at another timestep, and then gives its place to another.
+An accelerator degrades and encodes faster than it trains. A processor does not: there a pair is made once and seen a
+few times, each time with other noise at another timestep, and then gives its place to another.
 """
 
 from collections.abc import Iterator

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...adadiffsr_core.checkpoint import Checkpoint
 from ...adadiffsr_core.nets.autoencoder import Autoencoder
 from ...adadiffsr_core.nets.unet import UNetConfig
-from ...adadiffsr_core.networks import UNET_PREFIX, build_autoencoder, read_config
+from ...adadiffsr_core.networks import UNET_PREFIX, build_autoencoder, read_config, read_schedule
 from .latents import latent_format
 from .unet import RestorationUNet, unet_shape
 
@@ -37,6 +37,8 @@ class RestorationModel(comfy.model_base.BaseModel):
     """A diffusion model that is shown the latent it restores: the LATENT that comes into the sampler.
 
     Attributes:
+        denoises_residual: whether it denoises what the picture has more than that latent (decision D36). The host sees
+            pictures all the same.
         trained_px: side of the tiles that it was trained on, image px.
         tile_multiple: what a tile's side must be a multiple of, latent px.
     """
@@ -46,7 +48,17 @@ class RestorationModel(comfy.model_base.BaseModel):
     def __init__(self, family: _Family, model_type: comfy.model_base.ModelType, device: Any = None) -> None:
         super().__init__(family, model_type, device=device, unet_model=RestorationUNet)
         self.concat_keys = ("concat_image",)
+        self.denoises_residual = False
         self.tile_multiple = 2 ** (len(family.unet_config["channel_mult"]) - 1)
+
+    def _apply_model(self, x: Tensor, t: Tensor, c_concat: Tensor | None = None, *args: Any, **options: Any) -> Any:
+        """The host's, by which estimates of the network become those of the picture; `t` is its word for sigma."""
+        if not self.denoises_residual or c_concat is None:
+            return super()._apply_model(x, t, c_concat, *args, **options)
+        known = c_concat.to(x)
+        share = 1 - t if self.model_type == comfy.model_base.ModelType.FLOW else torch.ones_like(t)
+        seen = x - known * share.reshape(-1, 1, 1, 1)
+        return super()._apply_model(seen, t, c_concat, *args, **options) + known
 
 
 def build_model(checkpoint: Checkpoint) -> Any:
@@ -65,7 +77,9 @@ def build_model(checkpoint: Checkpoint) -> Any:
     )
     cast_to = comfy.model_management.unet_manual_cast(dtype, device, family.supported_inference_dtypes)
     family.set_inference_dtype(dtype, cast_to)
-    model = RestorationModel(family, _PREDICTIONS[checkpoint.config["schedule"]["prediction"]])
+    schedule = read_schedule(checkpoint)
+    model = RestorationModel(family, _PREDICTIONS[schedule.prediction])
+    model.denoises_residual = schedule.target == "residual"
     model.load_model_weights(dict(weights), UNET_PREFIX)
     offload = comfy.model_management.unet_offload_device()
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)

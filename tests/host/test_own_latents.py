@@ -107,11 +107,23 @@ def test_colours_of_other_latents_are_refused(pack, tmp_path, preview, sentence)
         pack("nodes.host.checkpoints").open_checkpoint(broken)
 
 
+@pytest.fixture(scope="module", params=["v picture", "v residual", "flow residual"])
+def either_path(request, tmp_path_factory, path):
+    """The same weights, as what denoises the picture or what it has more than the low-quality one."""
+    prediction, target = request.param.split()
+    if target == "picture":
+        return path
+    schedule = {"prediction": prediction, "target": target}
+    return own.write_bundle(tmp_path_factory.mktemp("own") / "residual.safetensors", schedule=schedule)
+
+
 @pytest.mark.parametrize("with_networks", [False, True])
 @pytest.mark.parametrize("merge", ["final", "every_step"])
 @torch.inference_mode()
-def test_the_nodes_do_what_the_command_line_does(host, pack, path, model, photo, with_networks, merge):
+def test_the_nodes_do_what_the_command_line_does(host, pack, either_path, photo, with_networks, merge):
     """Load Checkpoint, VAE Encode, Region-Aware KSampler, merge, VAE Decode, Colour Match, Region Map."""
+    path = either_path
+    model = pack("adadiffsr_core.pipeline").load_model(path)
     pipeline, loaders, sampling = pack("adadiffsr_core.pipeline"), pack("nodes.loaders"), pack("nodes.sampling")
     small = photo[:, ::4, ::4]
     config = replace(pipeline.PRESETS["everyday"], tile=8, overlap=2, steps=10, seed=5, merge=merge, pfj_strength=0.3)

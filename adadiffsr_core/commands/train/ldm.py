@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 from ...checkpoint import Checkpoint, load_checkpoint
 from ...errors import ConfigError
-from ...networks import UNET_PREFIX
-from ...schedule import Schedule, Target
+from ...networks import UNET_PREFIX, read_schedule
+from ...schedule import Target
 from ...training.ldm import LdmTask, load_autoencoder
 from ...training.ldm_format import is_ours
 from ...training.recipe import LdmRecipe
@@ -67,7 +67,7 @@ def _choose_recipe(args: argparse.Namespace, start: Checkpoint | None) -> LdmRec
     given = {} if args.target is None else {"target": args.target}
     if start is None:
         return choose_recipe(LdmRecipe, "ldm", args, task_settings=given)
-    known = Schedule(**start.section("schedule"))
+    known = read_schedule(start)
     if args.target not in (None, known.target):
         raise ConfigError(f"{start.path} denoises the {known.target}; leave --target out")
     net = start.section("unet")
