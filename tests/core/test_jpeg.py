@@ -9,6 +9,7 @@ import torch
 
 from adadiffsr_core.training.jpeg import JpegTables, compress_batch, recode_levels
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PHOTOS = sorted((Path(__file__).resolve().parents[2] / "photos").glob("*.jpg"))
 TABLES = JpegTables.on(torch.device("cpu"))
 

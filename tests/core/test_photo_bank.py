@@ -10,6 +10,7 @@ from adadiffsr_core.training.dataset import draw_crop, find_images
 from adadiffsr_core.training.photo_bank import PIECE_PX, PhotoBank, cut_photo
 from adadiffsr_core.training.processor import Processor
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU, META = Processor(), Processor(torch.device("meta"))
 
 
