@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from ..errors import ConfigError
@@ -21,7 +22,7 @@ from ..nets.pfj import Pfj
 from ..networks import load_mmle, load_pfj
 from ..pipeline import Model, embedded_weights, load_model
 from ..training.origin import fingerprint_weights
-from .options import parse_names, set_threads
+from .options import DTYPES, choose_device, choose_dtype, parse_names, set_threads
 from .terminal import say
 
 EVERYTHING = tuple(dict.fromkeys((*METRICS, *PAPER_METRICS)))
@@ -52,6 +53,10 @@ def add_parser(subparsers: Any) -> None:
     networks.add_argument("--mmle", type=Path, metavar="FILE", help="a regressor in place of the model's own")
     networks.add_argument("--pfj", action="append", default=[], metavar="NAME=FILE", help="further feature injections")
     machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (cuda if there is one, else cpu)")
+    machine.add_argument(
+        "--dtype", choices=("auto", *DTYPES), default="auto", help="float16 on cuda, float32 elsewhere"
+    )
     machine.add_argument("--threads", type=int, metavar="N", help="of the processor, for each process")
     machine.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
     parser.set_defaults(run=run_eval)
@@ -97,18 +102,19 @@ def _prepare(
     args: argparse.Namespace, pictures: list[Picture], kinds: Mapping[str, str], share: tuple[int, int]
 ) -> tuple[Evaluation, list[Table]]:
     set_threads(args.threads)
-    model = load_model(args.model or embedded_weights())
-    model = replace(model, mmle=load_mmle(args.mmle)) if args.mmle else model
+    device = choose_device(args.device)
+    dtype = choose_dtype(args.dtype, device)
+    rater = device if device.type == "cuda" else torch.device("cpu")  # other kinds lack parts of many metrics
+    model = load_model(args.model or embedded_weights(), device, dtype)
+    model = replace(model, mmle=load_mmle(args.mmle, device, dtype)) if args.mmle else model
     injections = _read_injections(args, model)
     model = replace(model, pfj=injections.get("pfj"))
     names = () if model.mmle is None else model.mmle.config.metrics
 
     def teachers() -> list[Any]:
-        return [create_metric(name, weights_folder=args.iqa_weights) for name in names]
+        return [create_metric(name, rater, args.iqa_weights) for name in names]
 
-    networks = {"model": fingerprint_weights(model.unet) + fingerprint_weights(model.autoencoder)}
-    networks |= {} if model.mmle is None else {"mmle": fingerprint_weights(model.mmle)}
-    networks |= {name: fingerprint_weights(net) for name, net in injections.items()}
+    networks = _fingerprint(model, injections)
     bench = Bench(model, injections, teachers)
     tables = choose_tables(args.tables, build_tables(bench.ours, _read_folders(args.pictures), list(injections)))
     evaluation = Evaluation(
@@ -117,7 +123,7 @@ def _prepare(
         networks=networks,
         pictures=pictures,
         seeds=[_parse_seed(seed) for seed in args.seeds],
-        metrics=load_metrics(args.metrics, args.iqa_weights),
+        metrics=load_metrics(args.metrics, args.iqa_weights, rater),
         kinds=kinds,
         share=share,
     )
@@ -148,7 +154,17 @@ def _read_injections(args: argparse.Namespace, model: Model) -> dict[str, Pfj]:
     shipped = {path.stem: path for path in (embedded_weights().parent / "ablation").glob("*.safetensors")}
     paths = {} if args.model else shipped
     injections = {} if model.pfj is None else {"pfj": model.pfj}
-    return injections | {name: load_pfj(path) for name, path in (paths | _read_folders(args.pfj)).items()}
+    where = model.device, model.dtype
+    return injections | {name: load_pfj(path, *where) for name, path in (paths | _read_folders(args.pfj)).items()}
+
+
+def _fingerprint(model: Model, injections: Mapping[str, Pfj]) -> dict[str, str]:
+    """See `Method.fingerprint`."""
+    networks = {"model": fingerprint_weights(model.unet) + fingerprint_weights(model.autoencoder)}
+    networks |= {} if model.mmle is None else {"mmle": fingerprint_weights(model.mmle)}
+    networks |= {name: fingerprint_weights(net) for name, net in injections.items()}
+    machine = f"{model.device.type} {str(model.dtype).removeprefix('torch.')}"
+    return networks | ({} if machine == "cpu float32" else {"machine": machine})
 
 
 def _read_folders(texts: list[str]) -> dict[str, Path]:

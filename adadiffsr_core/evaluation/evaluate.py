@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ..errors import CheckpointError, MissingExtraError
 from ..images import Photo, read_photo, write_photo
 from ..metrics.base import Metric
@@ -35,8 +37,8 @@ class Metrics:
         return {name: metric for name, metric in self.usable.items() if has_truth or not metric.info.needs_reference}
 
 
-def load_metrics(names: Sequence[str], weights_folder: Path | None) -> Metrics:
-    """Load what can be had.
+def load_metrics(names: Sequence[str], weights_folder: Path | None, device: torch.device | str = "cpu") -> Metrics:
+    """Load what can be had, to a device.
 
     Raises:
         ConfigError: a name is unknown.
@@ -46,7 +48,7 @@ def load_metrics(names: Sequence[str], weights_folder: Path | None) -> Metrics:
     for name in names:
         metric_info(name)
         try:
-            usable[name] = create_metric(name, weights_folder=weights_folder)
+            usable[name] = create_metric(name, device, weights_folder)
         except (CheckpointError, MissingExtraError) as error:
             missing[name] = str(error)
     return Metrics(usable, missing)
@@ -59,7 +61,7 @@ class Evaluation:
     Attributes:
         out: folder of everything.
         bench: the networks.
-        networks: fingerprints of their files.
+        networks: fingerprints of them, and what they run on; see `Method.fingerprint`.
         pictures: of all test sets.
         seeds: of the noise; methods that draw none use the first.
         metrics: to measure.

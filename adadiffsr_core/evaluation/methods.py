@@ -45,17 +45,20 @@ class Method:
                 raise ConfigError(f"{value!r} of method {self.name} is unknown; use {', '.join(get_args(choices))}")
 
     def fingerprint(self, networks: Mapping[str, str]) -> str:
-        """Of everything that changes the pictures; the name and how many images are left out do not.
+        """Of everything that changes the numbers; the name and how many images are left out do not.
 
         Args:
             networks: fingerprints of `model`, `mmle` and every feature injection by its name; only those that the
-                method uses count.
+                method uses count. Beside them `machine`, what networks and metrics run on and in which precision,
+                unless that is the CPU in float32: other machines find other last digits and take another time.
         """
         if self.kind == "sampled":
             settings = {key: value for key, value in asdict(self).items() if key not in ("name", "every")}
             settings |= {name: networks.get(name) for name in self._networks()}
         else:
             settings = {"kind": self.kind, "folder": self.folder}
+        if "machine" in networks:
+            settings["machine"] = networks["machine"]
         text = json.dumps(settings, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 

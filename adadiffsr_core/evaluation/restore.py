@@ -1,6 +1,5 @@
 """What a method makes of a test image."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..report import RunReport
 from .measure import upscale_bicubic
 from .methods import Estimate, Method
 from .sets import SCALE, Picture
+from .stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Restored:
     Attributes:
         image: `[1,3,H,W]` float32 in [0,1], on 8-bit levels as a saved file has.
         nfe: mean evaluations per tile.
-        seconds: from the low-quality picture to the result; processor time of this thread's work.
+        seconds: from the low-quality picture to the result, by `Stopwatch`.
         report: where the evaluations went; None if nothing was sampled.
     """
 
@@ -74,7 +74,7 @@ class Bench:
         size = (lq.shape[-2] * SCALE, lq.shape[-1] * SCALE)
         model = self._choose_networks(method)
         config = replace(method.sampling, seed=seed)
-        began = time.process_time()
+        watch = Stopwatch(model.device)
         if method.slicing == "superpixels":
             from .superpixels import upscale_superpixels  # needs an extra
 
@@ -83,8 +83,7 @@ class Bench:
         else:
             done = upscale(model, lq, size, config, estimator=self._choose_estimator(method))
             image, report = done.image, done.report
-        seconds = time.process_time() - began
-        return Restored(_to_levels(image), report.mean_nfe, seconds, report)
+        return Restored(_to_levels(image), report.mean_nfe, watch.read(), report)
 
     def _choose_networks(self, method: Method) -> Model:
         if method.injection and method.injection not in self.injections:

@@ -6,17 +6,22 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from adadiffsr_core.denoiser import UNetDenoiser
 from adadiffsr_core.gain import LatentStatistics
 from adadiffsr_core.mmle_estimator import MmleEstimator
 from adadiffsr_core.nets.autoencoder import Autoencoder
 from adadiffsr_core.nets.mmle import Mmle
+from adadiffsr_core.nets.pfj import Pfj
 from adadiffsr_core.pipeline import PRESETS
 from adadiffsr_core.schedule import Schedule
+from adadiffsr_core.tiles import build_grid
 from adadiffsr_core.training.finetune import FinetuneTask, FinetuneTaskConfig
 from adadiffsr_core.training.ldm_format import LdmCheckpoint
 from adadiffsr_core.training.mmle import MmleTask, MmleTaskConfig
 from adadiffsr_core.training.pfj import PfjTask, PfjTaskConfig
 from adadiffsr_core.training.processor import Processor
+from adadiffsr_core.training.walked_model import OwnModel
+from adadiffsr_core.training.walks import walk_tiles
 from tests.devices import META, WaitError, strictly_on
 from tests.oracles import TINY_MMLE, TINY_PFJ, tiny_model
 from tests.toy_sd import CONCAT, V2, randomised, save_sd
@@ -97,6 +102,18 @@ def test_a_step_stays_on_the_device_and_waits_for_nothing(name, tmp_path, monkey
     trained = [weight for weight in task.networks.parameters() if weight.requires_grad]
     assert {tensor.device.type for tensor in (*losses, *trained)} == {"meta"}
     assert all(weight.grad is not None and weight.grad.device.type == "meta" for weight in trained)
+
+
+def test_a_walk_waits_for_nothing_before_it_is_whole(monkeypatch):
+    model, injection = tiny_model(), META.install(Pfj(TINY_PFJ))
+    sampling, latent = PRESETS["everyday"], torch.zeros(2, 4, 8, 8, device=META.device)
+    denoise = UNetDenoiser(META.install(model.unet), model.schedule, latent, build_grid(8, 8, 8, 0, 2), injection)
+    codebook = OwnModel(model).build_codebook(sampling).to(META.device)
+    paths = META.place(torch.tensor([[0, 12, 14, 20, 24], [0, 13, 17, 18, 24]]))
+    denoise(latent, codebook.sigmas[paths[:, 0]], range(2), None)  # constants are made at first need
+    with strictly_on(META, monkeypatch):
+        seen = walk_tiles(denoise, codebook, latent, paths, range(2), None)
+    assert (seen.device, seen.shape) == (META.device, (2, 4, 4, 8, 8))
 
 
 @pytest.mark.parametrize("name", ["pfj", "mmle", "finetune"])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from adadiffsr_core.evaluation.curve import compare, compare_at_equal_nfe
 from adadiffsr_core.evaluation.methods import BICUBIC, Method, adaptive, uniform
 from adadiffsr_core.evaluation.restore import Bench, full_steps
 from adadiffsr_core.evaluation.sets import Picture, choose, make_pairs, parse_set
+from adadiffsr_core.evaluation.stopwatch import Stopwatch
 from adadiffsr_core.evaluation.table import describe
 from adadiffsr_core.evaluation.tables import INTERVALS, build_tables, choose_tables
 from adadiffsr_core.images import Photo, read_photo, write_photo
@@ -128,6 +130,21 @@ def test_what_a_method_does_not_use_leaves_its_numbers():
     assert BICUBIC.fingerprint(NETWORKS) == BICUBIC.fingerprint({})
     assert plain.fingerprint(NETWORKS) == replace(plain, name="y", every=3).fingerprint(NETWORKS)
     assert plain.fingerprint(NETWORKS) != uniform(3, injection="").fingerprint(NETWORKS)
+
+
+def test_numbers_of_other_machines_are_kept_apart_and_old_ones_are_found_again():
+    known = {"0ee44c63b0": adaptive("x"), "678ca0c720": uniform(2, injection=""), "fffc556d87": BICUBIC}
+    for word, method in known.items():
+        assert method.fingerprint(NETWORKS) == word  # of version 0.1's stored values
+        words = {method.fingerprint({**NETWORKS, "machine": machine}) for machine in ("cuda float16", "cpu bfloat16")}
+        assert len(words | {word}) == 3
+
+
+def test_time_is_that_of_this_process():
+    watch = Stopwatch(torch.device("cpu"))
+    first = watch.read()
+    time.sleep(0.05)
+    assert 0 <= first <= watch.read() < first + 0.05
 
 
 def test_halves_part_the_pictures():
@@ -263,6 +280,21 @@ def test_below_a_table_ours_is_compared_with_the_others_seed_by_seed(pairs, weig
     assert "seeds 0.0" in row.split("|")[3]
 
 
+def test_another_precision_starts_new_numbers(pairs, weights):
+    more = ("--tables", "1", "--comparisons", "0", "--limit", "1", "--device", "cpu")
+    assert main(words(pairs, weights, *more)) == 0
+    before = stored(pairs)
+    assert main(words(pairs, weights, *more, "--dtype", "float32")) == 0
+    assert stored(pairs) == before
+    assert main(words(pairs, weights, *more, "--dtype", "bfloat16")) == 0
+    after = stored(pairs)
+    assert before.items() <= after.items()
+    assert len(after) == 2 * len(before)
+    rows = [json.loads(text)["values"]["T/0/0"]["psnr"] for name, text in after.items() if name.startswith("ours")]
+    assert rows[0] == pytest.approx(rows[1], abs=0.5)
+    assert rows[0] != rows[1]
+
+
 def test_two_processes_find_what_one_finds(pairs, weights):
     def table(*more):
         assert main(words(pairs, weights, "--tables", "1", "--comparisons", "0", *more)) == 0
@@ -286,6 +318,7 @@ def test_two_processes_find_what_one_finds(pairs, weights):
         (("--pairs", "U=a:b"), "is not a folder"),
         (("--photos", "nowhere"), "NAME=FOLDER"),
         (("--metrics", "beauty"), "there is no metric beauty"),
+        (("--device", "meta"), "device 'meta' cannot be used"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_a_sentence(pairs, weights, capsys, more, message):
