@@ -70,12 +70,12 @@ class UNetDenoiser:
     def __call__(self, x: Tensor, sigma: Tensor, tiles: Sequence[int], gain: Tensor | None) -> Tensor:
         """See `Denoiser`; gain plays no part without feature injection."""
         condition = crop_tiles(self.lq_latent, self.grid, tiles)
-        inputs = torch.cat([self.schedule.scale_input(x, sigma), condition], dim=1)
+        inputs = torch.cat([self.schedule.scale_input(x, sigma, condition), condition], dim=1)
         dtype = cast(torch.dtype, self.unet.time_embed[0].weight.dtype)
         inputs = inputs.to(dtype).contiguous(memory_format=torch.channels_last)
         residuals = None if self.inject is None else [_to(part, dtype) for part in self.inject(tiles, gain)]
         output = self.unet(inputs, self.schedule.sigma_to_timestep(sigma), residuals)
-        return self.schedule.output_to_denoised(output.to(x.dtype), x, sigma)
+        return self.schedule.output_to_denoised(output.to(x.dtype), x, sigma, condition)
 
 
 def _to(residual: Residual, dtype: torch.dtype) -> Residual:

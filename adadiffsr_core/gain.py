@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .constants import constant
+
 # Gains are those of this share of the denoising, so that a threshold means the same for any number of steps.
 GAIN_SPAN = 1 / 20
 
@@ -30,8 +32,9 @@ class GainEstimator(Protocol):
 
 def combine_metrics(values: Tensor, weights: Sequence[float]) -> Tensor:
     """Eq. 2: `R = sum_c w_c M_c`, of normalised metrics `[B,M]` in [0,1], weights scaled to sum to 1; `[B]`."""
-    scale = torch.tensor(weights, dtype=torch.float32, device=values.device)
-    return (values.float() * (scale / scale.sum())).sum(dim=1)
+    values = values.float()
+    scale = constant(weights, values)
+    return (values * (scale / scale.sum())).sum(dim=1)
 
 
 def information_gain(quality: Tensor, previous: Tensor, share: Tensor) -> Tensor:
@@ -85,7 +88,7 @@ def high_frequencies(latent: Tensor) -> Tensor:
 
 def blur(latent: Tensor) -> Tensor:
     """3x3 binomial blur with replicated borders, of `[B,C,h,w]`."""
-    kernel = latent.new_tensor([1.0, 2.0, 1.0]) / 4
+    kernel = constant((0.25, 0.5, 0.25), latent)
     channels = latent.shape[1]
     rows = kernel.reshape(1, 1, 3, 1).expand(channels, 1, 3, 1)
     columns = kernel.reshape(1, 1, 1, 3).expand(channels, 1, 1, 3)

@@ -14,6 +14,7 @@ from .nets.layout import channels_last
 from .nets.mmle import Mmle, MmleConfig
 from .nets.pfj import Pfj, PfjConfig
 from .nets.unet import UNet, UNetConfig
+from .schedule import Schedule
 
 C = TypeVar("C", bound=Config)
 N = TypeVar("N", bound=nn.Module)
@@ -69,6 +70,20 @@ def build_pfj(checkpoint: Checkpoint, device: torch.device | str, dtype: torch.d
     return _fill(Pfj(read_config(checkpoint, "pfj", PfjConfig)), checkpoint, PFJ_PREFIX, device, dtype)
 
 
+def check_latents(unet: UNet, autoencoder: Autoencoder) -> None:
+    """Check that a UNet restores the latents that an autoencoder makes.
+
+    Raises:
+        ConfigError: it was made for others.
+    """
+    made, taken = autoencoder.config.z_channels, (unet.config.in_channels, unet.config.out_channels)
+    if taken != (2 * made, made):
+        raise ConfigError(
+            f"this UNet takes {taken[0]} channels and gives {taken[1]}; latents of {made}, as the autoencoder's, "
+            f"need {2 * made} and {made}"
+        )
+
+
 def check_fit(unet: UNet, mmle: Mmle | None, pfj: Pfj | None) -> None:
     """Check that the two small networks, where there are any, are for this UNet.
 
@@ -94,6 +109,19 @@ def read_config(checkpoint: Checkpoint, name: str, config: type[C]) -> C:
     section = checkpoint.section(name)
     try:
         return config.from_dict(section)
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{checkpoint.path} has a config that cannot be used: {error}") from error
+
+
+def read_schedule(checkpoint: Checkpoint) -> Schedule:
+    """What a file's diffusion model was trained on, predicts and denoises.
+
+    Raises:
+        CheckpointError: it does not say, or says something unknown.
+    """
+    section = checkpoint.section("schedule")
+    try:
+        return Schedule(**section)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{checkpoint.path} has a config that cannot be used: {error}") from error
 

@@ -25,7 +25,7 @@ from .nets.autoencoder import Autoencoder
 from .nets.mmle import Mmle
 from .nets.pfj import Pfj
 from .nets.unet import UNet
-from .networks import build_autoencoder, build_mmle, build_pfj, build_unet, check_fit
+from .networks import build_autoencoder, build_mmle, build_pfj, build_unet, check_fit, check_latents, read_schedule
 from .noise import field_noise, pad_noise
 from .report import RunReport
 from .sampler import sample_tiles
@@ -115,7 +115,7 @@ class Model:
         mmle, pfj: regressor of gain and feature injection for this UNet, or None.
 
     Raises:
-        ConfigError: one of the two is for other latents or another UNet.
+        ConfigError: UNet and autoencoder do not fit, or one of the two is for other latents or another UNet.
     """
 
     unet: UNet
@@ -125,6 +125,7 @@ class Model:
     pfj: Pfj | None = None
 
     def __post_init__(self) -> None:
+        check_latents(self.unet, self.autoencoder)
         check_fit(self.unet, self.mmle, self.pfj)
 
     @property
@@ -139,7 +140,7 @@ class Model:
 
     @torch.inference_mode()
     def encode(self, image: Tensor) -> Tensor:
-        """Image `[N,3,H,W]` in [0,1] to latents `[N,4,H/8,W/8]` float32."""
+        """Image `[N,3,H,W]` in [0,1] to latents `[N,C,H/8,W/8]` float32."""
         return self.autoencoder.encode(_to_network(image, self)).float()
 
     @torch.inference_mode()
@@ -184,13 +185,13 @@ def load_model(
         CheckpointError: the file cannot be used; the message says why.
     """
     checkpoint = load_checkpoint(path or embedded_weights(), "ldm", "bundle")
-    section = checkpoint.section("schedule")
+    schedule = read_schedule(checkpoint)
     mmle = build_mmle(checkpoint, device, dtype) if "mmle" in checkpoint.config else None
     pfj = build_pfj(checkpoint, device, dtype) if "pfj" in checkpoint.config else None
     unet, autoencoder = build_unet(checkpoint, device, dtype), build_autoencoder(checkpoint, device, dtype)
     try:
-        return Model(unet, autoencoder, Schedule(**section), mmle, pfj)
-    except (ConfigError, TypeError) as error:
+        return Model(unet, autoencoder, schedule, mmle, pfj)
+    except ConfigError as error:
         raise CheckpointError(f"{checkpoint.path} has a config that cannot be used: {error}") from error
 
 

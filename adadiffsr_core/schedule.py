@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import ConfigError
+from .errors import ConfigError, ShapeError
 
 MAX_TIMESTEP = 1000
 Prediction = Literal["eps", "v", "flow"]
+Target = Literal["picture", "residual"]
 Spacing = Literal["uniform", "karras"]
 
 
@@ -33,6 +34,14 @@ def _scaled_linear_log_sigmas() -> np.ndarray:
     return log_sigmas
 
 
+@cache
+def _log_sigmas_on(device: torch.device) -> Tensor:
+    """The same `[1000]`, float32, on a device: a GPU would wait for a copy at every call."""
+    # Whoever asks first may be in inference mode, whose tensors no later training could use.
+    with torch.inference_mode(False):
+        return torch.as_tensor(_scaled_linear_log_sigmas(), dtype=torch.float32, device=device)
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The noise levels a model was trained on, and its prediction type.
@@ -44,15 +53,24 @@ class Schedule:
         prediction: what the network predicts: the noise, the velocity
             `v = (noise - sigma * x0) / sqrt(sigma^2 + 1)` (Salimans and Ho 2022), or the flow
             `noise - x0`.
+        target: what it denoises: the picture, or what the picture has more than the low-quality one (decision D36).
+            Samplers see pictures either way: the difference is taken where the network is shown `x`.
     """
 
     prediction: Prediction = "v"
+    target: Target = "picture"
 
     def __post_init__(self) -> None:
         if self.prediction not in get_args(Prediction):
             raise ConfigError(
                 f"prediction {self.prediction!r} is unknown; use one of {', '.join(get_args(Prediction))}"
             )
+        if self.target not in get_args(Target):
+            raise ConfigError(f"target {self.target!r} is unknown; use one of {', '.join(get_args(Target))}")
+
+    def to_dict(self) -> dict[str, str]:
+        """What weights files say of it; the target only where it is not the picture, as files always were."""
+        return {"prediction": self.prediction} | ({} if self.target == "picture" else {"target": self.target})
 
     @property
     def is_flow(self) -> bool:
@@ -68,7 +86,7 @@ class Schedule:
         """Sigma of timesteps `[N]` in [0, 999]; fractional ones are interpolated in log sigma."""
         if self.is_flow:
             return (timestep + 1) / MAX_TIMESTEP
-        logs = torch.as_tensor(_scaled_linear_log_sigmas(), dtype=torch.float32, device=timestep.device)
+        logs = _log_sigmas_on(timestep.device)
         timestep = timestep.float().clamp(0, MAX_TIMESTEP - 1)
         low = timestep.floor().long()
         high = timestep.ceil().long()
@@ -78,7 +96,7 @@ class Schedule:
         """The trained timestep nearest in log sigma, `[N]`, as the host finds it."""
         if self.is_flow:
             return sigma * MAX_TIMESTEP
-        logs = torch.as_tensor(_scaled_linear_log_sigmas(), dtype=torch.float32, device=sigma.device)
+        logs = _log_sigmas_on(sigma.device)
         return (sigma.float().log()[:, None] - logs).abs().argmin(dim=1).float()
 
     def picture_scale(self, sigma: Tensor) -> Tensor:
@@ -98,20 +116,48 @@ class Schedule:
             return cast(Tensor, latent + noise * (1 + sigma**2) ** 0.5)
         return self.add_noise(latent, noise, noise.new_tensor([sigma]))
 
-    def scale_input(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """What the network is shown: `x / sqrt(sigma^2 + 1)`, of about unit variance; `x` itself for flow."""
-        return x if self.is_flow else x * _per_item((sigma.square() + 1).rsqrt(), x)
+    def scale_input(self, x: Tensor, sigma: Tensor, lq_latent: Tensor | None = None) -> Tensor:
+        """What the network is shown: `x / sqrt(sigma^2 + 1)`, of about unit variance; `x` itself for flow.
 
-    def output_to_denoised(self, output: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-        """The estimate of x0 that a network's `output` `[N,C,h,w]` at `x`, `sigma` `[N]` stands for."""
-        level = _per_item(sigma, x)
+        Args:
+            x: noisy latents `[N,C,h,w]`.
+            sigma: `[N]`.
+            lq_latent: like `x`; it plays a part where the residual is the target.
+        """
+        shown = self._to_target(x, sigma, lq_latent)
+        return shown if self.is_flow else shown * _per_item((sigma.square() + 1).rsqrt(), x)
+
+    def output_to_denoised(self, output: Tensor, x: Tensor, sigma: Tensor, lq_latent: Tensor | None = None) -> Tensor:
+        """The estimate of x0 that a network's `output` `[N,C,h,w]` at `x`, `sigma` `[N]` stands for.
+
+        Args:
+            output: of the network.
+            x, sigma, lq_latent: as in `scale_input`.
+        """
+        level, seen = _per_item(sigma, x), self._to_target(x, sigma, lq_latent)
         if self.prediction == "v":
             variance = level.square() + 1
-            return x / variance - output * level * variance.rsqrt()
-        return x - output * level
+            estimate = seen / variance - output * level * variance.rsqrt()
+        else:
+            estimate = seen - output * level
+        return estimate if self.target == "picture" else estimate + self._known(lq_latent)
 
-    def training_target(self, x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        """What the network's output ought to be."""
+    def _to_target(self, x: Tensor, sigma: Tensor, lq_latent: Tensor | None) -> Tensor:
+        """`x` as if what the network denoises had been noised, with the same noise."""
+        if self.target == "picture":
+            return x
+        return x - self._known(lq_latent) * _per_item(self.picture_scale(sigma), x)
+
+    @staticmethod
+    def _known(lq_latent: Tensor | None) -> Tensor:
+        if lq_latent is None:
+            raise ShapeError("this model denoises what the picture has more than lq_latent, and was given none")
+        return lq_latent
+
+    def training_target(self, x0: Tensor, noise: Tensor, sigma: Tensor, lq_latent: Tensor | None = None) -> Tensor:
+        """What the network's output ought to be; arguments as in `add_noise` and `scale_input`."""
+        if self.target == "residual":
+            x0 = x0 - self._known(lq_latent)
         if self.prediction == "eps":
             return noise
         if self.prediction == "flow":

@@ -18,6 +18,7 @@ from ..adadiffsr_core.networks import load_mmle
 from ..adadiffsr_core.training.dataset import find_images
 from ..adadiffsr_core.training.mmle import choose_metrics
 from ..adadiffsr_core.training.origin import claim_cache, fingerprint_files
+from ..adadiffsr_core.training.processor import Processor
 from ..adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from ..adadiffsr_core.training.targets import Reference
 from ..adadiffsr_core.training.teaching import check_recipe, describe_figures, prepare_mmle, split_few
@@ -110,7 +111,9 @@ def train_regressor(model: HostModel, settings: TrainingSettings) -> Trained:
             raise ConfigError(f"{reason}; choose another file_name, or remove that folder to begin anew") from error
         watch = Watch(2 * (recipe.walks + recipe.held_out) + recipe.loop.steps)
         name = type(model.model.model).__name__
-        task = prepare_mmle(recipe, model, metrics, split, folder, origin, name, watch.advance)
+        # Made by hand: `open` would change the host's own settings of the graphics card.
+        processor = Processor(training_device())
+        task = prepare_mmle(recipe, model, metrics, split, folder, origin, name, processor, watch.advance)
         run = train_watched(task, recipe.loop, folder, watch)
         report = describe_figures(run.check(), recipe.net.metrics)
         chart = task.sheet(run.average)
@@ -171,7 +174,7 @@ def build_recipe(model: HostModel, settings: TrainingSettings, holdout: float) -
         "seed": settings.seed,
         "warmup_steps": min(200, steps // 10),
         "bfloat16": False,  # slow on the older cards and most processors that users have
-        "decay_steps": steps // 2,
+        "decay_share": 0.5,
     }
     net = {**choose_metrics(_parse_names(settings.metrics)), "latent_channels": model.channels}
     if not net["fr_metrics"] or not net["nr_metrics"]:

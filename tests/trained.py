@@ -7,31 +7,41 @@ from PIL import Image
 from adadiffsr_core.nets.autoencoder import AutoencoderConfig
 from adadiffsr_core.training.dataset import find_images
 from adadiffsr_core.training.latent_pairs import LatentPairs, write_done
+from adadiffsr_core.training.photo_bank import PhotoBank
+from adadiffsr_core.training.processor import Processor
 from adadiffsr_core.training.state import load_state
 from adadiffsr_core.training.taesd import Taesd
-from adadiffsr_core.training.teacher import TeacherCache
 
 AUTOENCODER = AutoencoderConfig(channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1))
 RARE = 10**6
 
 
 class FlatTeacher(Taesd):
-    """The real thing is slow at 512 px; this teaches the mean of each square."""
+    """The real thing is slow; this teaches the mean of each square."""
 
     def __init__(self, folder=None):
         torch.nn.Module.__init__(self)
+        self.channels = 4
 
     def encode(self, image):
         means = torch.nn.functional.avg_pool2d(image, 8)
         return torch.cat([means, means[:, :1]], dim=1) * 2 - 1
 
 
-def make_cache(folder, photos=4, side=64):
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    np.save(folder / "images.npy", rng.integers(0, 256, (photos, side, side, 3), dtype=np.uint8))
-    np.save(folder / "latents.npy", rng.standard_normal((photos, 4, side // 8, side // 8)).astype(np.float16))
-    return TeacherCache(folder, [False] * (photos - 1) + [True])
+def make_bank(count=4, device="cpu"):
+    pieces = torch.randint(256, (count, 3, 512, 512), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return PhotoBank(pieces.to(device), torch.full((count, 2), 512).to(device))
+
+
+class FixedPairs:
+    """A `PairSource` of pairs that never change."""
+
+    def __init__(self, pairs, seed=3, processor=None):
+        self.pairs, self.seed, self.processor = pairs, seed, processor or Processor()
+
+    def draw(self, step, batch_size):
+        gt, lq = self.pairs.draw(np.random.default_rng([self.seed, step]), batch_size)
+        return self.processor.place(gt), self.processor.place(lq)
 
 
 def make_pairs(folder, count=8, side=8):

@@ -1,5 +1,7 @@
 """Walks down the schedule at toy size, and metrics for them."""
 
+import json
+
 import numpy as np
 import torch
 from PIL import Image
@@ -10,8 +12,9 @@ from adadiffsr_core.metrics.registry import create_metric, metric_info
 from adadiffsr_core.nets.mmle import MmleConfig
 from adadiffsr_core.pipeline import PRESETS
 from adadiffsr_core.training.dataset import PairConfig, PairDataset, find_images
+from adadiffsr_core.training.mmle import RatedWalks
 from adadiffsr_core.training.walked_model import OwnModel
-from adadiffsr_core.training.walks import WalkConfig, build_walks
+from adadiffsr_core.training.walks import WalkCache, WalkConfig, build_walks, draw_path
 
 NET = MmleConfig(
     widths=(8, 8), hidden=8, fr_metrics=("psnr",), nr_metrics=("brisque",), fr_weights=(1.0,), nr_weights=(1.0,),
@@ -42,3 +45,23 @@ def save_photos(folder, count=4, side=96):
 def make_walks(folder, photos, model):
     dataset = PairDataset(photos, PairConfig(size_px=64, min_scale=1.0), seed=3, length=5)
     return build_walks(folder, dataset, OwnModel(model), WALK, seed=3)
+
+
+def made_up(folder, count, seed):
+    """Walks whose metrics follow from their latents in a plain way."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    index = np.stack([draw_path(rng, STEPS, 8, 4)[:-1] for _ in range(count)])
+    lq = rng.standard_normal((count, 4, 8, 8)) * rng.uniform(0.5, 1.5, (count, 1, 1, 1))
+    away = rng.uniform(0.2, 1, (count, 1)) * index / STEPS + 0.1
+    denoised = lq[:, None] + rng.standard_normal((count, 8, 4, 8, 8)) * away[..., None, None, None]
+    arrays = {
+        "denoised": denoised.astype(np.float16), "lq_latent": lq.astype(np.float16), "index": index,
+        "gt": np.zeros((count, 3, 8, 8), np.uint8), "sigma": np.exp(2 - index / 4).astype(np.float32),
+    }  # fmt: skip
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    (folder / "progress.json").write_text(json.dumps({"done": count}))
+    psnr = 20 - 10 * np.log10((denoised - lq[:, None]).__pow__(2).mean(axis=(2, 3, 4)))
+    brisque = 60 - 20 * np.log10((denoised**2).mean(axis=(2, 3, 4)))
+    return RatedWalks(WalkCache(folder), np.stack([psnr, brisque], axis=-1).astype(np.float32))

@@ -59,7 +59,7 @@ def complexity_rows(model: Model) -> list[Row]:
     flops = count_flops(mmle, latent, latent, latent.new_ones(1))
     sd21 = sd_unet_config("sd21")
     with torch.device("meta"):
-        # No weights, no memory; the regressor cannot go there, since autocast does not know the device.
+        # No weights, no memory.
         sd21_unet, sd21_pfj = UNet(sd21), Pfj(PfjConfig(channels=sd21.widths))
         prompt = torch.empty(1, TOKENS, sd21.context_dim or 0)
     return [

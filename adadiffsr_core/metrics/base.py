@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..constants import constant
 from ..errors import ConfigError, MissingExtraError, ShapeError
 
 
@@ -112,7 +113,7 @@ def normalise_metrics(values: Tensor, worst: Sequence[float], best: Sequence[flo
 
     Source: M_c in Eq. 2. NaN stays NaN.
     """
-    low, high = values.new_tensor(worst), values.new_tensor(best)
+    low, high = constant(worst, values), constant(best, values)
     return ((values - low) / (high - low)).clamp(0, 1)
 
 

@@ -1,5 +1,7 @@
 """Attention of Stable Diffusion's UNets, with LDM's key names and, for one state dict, LDM's output.
 
+Without a text to read it is self-attention alone: LDM's block without its second attention.
+
 Source: Rombach et al. 2022 (LDM), section 3.3; key names of its `SpatialTransformer`.
 """
 
@@ -53,19 +55,25 @@ class _FeedForward(nn.Module):
 
 
 class _Block(nn.Module):
-    """Self-attention, attention to the context, and a gated layer, each added to what comes in."""
+    """Self-attention, attention to the context if there is any, and a gated layer, each added to what comes in."""
 
-    def __init__(self, channels: int, context: int, heads: int) -> None:
+    def __init__(self, channels: int, context: int | None, heads: int) -> None:
         super().__init__()
+        self.reads = context is not None
         self.attn1 = _Attention(channels, channels, heads)
-        self.attn2 = _Attention(channels, context, heads)
+        if context is not None:
+            self.attn2 = _Attention(channels, context, heads)
         self.ff = _FeedForward(channels)
-        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(channels) for _ in range(3))
+        self.norm1 = nn.LayerNorm(channels)
+        if context is not None:
+            self.norm2 = nn.LayerNorm(channels)
+        self.norm3 = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
         seen = self.norm1(x)
         x = x + cast(Tensor, self.attn1(seen, seen))
-        x = x + cast(Tensor, self.attn2(self.norm2(x), context))
+        if self.reads:
+            x = x + cast(Tensor, self.attn2(self.norm2(x), context))
         return x + cast(Tensor, self.ff(self.norm3(x)))
 
 
@@ -74,12 +82,12 @@ class SpatialTransformer(nn.Module):
 
     Args:
         channels: of the feature map, a multiple of `heads` and of 32.
-        context: width of the text embedding's tokens.
-        heads: of both attentions.
+        context: width of the text embedding's tokens; None is self-attention alone.
+        heads: of every attention.
         linear: project by linear layers (Stable Diffusion 2) rather than 1x1 convolutions (1).
     """
 
-    def __init__(self, channels: int, context: int, heads: int, *, linear: bool) -> None:
+    def __init__(self, channels: int, context: int | None, heads: int, *, linear: bool) -> None:
         super().__init__()
         self.linear = linear
         self.norm = nn.GroupNorm(GROUPS, channels, eps=1e-6)
@@ -89,8 +97,8 @@ class SpatialTransformer(nn.Module):
         for parameter in self.proj_out.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """`[N,channels,h,w]` and `[N,T,context]` to `[N,channels,h,w]`."""
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """`[N,channels,h,w]` and `[N,T,context]`, or no context where none is read, to `[N,channels,h,w]`."""
         height, width = x.shape[-2:]
         h = self.norm(x)
         h = self.proj_in(_to_tokens(h)) if self.linear else _to_tokens(self.proj_in(h))

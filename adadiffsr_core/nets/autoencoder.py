@@ -1,4 +1,4 @@
-"""The compact autoencoder: Stable Diffusion's latent space at a fraction of its cost.
+"""The compact autoencoder: Stable Diffusion's latent space, or a wider one of its own, at a fraction of the cost.
 
 Key names are those of LDM's first stage (`encoder.down.0.block.1.conv1` and so on). Two things
 differ from it, both for speed on small machines: the image is folded into channels first
@@ -207,7 +207,7 @@ class Autoencoder(nn.Module):
             image: `[N,3,H,W]` in [0,1], sides multiples of `config.factor`.
 
         Returns:
-            Latents `[N,4,H/8,W/8]` in Stable Diffusion's scale (about unit variance).
+            Latents `[N,z_channels,H/8,W/8]` of about unit variance.
         """
         c = self.config
         halo = -(-c.encoder_reach // c.factor) * c.factor
@@ -218,7 +218,7 @@ class Autoencoder(nn.Module):
         return cast(Tensor, self.encoder(image * 2 - 1))
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Decode latents `[N,4,h,w]` to an image `[N,3,8h,8w]`, about [0,1] and not clamped."""
+        """Decode latents `[N,z_channels,h,w]` to an image `[N,3,8h,8w]`, about [0,1] and not clamped."""
         c = self.config
         halo = -(-c.decoder_reach // c.factor)
         return map_blocks(self._decode, latent, block=BLOCK, halo=halo, numerator=c.factor, denominator=1)

@@ -5,6 +5,7 @@ supplement that was never published. There are no norms: how far two latents are
 and a norm would divide by it.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import Config
+from ..constants import constant
 from ..errors import ConfigError
 
 # Of sinusoids of log(sigma), in radians per factor e: from one slow wave over all levels to fine detail.
@@ -68,7 +70,7 @@ class MmleConfig(Config):
 def sigma_embedding(sigma: Tensor) -> Tensor:
     """Sinusoids of log(sigma), `[B]` to `[B,16]` float32; the same ones for diffusion and flow, any level from 0 up."""
     log_sigma = sigma.float().clamp(1e-4, 1e4).log()
-    angles = log_sigma[:, None] * torch.tensor(_FREQUENCIES, device=sigma.device)
+    angles = log_sigma[:, None] * constant(_FREQUENCIES, log_sigma)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
@@ -127,5 +129,6 @@ class Mmle(nn.Module):
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """A layer in float32, whatever its weights are kept in, under autocast too."""
-    with torch.autocast(x.device.type, enabled=False):
+    device = x.device.type  # of which `meta` knows no autocast
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
         return F.linear(x, layer.weight.float(), layer.bias.float())

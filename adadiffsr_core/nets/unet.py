@@ -1,8 +1,8 @@
 """The compact diffusion UNet, with LDM's key names and, for one state dict, LDM's output.
 
-Source: Rombach et al. 2022 (LDM) and Dhariwal and Nichol 2021 (ADM). The embedded model is one without
-attention: at its size, convolutions restore pictures better for the same time. With it, this is the UNet
-of Stable Diffusion 1 and 2.
+Source: Rombach et al. 2022 (LDM) and Dhariwal and Nichol 2021 (ADM). A UNet may have no attention, as the
+smallest, self-attention at its coarse levels, or attention to a text too: then it is that of Stable
+Diffusion 1 and 2.
 """
 
 import math
@@ -31,8 +31,9 @@ class UNetConfig(Config):
         model_channels: width of the finest level, a multiple of 32.
         channel_mult: width of each level, as a multiple of `model_channels`.
         num_res_blocks: residual blocks per encoder level; the decoder has one more.
-        context_dim: width of the text embedding's tokens; None is a UNet without attention.
-        attention_levels: levels that have attention, 0 the finest; with any, the middle has it too.
+        context_dim: width of the text embedding's tokens; None is a UNet that reads no text.
+        attention_levels: levels that have attention, 0 the finest; with any, the middle has it too. It is
+            self-attention, and with a `context_dim` attention to the text besides.
         num_heads: of every attention, or None if `num_head_channels` says it.
         num_head_channels: channels of a head, or None if `num_heads` says it.
         use_linear_in_transformer: linear projections about attention rather than 1x1 convolutions.
@@ -59,14 +60,15 @@ class UNetConfig(Config):
         self._check_attention()
 
     def _check_attention(self) -> None:
-        if (self.context_dim is None) != (not self.attention_levels):
-            raise ConfigError("context_dim and attention_levels go together; give both or neither")
-        if self.context_dim is None:
+        if not self.attention_levels:
+            if self.context_dim is not None:
+                raise ConfigError("a text is read by attention; give attention_levels with context_dim, or neither")
             return
-        if self.context_dim < 1 or not set(self.attention_levels) <= set(range(len(self.channel_mult))):
+        if self.context_dim is not None and self.context_dim < 1:
+            raise ConfigError(f"context_dim must be at least 1, or None to read no text; got {self.context_dim}")
+        if not set(self.attention_levels) <= set(range(len(self.channel_mult))):
             raise ConfigError(
-                f"context_dim must be at least 1 and attention_levels among 0 to {len(self.channel_mult) - 1}, got "
-                f"{self.context_dim} and {self.attention_levels}"
+                f"attention_levels must be among 0 to {len(self.channel_mult) - 1}, got {self.attention_levels}"
             )
         if (self.num_heads is None) == (self.num_head_channels is None):
             raise ConfigError("attention needs either num_heads or num_head_channels")
@@ -84,12 +86,10 @@ class UNetConfig(Config):
         """Channels of each level, finest first."""
         return tuple(self.model_channels * m for m in self.channel_mult)
 
-    def attention(self, channels: int) -> list[SpatialTransformer]:
-        """The attention behind a residual block of this width, as the layers to add: one, or none."""
-        if self.context_dim is None:
-            return []
+    def attention(self, channels: int) -> SpatialTransformer:
+        """The attention behind a residual block of this width, where there is any."""
         heads = self.num_heads or channels // (self.num_head_channels or channels)
-        return [SpatialTransformer(channels, self.context_dim, heads, linear=self.use_linear_in_transformer)]
+        return SpatialTransformer(channels, self.context_dim, heads, linear=self.use_linear_in_transformer)
 
 
 def timestep_embedding(timesteps: Tensor, channels: int, max_period: float = 10_000.0) -> Tensor:
@@ -181,7 +181,7 @@ class UNet(nn.Module):
         last = config.widths[-1]
         self.time_embed = nn.Sequential(nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.input_blocks, skips = _encoder(config, embedding)
-        attended = [*config.attention(last), ResBlock(last, last, embedding)] if config.attention_levels else []
+        attended = [config.attention(last), ResBlock(last, last, embedding)] if config.attention_levels else []
         self.middle_block = _Stage(ResBlock(last, last, embedding), *attended)
         self.output_blocks = _decoder(config, skips, embedding)
         self.out = _zero(_norm_act_conv(config.widths[0], config.out_channels))
@@ -201,13 +201,13 @@ class UNet(nn.Module):
             timesteps: `[N]`, 0 to 999, large = noisy.
             residuals: what to add at the end of each encoder level, before it is handed on and to the decoder;
                 `[N,config.widths[l],h/2^l,w/2^l]` for each level l, or functions from such features to them.
-            context: the text's embedding, `[N,T,config.context_dim]`; None without attention.
+            context: the text's embedding, `[N,T,config.context_dim]`; None if the UNet reads no text.
 
         Returns:
             `[N,out_channels,h,w]`.
 
         Raises:
-            ShapeError: there is a context and no attention, or the other way round.
+            ShapeError: there is a context and none is read, or the other way round.
         """
         if (context is None) != (self.config.context_dim is None):
             raise ShapeError("this UNet reads a text embedding" if context is None else "this UNet reads no text")
@@ -242,7 +242,9 @@ def _encoder(config: UNetConfig, embedding: int) -> tuple[nn.ModuleList, list[in
         for _ in range(config.num_res_blocks):
             layers: list[nn.Module] = [ResBlock(width, level_width, embedding)]
             width = level_width
-            stages.append(_Stage(*layers, *(config.attention(width) if level in config.attention_levels else [])))
+            if level in config.attention_levels:
+                layers.append(config.attention(width))
+            stages.append(_Stage(*layers))
             skips.append(width)
         if level + 1 < len(config.widths):
             stages.append(_Stage(_Downsample(width)))
@@ -258,7 +260,7 @@ def _decoder(config: UNetConfig, skips: list[int], embedding: int) -> nn.ModuleL
             layers: list[nn.Module] = [ResBlock(width + waiting.pop(), config.widths[level], embedding)]
             width = config.widths[level]
             if level in config.attention_levels:
-                layers += config.attention(width)
+                layers.append(config.attention(width))
             if level and number == config.num_res_blocks:
                 layers.append(_Upsample(width))
             stages.append(_Stage(*layers))

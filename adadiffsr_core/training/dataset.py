@@ -4,7 +4,7 @@ import csv
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from ..config import Config
 from ..errors import ConfigError, ImageError
 from .degradation import DegradationConfig, degrade, from_levels, to_levels
 from .filtering import import_cv2
-from .ranges import check_probabilities
+from .ranges import check_probabilities, check_range
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff"})
 
@@ -156,16 +156,21 @@ class PairConfig(Config):
         size_px: side of a pair, a multiple of both degradations' scale.
         min_scale: crops are made smaller by up to this factor, for variety.
         mild_prob: that a pair is degraded by the milder of the two pipelines.
+        scales: smallest and largest; how many times smaller the low-quality picture is before it is brought back, drawn
+            evenly from between them. None is as the pipelines have it, 4 times.
         cache_mb: decoded pictures that each worker may hold; 1,500 of 512 px need 1,200.
     """
 
     size_px: int = 256
     min_scale: float = 0.5
     mild_prob: float = 0.3
+    scales: tuple[float, float] | None = None
     cache_mb: float = 512.0
 
     def __post_init__(self) -> None:
         check_probabilities({"mild_prob": self.mild_prob})
+        if self.scales is not None:
+            check_range("scales", self.scales, 1)
         if self.size_px < 1 or not 0 < self.min_scale <= 1 or self.cache_mb < 0:
             raise ConfigError(
                 "size_px must be positive, min_scale in (0,1] and cache_mb not negative, got "
@@ -205,10 +210,12 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         if not self.paths:
             raise ConfigError("there is no photograph to train on")
         for pipeline in self.pipelines:
-            if config.size_px % pipeline.scale:
+            if config.scales is None and config.size_px % pipeline.scale:
                 raise ConfigError(
-                    f"size_px {config.size_px} is not a multiple of the degradation's scale {pipeline.scale}"
+                    f"size_px {config.size_px} is not a multiple of the degradation's scale {pipeline.scale:g}"
                 )
+        if config.scales is not None and config.size_px < config.scales[1]:
+            raise ConfigError(f"size_px {config.size_px} cannot be made {config.scales[1]:g} times smaller")
 
     def __len__(self) -> int:
         return self.length
@@ -228,6 +235,9 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         rng = np.random.Generator(np.random.SFC64([self.seed, index]))
         image = self.cache.load(self.paths[rng.integers(len(self.paths))])
         gt = draw_crop(image, self.config.size_px, rng, self.config.min_scale)
-        lq = degrade(from_levels(gt), rng, self.pipelines[int(rng.random() < self.config.mild_prob)])
+        pipeline = self.pipelines[int(rng.random() < self.config.mild_prob)]
+        if self.config.scales is not None:
+            pipeline = replace(pipeline, scale=float(rng.uniform(*self.config.scales)))
+        lq = degrade(from_levels(gt), rng, pipeline)
         lq_up = cv2.resize(to_levels(lq), gt.shape[1::-1], interpolation=cv2.INTER_CUBIC)
         return torch.from_numpy(gt).permute(2, 0, 1).contiguous(), torch.from_numpy(lq_up).permute(2, 0, 1).contiguous()

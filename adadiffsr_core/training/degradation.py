@@ -90,7 +90,7 @@ class DegradationConfig(Config):
         sinc_first_prob: that the return to the output's size and the final sinc come before the last JPEG.
     """
 
-    scale: int = 4
+    scale: float = 4
     orders: tuple[OrderConfig, ...] = (OrderConfig(), SECOND_ORDER)
     sinc_prob: float = 0.8
     sinc_size_range: tuple[int, int] = (7, 21)
@@ -210,7 +210,7 @@ def degrade(gt: np.ndarray, rng: np.random.Generator, config: DegradationConfig)
     image, *earlier, last = gt, *config.orders
     for order in earlier:
         image = _compress(rng, _blur_resize_noise(rng, image, image.shape[:2], order), order)
-    size = gt.shape[0] // config.scale, gt.shape[1] // config.scale
+    size = int(gt.shape[0] / config.scale), int(gt.shape[1] / config.scale)
     image = _blur_resize_noise(rng, image, size, last)
     if rng.random() < config.sinc_first_prob:
         image = _compress(rng, _finish(rng, image, size, config), last)

@@ -23,9 +23,10 @@ from ..nets.unet import UNet
 from ..networks import PFJ_PREFIX
 from ..schedule import MAX_TIMESTEP, Prediction, Schedule
 from .charts import make_sheet
+from .denoising import draw_noise, sample_plainly
 from .latent_pairs import LatentPairs
-from .ldm import draw_noise, sample_plainly
 from .ldm_format import LdmCheckpoint, replace_unet
+from .processor import Processor
 
 _SPAN = round(GAIN_SPAN * MAX_TIMESTEP)
 _SHOWN = 2
@@ -71,8 +72,7 @@ class FinetuneTask:
         pairs, held_out: latents of the checkpoint's own autoencoder.
         painter: makes pictures of latents for the sheets.
         seed: of everything random.
-        bfloat16: autocast of the forward passes; weights, gradients and moments stay float32.
-        device: to train on.
+        processor: of everything.
 
     Raises:
         ConfigError: the UNet has room for neither the noisy latent alone nor for two.
@@ -90,13 +90,12 @@ class FinetuneTask:
         held_out: LatentPairs,
         painter: Autoencoder,
         seed: int,
-        bfloat16: bool,
-        device: torch.device | str = "cpu",
+        processor: Processor,
     ) -> None:
         torch.manual_seed(seed)
-        self.source, self.config, self.context = source, config, context
-        self.pairs, self.held_out, self.painter = pairs, held_out, painter
-        self.seed, self.bfloat16 = seed, bfloat16
+        self.source, self.config, self.context = source, config, processor.place(context)
+        self.pairs, self.held_out, self.painter = pairs, held_out, processor.install(painter)
+        self.seed, self.processor = seed, processor
         self.prediction = source.detect_prediction() if config.prediction == "auto" else config.prediction
         self.schedule, self.statistics = Schedule(self.prediction), LatentStatistics()
         unet = source.load_unet()
@@ -110,17 +109,17 @@ class FinetuneTask:
                 f"the UNet has {unet.config.in_channels} input channels; {latent} (with feature injection) or "
                 f"{2 * latent} (with the low-quality latent beside the noisy one) can be trained"
             )
-        self.networks = nn.ModuleDict({"model": nn.ModuleDict(parts)}).to(device)
+        self.networks = nn.ModuleDict({"model": processor.install(nn.ModuleDict(parts))})
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """One batch of pairs, each at a noise level of its own."""
         rng = np.random.default_rng([self.seed, step])
-        gt, lq = self.pairs.draw(rng, self.config.batch_size)
-        yield "model", {"total": self._loss(_Model(self.networks), gt, lq, rng)}
+        drawn = self.pairs.draw(rng, self.config.batch_size)
+        yield "model", {"total": self._loss(_Model(self.networks), drawn, self.processor.generator(self.seed, step))}
 
-    def _loss(self, model: "_Model", gt: Tensor, lq: Tensor, rng: np.random.Generator) -> Tensor:
-        timesteps, noise = (drawn.to(model.device) for drawn in draw_noise(gt, rng))
-        gt, lq = gt.to(model.device), lq.to(model.device)
+    def _loss(self, model: "_Model", drawn: tuple[Tensor, Tensor], generator: torch.Generator | None) -> Tensor:
+        gt, lq = map(self.processor.place, drawn)
+        timesteps, noise = draw_noise(gt, generator)
         gain = self._gain(model, gt, lq, noise, timesteps)
         sigma = self.schedule.timestep_to_sigma(timesteps)
         output = self._predict(model, self.schedule.add_noise(gt, noise, sigma), sigma, lq, gain)
@@ -129,10 +128,10 @@ class FinetuneTask:
     def _predict(self, model: "_Model", x: Tensor, sigma: Tensor, lq: Tensor, gain: Tensor) -> Tensor:
         """The network's output, float32."""
         inputs = self.schedule.scale_input(x, sigma)
-        context = self.context.to(x).expand(len(x), -1, -1)
+        context = self.context.expand(len(x), -1, -1)
         shown = self.schedule.sigma_to_timestep(sigma)
         # Casts are not kept: all of them together would be half the size of the weights.
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=False):
+        with self.processor.autocast(kept=False):
             if model.pfj is None:
                 return cast(Tensor, model.unet(torch.cat([inputs, lq], dim=1), shown, context=context)).float()
             return cast(Tensor, model.unet(inputs, shown, model.pfj(lq, gain), context)).float()
@@ -161,23 +160,21 @@ class FinetuneTask:
 
     def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
         """The loss on held-out pairs, always with the same noise."""
-        rng, size = np.random.default_rng(self.seed), self.config.batch_size
+        model, size = _Model(self.processor.borrow(networks)), self.config.batch_size
+        generator = self.processor.generator(self.seed, 0)
         places = [
             np.arange(start, min(start + size, self.held_out.count)) for start in range(0, self.held_out.count, size)
         ]
-        losses = [float(self._loss(_Model(networks), *self.held_out.take(place), rng)) for place in places]
-        return {"loss": float(np.average(losses, weights=[len(place) for place in places]))}
+        losses = torch.stack([self._loss(model, self.held_out.take(place), generator) for place in places])
+        return {"loss": float(np.average(losses.tolist(), weights=[len(place) for place in places]))}
 
     def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
         """Low-quality inputs over restored pictures over the truth."""
-        model = _Model(networks)
-        gt, lq = self.held_out.take(np.arange(min(_SHOWN, self.held_out.count)))
-        shown = lq.to(model.device)
-        gain = torch.zeros(len(lq), 2, device=model.device)
-        made = sample_plainly(
-            lambda x, sigma: self._predict(model, x, sigma, shown, gain), self.schedule, shown, self.seed
-        )
-        return make_sheet([list(self.painter.decode(latent.cpu())) for latent in (lq, made, gt)])
+        model = _Model(self.processor.borrow(networks))
+        gt, lq = map(self.processor.place, self.held_out.take(np.arange(min(_SHOWN, self.held_out.count))))
+        gain = lq.new_zeros(len(lq), 2)
+        made = sample_plainly(lambda x, sigma: self._predict(model, x, sigma, lq, gain), self.schedule, lq, self.seed)
+        return make_sheet([list(self.painter.decode(latent)) for latent in (lq, made, gt)])
 
     def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:
         """Beside `path`: `checkpoint.safetensors` of the source's format and, if it was trained, `pfj.safetensors`."""
@@ -197,4 +194,3 @@ class _Model:
         parts = cast(nn.ModuleDict, networks["model"])
         self.unet = cast(UNet, parts["unet"])
         self.pfj = cast(Pfj, parts["pfj"]) if "pfj" in parts else None
-        self.device = next(self.unet.parameters()).device

@@ -57,7 +57,7 @@ def _normal_table() -> np.ndarray:
 
 
 @lru_cache(maxsize=9)
-def _poisson_table(photons: int) -> np.ndarray:
+def poisson_table(photons: int) -> np.ndarray:
     """Quantiles of `count / photons - brightness` for the 256 brightnesses, float32 `[256 * POISSON_QUANTILES]`."""
     from scipy.special import pdtr
 
@@ -97,7 +97,7 @@ def poisson_noise(rng: np.random.Generator, image: np.ndarray, factor: float, gr
     """
     levels = ((_grey(image) if grey else image) * 255 + 0.5).astype(np.uint8)
     used = int(np.count_nonzero(np.bincount(levels.ravel(), minlength=256)))
-    table = _poisson_table(1 << (used - 1).bit_length()) * np.float32(factor)
+    table = poisson_table(1 << (used - 1).bit_length()) * np.float32(factor)
     index = levels.astype(np.int32) * POISSON_QUANTILES + _draw_bits(rng, levels.shape) // (65536 // POISSON_QUANTILES)
     noise: np.ndarray = table[index]
     return noise

@@ -17,6 +17,9 @@ from tqdm import tqdm
 from ..errors import ConfigError
 from ..files import whole_file
 from .dataset import PairDataset
+from .processor import Processor
+
+CHUNK = 16  # pairs encoded at once
 
 
 class LatentSpace(Protocol):
@@ -80,8 +83,26 @@ def write_done(folder: Path, done: int) -> None:
 
 
 @torch.inference_mode()
+def encode_images(encoder: Encoder, images: Tensor, processor: Processor) -> np.ndarray:
+    """Latents float32 `[N,C,h,w]`, on the CPU, of uint8 images `[N,3,H,W]`; the encoder keeps its own precision."""
+    pixels = processor.place(images).float().div(255).contiguous(memory_format=torch.channels_last)
+    latents: np.ndarray = encoder.encode(pixels).cpu().numpy()
+    return latents
+
+
+def pair_shape(dataset: PairDataset, encoder: Encoder, count: int) -> tuple[int, ...]:
+    """Of an array of `count` latents."""
+    side = dataset.config.size_px // encoder.config.factor
+    return (count, encoder.config.z_channels, side, side)
+
+
 def build_latent_pairs(
-    folder: Path, dataset: PairDataset, autoencoder: Encoder, workers: int, batch_size: int = 16
+    folder: Path,
+    dataset: PairDataset,
+    autoencoder: Encoder,
+    processor: Processor,
+    workers: int,
+    batch_size: int = CHUNK,
 ) -> LatentPairs:
     """Encode every pair of `dataset`, going on where an earlier call stopped.
 
@@ -90,7 +111,8 @@ def build_latent_pairs(
     Args:
         folder: where the cache is; created if need be.
         dataset: the pairs; its length is the cache's.
-        autoencoder: the encoder that users will have.
+        autoencoder: the encoder that users will have, on the processor's device.
+        processor: that encodes.
         workers: processes that degrade.
         batch_size: pairs encoded at once.
 
@@ -98,16 +120,14 @@ def build_latent_pairs(
         ConfigError: the folder holds a cache of another size.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    side = dataset.config.size_px // autoencoder.config.factor
-    shape = (len(dataset), autoencoder.config.z_channels, side, side)
+    shape = pair_shape(dataset, autoencoder, len(dataset))
     arrays = [open_array(folder / f"{name}.npy", shape) for name in ("gt", "lq")]
     done = read_done(folder)
     loader = DataLoader(Subset(dataset, range(done, len(dataset))), batch_size, num_workers=workers)
     with tqdm(total=len(dataset), initial=done, desc="latent pairs", mininterval=5) as bar:
         for pair in loader:
             for array, images in zip(arrays, pair, strict=True):
-                latents = autoencoder.encode(images.float().div(255).contiguous(memory_format=torch.channels_last))
-                array[done : done + len(images)] = latents.numpy()
+                array[done : done + len(images)] = encode_images(autoencoder, images, processor)
             done += len(pair[0])
             bar.update(len(pair[0]))
             if done % (batch_size * 16) == 0 or done == len(dataset):

@@ -1,9 +1,9 @@
 """Training the diffusion model: noise levels, targets and losses in the autoencoder's latent space."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -16,10 +16,16 @@ from ..nets.autoencoder import Autoencoder, AutoencoderConfig
 from ..nets.layout import channels_last
 from ..nets.unet import UNet, UNetConfig
 from ..networks import AUTOENCODER_PREFIX, UNET_PREFIX
-from ..schedule import MAX_TIMESTEP, Prediction, Schedule
+from ..schedule import Prediction, Schedule, Target
 from .charts import make_sheet
-from .denoising import NoisyPairs, denoising_loss
+from .denoising import NoisyPairs, denoising_loss, draw_noise, predict, sample_plainly, snr_weight
 from .latent_pairs import LatentPairs
+from .pair_source import PairSource
+from .processor import Processor
+
+_CHECKED = 256  # held-out pairs that are measured
+_CHUNK = 32
+_SHOWN = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +35,36 @@ class LdmTaskConfig(Config):
     Attributes:
         batch_size: pairs in a step.
         prediction: what the network predicts.
+        target: what is diffused: the picture's latent, or what it has more than the low-quality one (decision D36).
+        snr_gamma: of min-SNR weighting (Hang et al. 2023); None weighs all noise levels alike.
     """
 
     batch_size: int = 32
     prediction: Prediction = "v"
+    target: Target = "picture"
+    snr_gamma: float | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.target not in get_args(Target):
+            raise ConfigError(f"target {self.target!r} is unknown; use one of {', '.join(get_args(Target))}")
+        if self.snr_gamma is not None and not 0 < self.snr_gamma < float("inf"):
+            raise ConfigError(f"snr_gamma must be above 0, got {self.snr_gamma}")
 
 
 class LdmTask:
-    """A `Task` of the loop; the autoencoder is frozen and goes into the exported file."""
+    """A `Task` of the loop; the autoencoder is frozen and goes into the exported file.
+
+    Args:
+        net: shape of the UNet.
+        config: what it learns.
+        autoencoder: that made the pairs, on the processor's device.
+        pairs: to train on.
+        held_out: to measure on, at least 6.
+        processor: that trains.
+        seed: of everything random.
+    """
 
     name = "ldm"
     averaged: tuple[str, ...] = ("unet",)
@@ -50,98 +74,72 @@ class LdmTask:
         net: UNetConfig,
         config: LdmTaskConfig,
         autoencoder: Autoencoder,
-        pairs: LatentPairs,
+        pairs: PairSource,
         held_out: LatentPairs,
+        processor: Processor,
         seed: int,
-        bfloat16: bool,
     ) -> None:
         torch.manual_seed(seed)
-        self.config, self.seed, self.bfloat16 = config, seed, bfloat16
-        self.schedule = Schedule(config.prediction)
+        self.config, self.processor, self.seed = config, processor, seed
+        self.schedule = Schedule(config.prediction, config.target)
         self.pairs, self.held_out = pairs, held_out
         self.autoencoder = autoencoder.requires_grad_(False).eval()
-        self.networks = nn.ModuleDict({"unet": channels_last(UNet(net))})
+        self.networks = nn.ModuleDict({"unet": processor.install(UNet(net))})
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """One batch of pairs, each at a noise level of its own."""
-        rng = np.random.default_rng([self.seed, step])
-        gt, lq = self.pairs.draw(rng, self.config.batch_size)
-        loss = self._loss(cast(UNet, self.networks["unet"]), gt, lq, rng).mean()
-        yield "unet", {"total": loss}
+        gt, lq = self.pairs.draw(step, self.config.batch_size)
+        error, weight = self._errors(self.networks, gt, lq, step)
+        yield "unet", {"total": (weight * error).mean()}
 
-    def _loss(self, unet: UNet, gt: Tensor, lq: Tensor, rng: np.random.Generator) -> Tensor:
-        """Squared error of the network's output `[B]`."""
-        timesteps, noise = draw_noise(gt, rng)
-        return denoising_loss(unet, self.schedule, NoisyPairs(gt, lq, noise, timesteps), bfloat16=self.bfloat16)
+    def _errors(self, networks: nn.ModuleDict, gt: Tensor, lq: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Squared error of the network's output and its weight in the loss, both `[B]`."""
+        # A stream of its own: the pairs' draws come from the step's, too.
+        timesteps, noise = draw_noise(gt, self.processor.generator(self.seed + 1, step))
+        pairs = NoisyPairs(gt, lq, noise, timesteps)
+        error = denoising_loss(cast(UNet, networks["unet"]), self.schedule, pairs, processor=self.processor)
+        return error, snr_weight(self.schedule, self.schedule.timestep_to_sigma(timesteps), self.config.snr_gamma)
 
     def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
-        """The loss on held-out pairs, always with the same noise."""
-        rng = np.random.default_rng(self.seed)
-        losses = []
-        for start in range(0, min(256, self.held_out.count), 32):
-            gt, lq = self.held_out.take(np.arange(start, min(start + 32, self.held_out.count)))
-            losses.append(self._loss(cast(UNet, networks["unet"]), gt, lq, rng).mean())
-        return {"loss": float(torch.stack(losses).mean())}
+        """The squared error on held-out pairs, weighted as in training and not, always with the same noise."""
+        rows = []
+        for start in range(0, min(_CHECKED, self.held_out.count), _CHUNK):
+            gt, lq = self._look(start, min(start + _CHUNK, self.held_out.count))
+            error, weight = self._errors(networks, gt, lq, start)
+            rows.append(torch.stack([(weight * error).mean(), error.mean()]))
+        loss, error = torch.stack(rows).mean(dim=0).tolist()
+        return {"loss": loss, "error": error}
+
+    def _look(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        gt, lq = self.held_out.take(np.arange(start, stop))
+        return self.processor.place(gt), self.processor.place(lq)
 
     def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
         """Low-quality inputs over restored pictures over the truth."""
-        gt, lq = self.held_out.take(np.arange(6))
-        made = self._sample(cast(UNet, networks["unet"]), lq)
+        gt, lq = self._look(0, _SHOWN)
+        unet, schedule = cast(UNet, networks["unet"]), self.schedule
+
+        def output(x: Tensor, sigma: Tensor) -> Tensor:
+            return predict(unet, schedule, x, lq, sigma, processor=self.processor)
+
+        made = sample_plainly(output, schedule, lq, self.seed)
         return make_sheet([list(self.autoencoder.decode(latent)) for latent in (lq, made, gt)])
 
-    def _sample(self, unet: UNet, lq: Tensor) -> Tensor:
-        def predict(x: Tensor, sigma: Tensor) -> Tensor:
-            inputs = torch.cat([self.schedule.scale_input(x, sigma), lq], dim=1)
-            return cast(Tensor, unet(inputs, self.schedule.sigma_to_timestep(sigma)))
-
-        return sample_plainly(predict, self.schedule, lq, self.seed)
-
     def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:
-        """A weights file of kind `ldm`: UNet, autoencoder, and the prediction type."""
-        save_ldm(cast(UNet, networks["unet"]), self.autoencoder, self.config.prediction, path, facts)
+        """A weights file of kind `ldm`: UNet, autoencoder, and what the network predicts of what."""
+        save_ldm(cast(UNet, networks["unet"]), self.autoencoder, self.schedule, path, facts)
 
 
-def save_ldm(
-    unet: UNet, autoencoder: Autoencoder, prediction: Prediction, path: Path, facts: Mapping[str, object]
-) -> None:
-    """Write a weights file of kind `ldm`: UNet, autoencoder, and the prediction type."""
+def save_ldm(unet: UNet, autoencoder: Autoencoder, schedule: Schedule, path: Path, facts: Mapping[str, object]) -> None:
+    """Write a weights file of kind `ldm`: UNet, autoencoder, and what the network predicts of what."""
     tensors = {f"{UNET_PREFIX}{key}": value for key, value in unet.state_dict().items()}
     tensors |= {f"{AUTOENCODER_PREFIX}{key}": value for key, value in autoencoder.state_dict().items()}
     config = {
         "unet": unet.config.to_dict(),
         "autoencoder": autoencoder.config.to_dict(),
-        "schedule": {"prediction": prediction},
+        "schedule": schedule.to_dict(),
     }
     save_checkpoint(Checkpoint("ldm", config, tensors, facts), path)
-
-
-def draw_noise(gt: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Draw timesteps `[B]`, 0 to 999, and noise `[B,C,h,w]`; timesteps are stratified, for a loss of less variance."""
-    spread = (np.arange(len(gt)) + rng.random(len(gt))) / len(gt)
-    timesteps = torch.from_numpy((rng.permutation(spread) * MAX_TIMESTEP).astype(np.int64))
-    return timesteps, torch.from_numpy(rng.standard_normal(gt.shape, dtype=np.float32))
-
-
-def sample_plainly(
-    predict: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, lq: Tensor, seed: int, steps: int = 12
-) -> Tensor:
-    """Restore latents `lq` `[B,C,h,w]` in a few Euler steps, for pictures of a run's progress.
-
-    Args:
-        predict: the network's output at x `[B,C,h,w]` and sigma `[B]`.
-        schedule: that the network is trained on.
-        lq: on the network's device.
-        seed: of the noise.
-        steps: evaluations.
-    """
-    noise = torch.randn(lq.shape, generator=torch.Generator().manual_seed(seed)).to(lq)
-    sigmas = schedule.build_sigmas(steps).to(lq)
-    x = schedule.add_noise(lq, noise, sigmas[:1].expand(len(lq)))
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
-        level = sigma.expand(len(lq))
-        denoised = schedule.output_to_denoised(predict(x, level), x, level)
-        x = torch.lerp(denoised, x, sigma_next / sigma)
-    return x
 
 
 def load_autoencoder(path: Path) -> Autoencoder:

@@ -126,7 +126,8 @@ def _to_bytes(key: str, entry: Mapping[str, object], weights: Mapping[str, Tenso
     value = weights.get(key.removeprefix(UNET_PREFIX))
     if value is None or list(value.shape) != entry["shape"]:
         raise CheckpointError(f"there is no weight of shape {entry['shape']} for {key}; nothing was written")
-    stored = value.detach().to("cpu", dtype).contiguous()
+    # Flat: a 1x1 convolution laid out channels last counts as contiguous and has odd strides.
+    stored = value.detach().to("cpu", dtype).contiguous().flatten()
     if not bool(torch.isfinite(stored).all()):
         raise CheckpointError(f"{key} is not finite as {dtype}; nothing was written")
     return bytes(stored.view(torch.uint8).numpy())

@@ -20,11 +20,11 @@ from ..errors import ConfigError
 from ..evaluation.agreement import compare_classes, compare_metrics
 from ..metrics.base import normalise_metrics
 from ..metrics.registry import metric_info
-from ..nets.layout import channels_last
 from ..nets.mmle import Mmle, MmleConfig
 from ..networks import MMLE_PREFIX
 from ..pipeline import SamplingConfig
 from .charts import draw_scatter
+from .processor import Processor
 from .walks import WalkCache
 
 # Of the measured values, in per cent: what 0 and 1 stand for. Beyond lie odd pictures that would squeeze all others.
@@ -116,7 +116,7 @@ class MmleTask:
         held_out: to measure on; of other photographs.
         sampling: of the walks; its rule is the one by which agreement of classes is measured.
         seed: of everything random.
-        bfloat16: autocast of the convolutions.
+        processor: of everything; its precision is that of the convolutions.
         facts: of the walks and metrics, for the exported file.
     """
 
@@ -131,14 +131,14 @@ class MmleTask:
         held_out: RatedWalks,
         sampling: SamplingConfig,
         seed: int,
-        bfloat16: bool,
+        processor: Processor,
         facts: Mapping[str, object],
     ) -> None:
         torch.manual_seed(seed)
         self.net, self.config, self.sampling = fit_range(net, walks), config, sampling
-        self.seed, self.bfloat16, self.facts = seed, bfloat16, facts
+        self.seed, self.processor, self.facts = seed, processor, facts
         self.walks, self.held_out = walks, held_out
-        self.networks = nn.ModuleDict({"mmle": channels_last(Mmle(self.net))})
+        self.networks = nn.ModuleDict({"mmle": processor.install(Mmle(self.net))})
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """One batch of pairs of consecutive visits."""
@@ -147,12 +147,11 @@ class MmleTask:
         count = self.config.batch_size
         walk = rng.choice(usable, size=count, replace=count > len(usable))[:, None]
         visit = rng.integers(cache.index.shape[1] - 1, size=(count, 1)) + np.arange(2)
-        denoised, lq_latent = _load_pair(cache, walk, visit)
+        denoised, lq_latent, sigma = self._load(cache, walk, visit)
         if self.config.turned:
             denoised, lq_latent = _turn((denoised, lq_latent), int(rng.integers(8)))
-        true = self._normalise(self.walks.values[walk, visit])
-        mmle = cast(Mmle, self.networks["mmle"])
-        predicted = self._predict(mmle, denoised, lq_latent, torch.from_numpy(cache.sigma[walk, visit]))
+        true = self.processor.place(self._normalise(self.walks.values[walk, visit]))
+        predicted = self._predict(cast(Mmle, self.networks["mmle"]), denoised, lq_latent, sigma)
         value = (predicted - true).square().mean()
         change = (predicted.diff(dim=1) - true.diff(dim=1)).square().mean()
         yield "mmle", {"total": value + self.config.change_weight * change, "value": value, "change": change}
@@ -161,25 +160,35 @@ class MmleTask:
         return normalise_metrics(torch.from_numpy(values), self.net.worst, self.net.best)
 
     def _predict(self, mmle: Mmle, denoised: Tensor, lq_latent: Tensor, sigma: Tensor) -> Tensor:
-        """`[B,V,M]` of latents `[B,V,C,h,w]` and levels `[B,V]`, on the CPU wherever the network is."""
-        device = next(mmle.parameters()).device
+        """`[B,V,M]` of latents `[B,V,C,h,w]` and levels `[B,V]`."""
         rows = [part.flatten(0, 1).contiguous(memory_format=torch.channels_last) for part in (denoised, lq_latent)]
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
-            values: Tensor = mmle(*(row.to(device) for row in (*rows, sigma.flatten())))
-        return values.cpu().reshape(*sigma.shape, -1)
+        with self.processor.autocast():
+            values: Tensor = mmle(*rows, sigma.flatten())
+        return values.reshape(*sigma.shape, -1)
+
+    def _load(self, cache: WalkCache, walk: np.ndarray, visit: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Estimates and low-quality latents `[B,V,C,h,w]` and levels `[B,V]`, all float32 and on the device.
+
+        Args:
+            cache: of the walks.
+            walk: numbers `[B,1]`.
+            visit: numbers `[B,V]` or `[1,V]`.
+        """
+        stored = cache.denoised[walk, visit], cache.lq_latent[walk], cache.sigma[walk, visit]
+        denoised, lq_latent, sigma = (self.processor.place(torch.from_numpy(part)).float() for part in stored)
+        return denoised, lq_latent.expand_as(denoised), sigma
 
     @torch.inference_mode()
     def rate_held_out(self, networks: nn.ModuleDict) -> tuple[Tensor, Tensor, Tensor]:
-        """Predicted and true normalised metrics `[W,V,M]` of the held-out walks, and their base indices `[W,V]`."""
+        """Predicted and true normalised metrics `[W,V,M]` of held-out walks, their base indices `[W,V]`; on the CPU."""
         cache, usable = self.held_out.cache, self.held_out.usable
         mmle, visits = cast(Mmle, networks["mmle"]), cache.index.shape[1]
         chunk, predicted = max(1, _CHUNK // visits), []
         for start in range(0, len(usable), chunk):
             walk, visit = usable[start : start + chunk, None], np.arange(visits)[None]
-            sigma = torch.from_numpy(cache.sigma[walk, visit])
-            predicted.append(self._predict(mmle, *_load_pair(cache, walk, visit), sigma))
+            predicted.append(self._predict(mmle, *self._load(cache, walk, visit)))
         true = self._normalise(self.held_out.values[usable])
-        return torch.cat(predicted), true, torch.from_numpy(cache.index[usable])
+        return torch.cat(predicted).cpu(), true, torch.from_numpy(cache.index[usable])
 
     def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
         """Agreement with the metrics on held-out photographs."""
@@ -205,13 +214,6 @@ class MmleTask:
         tensors = {f"{MMLE_PREFIX}{key}": value for key, value in state.items()}
         facts = {**facts, **self.facts, "held_out": held_out}
         save_checkpoint(Checkpoint("mmle", {"mmle": self.net.to_dict()}, tensors, facts), path)
-
-
-def _load_pair(cache: WalkCache, walk: np.ndarray, visit: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Estimates and low-quality latents `[B,V,C,h,w]` float32 of walks `[B,1]` at visits `[B,V]` or `[1,V]`."""
-    denoised = torch.from_numpy(cache.denoised[walk, visit].astype(np.float32))
-    lq_latent = torch.from_numpy(cache.lq_latent[walk].astype(np.float32))
-    return denoised, lq_latent.expand_as(denoised)
 
 
 def _turn(latents: tuple[Tensor, Tensor], orientation: int) -> tuple[Tensor, Tensor]:

@@ -15,16 +15,16 @@ from ..config import Config
 from ..errors import ConfigError
 from ..gain import GainEstimator
 from ..metrics.st_lpips import StLpips
-from ..nets.layout import channels_last
 from ..nets.pfj import Pfj, PfjConfig
 from ..nets.unet import UNet
 from ..networks import PFJ_PREFIX
 from ..pipeline import PRESETS, Model, SamplingConfig, sample_latent
 from .charts import make_sheet
-from .denoising import NoisyPairs, denoising_loss, predict
-from .known_gain import draw_intervals, known_gain
+from .denoising import NoisyPairs, denoising_loss, draw_noise, predict
+from .known_gain import count_knowing, draw_intervals, known_gain
 from .latent_pairs import LatentPairs
-from .ldm import draw_noise, save_ldm
+from .ldm import save_ldm
+from .processor import Processor
 
 _CHECKED = 256  # held-out pairs that are measured
 _CHUNK = 32
@@ -77,12 +77,12 @@ class PfjTask:
     Args:
         net: shape and mode.
         config: what to learn.
-        model: the frozen networks, on the CPU.
-        estimator: of quality, by which gains are known.
+        model: the frozen networks; they go to the processor's device.
+        estimator: of quality, by which gains are known; on that device.
         pairs: to train on, made with the model's autoencoder.
         held_out: to measure on, likewise, at least 6.
         seed: of everything random.
-        bfloat16: autocast of UNet and injection.
+        processor: of everything; its precision is that of UNet and injection.
         facts: of the model, for the exported file.
         joint: train the UNet as well.
 
@@ -102,28 +102,31 @@ class PfjTask:
         pairs: LatentPairs,
         held_out: LatentPairs,
         seed: int,
-        bfloat16: bool,
+        processor: Processor,
         facts: Mapping[str, object],
         *,
         joint: bool = False,
     ) -> None:
         torch.manual_seed(seed)
-        pfj = channels_last(Pfj(net))
+        pfj = processor.install(Pfj(net))
         replace(model, pfj=pfj)
+        for frozen in (model.unet, model.autoencoder, model.mmle):
+            if frozen is not None:
+                processor.install(frozen)
         self.net, self.config, self.model, self.estimator = net, config, model, estimator
         self.pairs, self.held_out = pairs, held_out
-        self.seed, self.bfloat16, self.facts, self.joint = seed, bfloat16, facts, joint
+        self.seed, self.processor, self.facts, self.joint = seed, processor, facts, joint
         # One optimiser, since both come from one backward pass.
         trained = nn.ModuleDict({"pfj": pfj})
         if joint:
             trained["unet"] = copy.deepcopy(model.unet).requires_grad_(True)
         self.networks = nn.ModuleDict({"injection": trained})
-        self.distance = StLpips() if config.perceptual_weight else None
+        self.distance = processor.install(StLpips()) if config.perceptual_weight else None
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """One batch of pairs, each at a noise level of its own."""
         rng = np.random.default_rng([self.seed, step])
-        pairs, gain = self._draw(*self.pairs.draw(rng, self.config.batch_size), rng)
+        pairs, gain = self._draw(self.pairs.draw(rng, self.config.batch_size), rng, step)
         losses = {"error": self._loss(self.networks, pairs, gain).mean()}
         total = losses["error"]
         if self.distance is not None:
@@ -131,21 +134,31 @@ class PfjTask:
             total = total + self.config.perceptual_weight * losses["perceptual"]
         yield "injection", {"total": total, **losses}
 
-    def _draw(self, gt: Tensor, lq: Tensor, rng: np.random.Generator) -> tuple[NoisyPairs, Tensor]:
-        timesteps, noise = draw_noise(gt, rng)
+    def _draw(self, drawn: tuple[Tensor, Tensor], rng: np.random.Generator, step: int) -> tuple[NoisyPairs, Tensor]:
+        """Noise for pairs of the CPU's, and what the sampler would know, on the device."""
+        gt, lq = map(self.processor.place, drawn)
+        timesteps, noise = draw_noise(gt, self.processor.generator(self.seed, step))
         pairs = NoisyPairs(gt, lq, noise, timesteps)
         if not self.net.sees_gain:
             return pairs, gt.new_zeros(len(gt), 2)
         sampling = self.config.sampling
-        intervals = draw_intervals(rng, len(gt), sampling)
-        return pairs, known_gain(self.model, self.estimator, sampling, pairs, intervals, bfloat16=self.bfloat16)
+        intervals = self.processor.place(draw_intervals(rng, len(gt), sampling))
+        return pairs, known_gain(
+            self.model,
+            self.estimator,
+            sampling,
+            pairs,
+            intervals,
+            processor=self.processor,
+            most=count_knowing(len(gt), sampling),
+        )
 
     def _loss(self, networks: nn.ModuleDict, pairs: NoisyPairs, gain: Tensor | None) -> Tensor:
         """Squared error of the UNet's output, `[B]`; None injects nothing."""
         unet, pfj = self._parts(networks)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+        with self.processor.autocast():
             residuals = None if gain is None else pfj(pairs.lq.contiguous(memory_format=torch.channels_last), gain)
-        return denoising_loss(unet, self.model.schedule, pairs, bfloat16=self.bfloat16, residuals=residuals)
+        return denoising_loss(unet, self.model.schedule, pairs, processor=self.processor, residuals=residuals)
 
     def _distance(self, distance: StLpips, pairs: NoisyPairs, gain: Tensor, rng: np.random.Generator) -> Tensor:
         """ST-LPIPS of decoded estimates of x0 from the decoded truth, `[perceptual_items]`."""
@@ -157,10 +170,10 @@ class PfjTask:
         schedule, (unet, pfj) = self.model.schedule, self._parts(self.networks)
         sigma = schedule.timestep_to_sigma(pairs.timesteps[rows])
         x = schedule.add_noise(gt, noise, sigma)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+        with self.processor.autocast():
             residuals = pfj(lq.contiguous(memory_format=torch.channels_last), gain[rows])
-        output = predict(unet, schedule, x, lq, sigma, bfloat16=self.bfloat16, residuals=residuals)
-        denoised = schedule.output_to_denoised(output, x, sigma)
+        output = predict(unet, schedule, x, lq, sigma, processor=self.processor, residuals=residuals)
+        denoised = schedule.output_to_denoised(output, x, sigma, lq)
         decode = self.model.autoencoder.decode
         with torch.no_grad():
             truth = distance.features(decode(gt).clamp(0, 1))
@@ -177,14 +190,14 @@ class PfjTask:
         for start in range(0, min(_CHECKED, self.held_out.count), _CHUNK):
             rng = np.random.default_rng([self.seed, start])
             chosen = np.arange(start, min(start + _CHUNK, self.held_out.count))
-            pairs, gain = self._draw(*self.held_out.take(chosen), rng)
+            pairs, gain = self._draw(self.held_out.take(chosen), rng, start)
             for name, shown in (("loss", gain), ("zero_gain", torch.zeros_like(gain)), ("without", None)):
                 losses[name].append(self._loss(networks, pairs, shown))
         return {name: float(torch.cat(parts).mean()) for name, parts in losses.items()}
 
     def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
         """Low-quality inputs over what is made of them without and with injection, over the truth."""
-        gt, lq = self.held_out.take(np.arange(6))
+        gt, lq = map(self.processor.place, self.held_out.take(np.arange(6)))
         unet, pfj = self._parts(networks)
         sampling = replace(self.config.sampling, tile=lq.shape[-1], overlap=0, tile_fit=False, seed=self.seed)
         made = [
@@ -200,6 +213,4 @@ class PfjTask:
         tensors = {f"{PFJ_PREFIX}{key}": value for key, value in pfj.state_dict().items()}
         save_checkpoint(Checkpoint("pfj", {"pfj": pfj.config.to_dict()}, tensors, facts), path)
         if self.joint:
-            save_ldm(
-                unet, self.model.autoencoder, self.model.schedule.prediction, path.with_name("ldm.safetensors"), facts
-            )
+            save_ldm(unet, self.model.autoencoder, self.model.schedule, path.with_name("ldm.safetensors"), facts)

@@ -1,8 +1,9 @@
 """What trains: a device and its precision, chosen once and carried by every task, so that no task knows which it is."""
 
-from contextlib import AbstractContextManager
+import copy
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Self, TypeVar, cast
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +23,15 @@ class Processor:
     Attributes:
         device: where networks, photographs and draws are.
         bfloat16: autocast of the forward passes.
+        compiles: let torch compile what is installed.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     bfloat16: bool = False
+    compiles: bool = False
 
     @classmethod
-    def open(cls, device: torch.device, bfloat16: bool | None = None) -> Self:
+    def open(cls, device: torch.device, bfloat16: bool | None = None, *, compiles: bool = False) -> Self:
         """Use `device`; None for `bfloat16` takes it where the device is built for it.
 
         On CUDA float32 products that are left are taken in TF32: what they feed is rounded to bfloat16 next.
@@ -37,11 +40,17 @@ class Processor:
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.allow_tf32 = True
             torch.backends.cudnn.benchmark = True  # shapes do not change within a run
-        return cls(device, has_fast_bfloat16(device) if bfloat16 is None else bfloat16)
+        return cls(device, has_fast_bfloat16(device) if bfloat16 is None else bfloat16, compiles)
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """The precision of forward passes."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+    def autocast(self, *, kept: bool = True) -> AbstractContextManager[None]:
+        """The precision of forward passes.
+
+        Args:
+            kept: whether weights that were cast are kept until the end, which takes half of their own size.
+        """
+        if not self.bfloat16:
+            return nullcontext()  # and `meta` knows no autocast
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=kept)
 
     def place(self, values: Tensor) -> Tensor:
         """A tensor of the CPU's on the device, without waiting for the copy where memory is pinned for it."""
@@ -51,7 +60,18 @@ class Processor:
 
     def install(self, module: M) -> M:
         """A network on the device, laid out as convolutions like it there."""
-        return cast(M, channels_last(module).to(self.device))
+        installed = channels_last(module).to(self.device)
+        if self.compiles:
+            installed.compile()  # in place: the names of its weights stay
+        return installed
+
+    def borrow(self, module: M) -> M:
+        """A network if it is on the device, else a copy there, such as of averages that are kept in a file."""
+        if all(weight.device.type == self.device.type for weight in module.parameters()):
+            return module
+        # Copied at once to where it goes: there may be no room for two of it where it is.
+        moved = {id(weight): nn.Parameter(weight.to(self.device), False) for weight in module.parameters()}
+        return copy.deepcopy(module, moved).to(self.device)
 
     def generator(self, seed: int, step: int) -> torch.Generator | None:
         """What `torch.randn` draws from at step `step`, on the device; None on `meta`, which draws nothing."""
@@ -69,7 +89,7 @@ class Processor:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32 there; where no instruction knows it, it is ten times slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         # torch has no public word for it, and not in every release.
         words = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))

@@ -16,11 +16,10 @@ from .autoencoder import AutoencoderTaskConfig
 from .dataset import PairConfig
 from .finetune import FinetuneTaskConfig
 from .ldm import LdmTaskConfig
-from .loop import LoopConfig
+from .loop_config import LoopConfig
 from .mmle import MmleTaskConfig
 from .pfj import PfjTaskConfig
 from .targets import Reference
-from .teacher import FACTOR, SIZE_PX
 from .walks import WalkConfig
 
 
@@ -60,18 +59,6 @@ class AutoencoderRecipe(Recipe):
     net: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     task: AutoencoderTaskConfig = field(default_factory=AutoencoderTaskConfig)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.net.factor, self.net.z_channels) != (FACTOR, 4):
-            raise ConfigError("the teacher's latents have 4 channels at 1/8 of the size; net must have the same")
-        if self.task.crop_px % FACTOR or self.task.crop_px > SIZE_PX:
-            raise ConfigError(f"crop_px must be a multiple of {FACTOR} up to {SIZE_PX}, got {self.task.crop_px}")
-        if self.task.crop_px <= 2 * self.task.latent_margin * FACTOR:
-            raise ConfigError(
-                f"crop_px {self.task.crop_px} leaves nothing to compare within a latent_margin of "
-                f"{self.task.latent_margin}; use more than {2 * self.task.latent_margin * FACTOR}"
-            )
-
 
 @dataclass(frozen=True, kw_only=True)
 class LdmRecipe(Recipe):
@@ -79,16 +66,21 @@ class LdmRecipe(Recipe):
 
     Attributes:
         loop, net, task, data: their configs.
-        pairs: cached pairs to train on.
+        live: degrade and encode pairs on the device when they are wanted, rather than keep a window of them on disk;
+            None does so on CUDA.
+        pairs: in the window, a multiple of 16.
+        renewal: new pairs of the window for each that is drawn; 0 keeps the first for ever.
         held_out: cached pairs to measure on.
         holdout: share of the photographs that those come from.
-        pairs_seed: of the pairs; None is the loop's. With one of their own, runs of several seeds share a cache.
+        pairs_seed: of the pairs; None is the loop's. With one of their own, runs of several seeds share what they keep.
     """
 
     net: UNetConfig = field(default_factory=UNetConfig)
     task: LdmTaskConfig = field(default_factory=LdmTaskConfig)
     data: PairConfig = field(default_factory=PairConfig)
+    live: bool | None = None
     pairs: int = 8192
+    renewal: float = 0.25
     held_out: int = 256
     pairs_seed: int | None = None
 
@@ -96,6 +88,8 @@ class LdmRecipe(Recipe):
         super().__post_init__()
         if self.pairs < 1 or self.held_out < 6:  # the sheet shows six
             raise ConfigError(f"pairs must be at least 1 and held_out 6, got {self.pairs} and {self.held_out}")
+        if not 0 <= self.renewal <= 1:
+            raise ConfigError(f"renewal must be in [0,1], got {self.renewal}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,11 @@ def unpack_optimiser(prefix: str, optimiser: torch.optim.Optimizer, tensors: Map
             index, name = key.removeprefix(f"{prefix}.").split(".", 1)
             state.setdefault(int(index), {})[name] = tensors[key]
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    # A fused update walks through memory, so moments must lie as their parameters do, channels last for example.
+    for parameter, moments in optimiser.state.items():
+        for name, value in moments.items():
+            if value.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def pack_module(prefix: str, module: nn.Module) -> dict[str, Tensor]:

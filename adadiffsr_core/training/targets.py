@@ -78,7 +78,7 @@ def _measure_walk(
     """Values `[V]` by metric."""
     images = decode(_to_latent(cache.denoised[walk]))
     if reference == "gt":
-        truth = torch.from_numpy(cache.gt[walk : walk + 1].copy()).float() / 255
+        truth = torch.from_numpy(cache.gt[walk : walk + 1].copy()).to(images.device).float() / 255
     else:
         truth = decode(_to_latent(cache.lq_latent[walk : walk + 1]))
     truths = truth.expand_as(images)

@@ -10,6 +10,7 @@ from ..metrics.base import Metric
 from .dataset import PairDataset, PhotoSplit, split_photos
 from .mmle import MmleTask, RatedWalks
 from .origin import claim_cache
+from .processor import Processor
 from .recipe import MmleRecipe
 from .targets import measure_targets
 from .walked_model import WalkedModel, check_size
@@ -59,6 +60,7 @@ def prepare_mmle(
     folder: Path,
     origin: Mapping[str, object],
     name: str,
+    processor: Processor,
     on_step: Callable[[int], None] = lambda more: None,
 ) -> MmleTask:
     """Walk degraded tiles, measure them, and set the task up, going on where an earlier call stopped.
@@ -71,6 +73,7 @@ def prepare_mmle(
         folder: of the caches.
         origin: what they are made from, see `claim_cache`.
         name: of the model, for the exported file.
+        processor: that the regressor learns on; model and metrics have been put where they are.
         on_step: told how many more walks are walked or measured, `2 * (walks + held_out)` in all.
 
     Raises:
@@ -91,7 +94,7 @@ def prepare_mmle(
     if len(held_out.usable) == 0:
         raise ConfigError("no held-out walk has all metrics defined; the photographs may be flat, use others")
     facts = {"model": name, "reference": recipe.reference, "walks": recipe.walks, **recipe.walk.to_dict()}
-    return MmleTask(recipe.net, recipe.task, walks, held_out, recipe.walk.sampling, seed, recipe.loop.bfloat16, facts)
+    return MmleTask(recipe.net, recipe.task, walks, held_out, recipe.walk.sampling, seed, processor, facts)
 
 
 def _try_metrics(metrics: Mapping[str, Metric], size_px: int) -> None:

@@ -22,7 +22,10 @@ _TOLERANCE = 0.01  # of the largest value: what precision and memory management 
 
 
 class WalkedModel(Protocol):
-    """A diffusion model with its autoencoder. Latents are in the scale that the network sees, float32 on the CPU."""
+    """A diffusion model with its autoencoder.
+
+    Latents are in the scale that the network sees, float32, and on whichever device the model has them.
+    """
 
     @property
     def factor(self) -> int:
@@ -58,7 +61,7 @@ class WalkedModel(Protocol):
 
         Args:
             codebook: of this model.
-            lq_latent: square tiles to restore, `[B,C,h,h]`.
+            lq_latent: square tiles to restore, `[B,C,h,h]`, as `encode` made them.
             noise: standard normal, the same.
             walk: given the network, asked for tiles 0 to B - 1, and the noisy start `[B,C,h,h]` on its device.
         """
@@ -72,7 +75,7 @@ class OwnModel:
     Feature injection, where the model has it, takes part.
 
     Attributes:
-        model: the networks, on the CPU.
+        model: the networks, on any device.
     """
 
     model: Model
@@ -144,7 +147,7 @@ def probe_model(model: WalkedModel, sampling: SamplingConfig, size_px: int) -> l
             f"{[model.channels, side, side]}; connect the model's own VAE"
         )
     codebook = model.build_codebook(sampling)
-    noise = torch.randn(lq_latent.shape, generator=generator)
+    noise = torch.randn(lq_latent.shape, generator=generator).to(lq_latent.device)
 
     def look(denoise: Denoiser, x: Tensor) -> Tensor:
         sigmas = codebook.sigmas[[0, codebook.steps // 2]].to(x.device)

@@ -192,7 +192,7 @@ class _Walker:
         gt, lq = (torch.stack(images) for images in zip(*(self.dataset[walk] for walk in walks), strict=True))
         lq_latent = self.model.encode(lq.float() / 255).half().float()
         paths = torch.from_numpy(np.stack([self._draw_path(walk) for walk in walks]))
-        start = self.noise(walks, torch.full((len(walks),), FIELD_INDEX))
+        start = self.noise(walks, torch.full((len(walks),), FIELD_INDEX), lq_latent.device)
 
         def visit_all(denoise: Denoiser, x: Tensor) -> Tensor:
             return walk_tiles(denoise, self.codebook, x, paths, walks, self.noise)

@@ -22,12 +22,17 @@ def pixels_per_latent(model: Any) -> int:
 
 def trained_side(model: Any) -> int:
     """Side of the tiles that a host's BaseModel was trained on, latent px: 512, 768 or 1,024 image px."""
-    pixels = 1024
+    pixels = getattr(model, "trained_px", 1024)  # our own models say it
     if isinstance(model.latent_format, comfy.latent_formats.SD15):
         is_sd2 = model.model_config.unet_config.get("context_dim") == 1024
         is_768 = is_sd2 and model.model_type == comfy.model_base.ModelType.V_PREDICTION
         pixels = 768 if is_768 else 512
-    return pixels // pixels_per_latent(model)
+    return int(pixels // pixels_per_latent(model))
+
+
+def tile_multiple(model: Any) -> int:
+    """What a tile's side must be a multiple of for a host's BaseModel, latent px."""
+    return int(getattr(model, "tile_multiple", MULTIPLE))  # our own models say it
 
 
 def plan_tiles(model: Any, height: int, width: int, tile_px: int, overlap_px: int, tile_fit: bool) -> TileGrid:
@@ -43,15 +48,15 @@ def plan_tiles(model: Any, height: int, width: int, tile_px: int, overlap_px: in
     Raises:
         ConfigError: a size is no multiple of what the model needs, or the overlap leaves no room.
     """
-    factor = pixels_per_latent(model)
-    check_multiple("tile_size", tile_px, factor * MULTIPLE)
+    factor, multiple = pixels_per_latent(model), tile_multiple(model)
+    check_multiple("tile_size", tile_px, factor * multiple)
     check_multiple("overlap", overlap_px, factor)
     tile, overlap = tile_px // factor or trained_side(model), overlap_px // factor
     if not 0 <= overlap < tile:
         raise ConfigError(f"an overlap of {overlap_px} px does not fit tiles of {tile * factor} px; use less")
     if tile_fit:
-        return fit_grid(height, width, tile, overlap, multiple=MULTIPLE)
-    return build_grid(height, width, tile, overlap, MULTIPLE)
+        return fit_grid(height, width, tile, overlap, multiple=multiple)
+    return build_grid(height, width, tile, overlap, multiple)
 
 
 def check_multiple(name: str, pixels: int, multiple: int) -> None:

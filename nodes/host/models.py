@@ -1,11 +1,9 @@
 """Our own models as the host's MODEL and VAE objects, so that its own nodes work with them."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-import comfy.latent_formats
 import comfy.model_base
-import comfy.model_detection
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
@@ -16,7 +14,10 @@ from torch import Tensor, nn
 
 from ...adadiffsr_core.checkpoint import Checkpoint
 from ...adadiffsr_core.nets.autoencoder import Autoencoder
-from ...adadiffsr_core.networks import UNET_PREFIX, build_autoencoder
+from ...adadiffsr_core.nets.unet import UNetConfig
+from ...adadiffsr_core.networks import UNET_PREFIX, build_autoencoder, read_config, read_schedule
+from .latents import latent_format
+from .unet import RestorationUNet, unet_shape
 
 _PREDICTIONS = {
     "eps": comfy.model_base.ModelType.EPS,
@@ -26,25 +27,49 @@ _PREDICTIONS = {
 
 
 class _Family(comfy.supported_models_base.BASE):
-    """What the host wants to know about a kind of model; ours live in Stable Diffusion 1's latent space."""
+    """What the host wants to know about a kind of model."""
 
-    latent_format = comfy.latent_formats.SD15
+    unet_extra_config: ClassVar[dict[str, Any]] = {}  # the host's default would have heads of its own
     memory_usage_factor = 0.5
 
 
 class RestorationModel(comfy.model_base.BaseModel):
-    """A diffusion model that is shown the latent it restores: the LATENT that comes into the sampler."""
+    """A diffusion model that is shown the latent it restores: the LATENT that comes into the sampler.
+
+    Attributes:
+        denoises_residual: whether it denoises what the picture has more than that latent (decision D36). The host sees
+            pictures all the same.
+        trained_px: side of the tiles that it was trained on, image px.
+        tile_multiple: what a tile's side must be a multiple of, latent px.
+    """
+
+    trained_px = 512
 
     def __init__(self, family: _Family, model_type: comfy.model_base.ModelType, device: Any = None) -> None:
-        super().__init__(family, model_type, device=device)
+        super().__init__(family, model_type, device=device, unet_model=RestorationUNet)
         self.concat_keys = ("concat_image",)
+        self.denoises_residual = False
+        self.tile_multiple = 2 ** (len(family.unet_config["channel_mult"]) - 1)
+
+    def _apply_model(self, x: Tensor, t: Tensor, c_concat: Tensor | None = None, *args: Any, **options: Any) -> Any:
+        """The host's, by which estimates of the network become those of the picture; `t` is its word for sigma."""
+        if not self.denoises_residual or c_concat is None:
+            return super()._apply_model(x, t, c_concat, *args, **options)
+        known = c_concat.to(x)
+        share = 1 - t if self.model_type == comfy.model_base.ModelType.FLOW else torch.ones_like(t)
+        seen = x - known * share.reshape(-1, 1, 1, 1)
+        return super()._apply_model(seen, t, c_concat, *args, **options) + known
 
 
 def build_model(checkpoint: Checkpoint) -> Any:
-    """A MODEL of a checkpoint of ours, of kind ldm or bundle."""
+    """A MODEL of a checkpoint of ours, of kind ldm or bundle.
+
+    Raises:
+        CheckpointError: its config cannot be used.
+    """
     weights = {key: value for key, value in checkpoint.tensors.items() if key.startswith(UNET_PREFIX)}
-    found = comfy.model_detection.detect_unet_config(weights, UNET_PREFIX)
-    family = _Family(found)
+    family = _Family(unet_shape(read_config(checkpoint, "unet", UNetConfig)))
+    family.latent_format = latent_format(checkpoint)
     parameters = sum(value.numel() for value in weights.values())
     device = comfy.model_management.get_torch_device()
     dtype = comfy.model_management.unet_dtype(
@@ -52,7 +77,9 @@ def build_model(checkpoint: Checkpoint) -> Any:
     )
     cast_to = comfy.model_management.unet_manual_cast(dtype, device, family.supported_inference_dtypes)
     family.set_inference_dtype(dtype, cast_to)
-    model = RestorationModel(family, _PREDICTIONS[checkpoint.config["schedule"]["prediction"]])
+    schedule = read_schedule(checkpoint)
+    model = RestorationModel(family, _PREDICTIONS[schedule.prediction])
+    model.denoises_residual = schedule.target == "residual"
     model.load_model_weights(dict(weights), UNET_PREFIX)
     offload = comfy.model_management.unet_offload_device()
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
@@ -61,10 +88,9 @@ def build_model(checkpoint: Checkpoint) -> Any:
 class _FirstStage(nn.Module):
     """Our autoencoder by the host's rules: images in [-1,1], latents before their scaling."""
 
-    def __init__(self, autoencoder: Autoencoder) -> None:
+    def __init__(self, autoencoder: Autoencoder, scale: float) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
-        self.scale = comfy.latent_formats.SD15().scale_factor
+        self.autoencoder, self.scale = autoencoder, scale
 
     def encode(self, image: Tensor, **_: Any) -> Tensor:
         return self.autoencoder.encode((image + 1) / 2) / self.scale
@@ -74,26 +100,30 @@ class _FirstStage(nn.Module):
 
 
 class RestorationVae(comfy.sd.VAE):
-    """The host's VAE about our autoencoder: its encode and decode nodes work, the tiled ones too."""
+    """The host's VAE about our autoencoder: its encode and decode nodes work, the tiled ones too.
 
-    def __init__(self, autoencoder: Autoencoder) -> None:
-        # The host builds a VAE from weights that it knows; a small one of the same sizes is the frame for ours.
+    Args:
+        autoencoder: of any number of channels.
+        scale: that the host divides the network's latents by.
+    """
+
+    def __init__(self, autoencoder: Autoencoder, scale: float) -> None:
+        # The host builds a VAE from weights that it knows; a small one is the frame for ours.
         super().__init__(sd=comfy.taesd.taesd.TAESD().state_dict())
-        self.first_stage_model = cast(Any, _FirstStage(autoencoder).to(self.vae_dtype))
+        self.latent_channels = autoencoder.config.z_channels  # of what the tiled nodes sum up
+        self.downscale_ratio = self.upscale_ratio = factor = autoencoder.config.factor
+        self.first_stage_model = cast(Any, _FirstStage(autoencoder, scale).to(self.vae_dtype))
         offload = comfy.model_management.vae_offload_device()
         self.patcher = comfy.model_patcher.ModelPatcher(
             self.first_stage_model, load_device=self.device, offload_device=offload
         )
-        # It works in blocks and nothing runs at full resolution; above what was measured from 512 to 4096 px.
-        self.memory_used_encode = self.memory_used_decode = lambda shape, dtype: _MEMORY + 12 * 4 * _pixels(shape)
+        self.memory_used_encode = lambda shape, dtype: _memory(shape[-2] * shape[-1])
+        self.memory_used_decode = lambda shape, dtype: _memory(shape[-2] * shape[-1] * factor**2)
 
 
-_MEMORY = 400 * 2**20
-
-
-def _pixels(shape: tuple[int, ...]) -> int:
-    # Of images [N,3,H,W]; a latent's [N,4,h,w] stands for 64 times as many.
-    return int(shape[-1] * shape[-2] * (64 if shape[1] == 4 else 1))
+def _memory(pixels: int) -> int:
+    # It works in blocks and nothing runs at full resolution; above what was measured from 512 to 4096 px.
+    return int(400 * 2**20 + 12 * 4 * pixels)
 
 
 def build_vae(checkpoint: Checkpoint) -> RestorationVae:
@@ -102,7 +132,7 @@ def build_vae(checkpoint: Checkpoint) -> RestorationVae:
     Raises:
         CheckpointError: it has no autoencoder, or one that does not fit its config.
     """
-    return RestorationVae(build_autoencoder(checkpoint, "cpu", torch.float32))
+    return RestorationVae(build_autoencoder(checkpoint, "cpu", torch.float32), latent_format(checkpoint).scale_factor)
 
 
 def null_conditioning(model: Any) -> list[Any]:

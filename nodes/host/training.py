@@ -110,7 +110,6 @@ def train_watched(task: Task, config: LoopConfig, folder: Path, watch: Watch) ->
     device = training_device()
     if device.type == "cuda":
         comfy.model_management.free_memory(_MEMORY, device)
-    task.networks.to(device)
     run = Run(_WatchedTask(task, watch.advance), config, folder)
     watch.advance(run.step)
     try:

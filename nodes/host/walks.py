@@ -16,7 +16,7 @@ from ...adadiffsr_core.schedule import Schedule
 from ...adadiffsr_core.tiles import build_grid
 from .conditioning import TiledConditioning
 from .denoiser import HostDenoiser
-from .geometry import MULTIPLE, check_multiple, pixels_per_latent, trained_side
+from .geometry import check_multiple, pixels_per_latent, tile_multiple, trained_side
 from .guards import is_flow, refuse_unsuitable
 from .injection import HostInjection
 from .networks import Network, load_beside
@@ -68,7 +68,7 @@ class HostModel:
     @property
     def multiple(self) -> int:
         """What a tile's side must be a multiple of, latent px."""
-        return MULTIPLE
+        return tile_multiple(self.model.model)
 
     def choose_tile(self, tile_size: int) -> int:
         """Side of a tile, image px; 0 becomes what the model was trained on.
@@ -76,7 +76,7 @@ class HostModel:
         Raises:
             ConfigError: it is no multiple of what the model needs.
         """
-        check_multiple("tile_size", tile_size, self.factor * MULTIPLE)
+        check_multiple("tile_size", tile_size, self.factor * self.multiple)
         return tile_size or trained_side(self.model.model) * self.factor
 
     @torch.inference_mode()
@@ -138,7 +138,7 @@ class _Visitor(comfy.samplers.Sampler):
         """See the host's `Sampler`; what was walked stays in `seen`."""
         refuse_unsuitable(extra_args["model_options"], latent_image, sigmas)
         model, side = model_wrap.inner_model, latent_image.shape[-1]
-        grid = build_grid(side, side, side, 0, MULTIPLE)
+        grid = build_grid(side, side, side, 0, tile_multiple(model))
         injection = None
         if self.pfj is not None:
             load_beside(model_wrap, [self.pfj])

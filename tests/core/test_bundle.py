@@ -18,7 +18,7 @@ from tests.oracles import TINY_MMLE, TINY_PFJ, randomise, tiny_model
 def parts(tmp_path):
     model = tiny_model()
     paths = [tmp_path / f"{kind}.safetensors" for kind in ("ldm", "mmle", "pfj")]
-    save_ldm(model.unet, model.autoencoder, "v", paths[0], {"steps": 3})
+    save_ldm(model.unet, model.autoencoder, model.schedule, paths[0], {"steps": 3})
     for path, net in zip(paths[1:], (Mmle(TINY_MMLE), Pfj(TINY_PFJ)), strict=True):
         tensors = {f"{path.stem}.{key}": value for key, value in randomise(net, 5).state_dict().items()}
         save_checkpoint(Checkpoint(path.stem, {path.stem: net.config.to_dict()}, tensors, {"seed": 7}), path)

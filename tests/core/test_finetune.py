@@ -23,6 +23,7 @@ from adadiffsr_core.training.latent_pairs import LatentPairs
 from adadiffsr_core.training.ldm import LdmTask, LdmTaskConfig, load_autoencoder, save_ldm
 from adadiffsr_core.training.ldm_format import LdmCheckpoint
 from adadiffsr_core.training.loop import LoopConfig, Run
+from adadiffsr_core.training.processor import Processor
 from adadiffsr_core.training.recipe import LdmRecipe, read_recipe
 from tests.oracles import randomise
 from tests.toy_sd import CONCAT, ENCODER, PREFIX, V1, V2, randomised, save_sd
@@ -44,7 +45,7 @@ def make_task(tmp_path):
         config = FinetuneTaskConfig(**{"batch_size": 2, "pfj_width": 8, **config})
         width = source.unet_config.context_dim
         context = randomised(1, 7, width) if context is None else context
-        return FinetuneTask(source, config, context, pairs, held_out, painter, 3, bfloat16)
+        return FinetuneTask(source, config, context, pairs, held_out, painter, 3, Processor(bfloat16=bfloat16))
 
     return make
 

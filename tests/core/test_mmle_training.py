@@ -21,13 +21,13 @@ from adadiffsr_core.pipeline import PRESETS
 from adadiffsr_core.training.dataset import PhotoSplit, split_photos
 from adadiffsr_core.training.loop import LoopConfig, Run
 from adadiffsr_core.training.mmle import MmleTask, MmleTaskConfig, RatedWalks, choose_metrics, fit_range
+from adadiffsr_core.training.processor import Processor
 from adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from adadiffsr_core.training.state import load_state
 from adadiffsr_core.training.teaching import LEAST_PHOTOS, describe_figures, prepare_mmle, split_few
 from adadiffsr_core.training.walked_model import OwnModel
-from adadiffsr_core.training.walks import WalkCache, draw_path
 from tests import oracles
-from tests.walked import BLUR, METRICS, NET, STEPS, make_walks, save_photos
+from tests.walked import BLUR, METRICS, NET, made_up, make_walks, save_photos
 
 
 @pytest.fixture(scope="module")
@@ -90,26 +90,6 @@ def test_normalising_many_metrics_is_normalising_each():
 # ---- the task
 
 
-def made_up(folder, count, seed):
-    """Walks whose metrics follow from their latents in a plain way."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir(parents=True)
-    index = np.stack([draw_path(rng, STEPS, 8, 4)[:-1] for _ in range(count)])
-    lq = rng.standard_normal((count, 4, 8, 8)) * rng.uniform(0.5, 1.5, (count, 1, 1, 1))
-    away = rng.uniform(0.2, 1, (count, 1)) * index / STEPS + 0.1
-    denoised = lq[:, None] + rng.standard_normal((count, 8, 4, 8, 8)) * away[..., None, None, None]
-    arrays = {
-        "denoised": denoised.astype(np.float16), "lq_latent": lq.astype(np.float16), "index": index,
-        "gt": np.zeros((count, 3, 8, 8), np.uint8), "sigma": np.exp(2 - index / 4).astype(np.float32),
-    }  # fmt: skip
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
-    (folder / "progress.json").write_text(json.dumps({"done": count}))
-    psnr = 20 - 10 * np.log10((denoised - lq[:, None]).__pow__(2).mean(axis=(2, 3, 4)))
-    brisque = 60 - 20 * np.log10((denoised**2).mean(axis=(2, 3, 4)))
-    return RatedWalks(WalkCache(folder), np.stack([psnr, brisque], axis=-1).astype(np.float32))
-
-
 @pytest.fixture(scope="module")
 def rated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rated")
@@ -118,7 +98,7 @@ def rated(tmp_path_factory):
 
 def make_task(rated, **settings):
     config = MmleTaskConfig(**{"batch_size": 16, **settings})
-    return MmleTask(NET, config, *rated, PRESETS["everyday"], seed=5, bfloat16=False, facts={"reference": "lq"})
+    return MmleTask(NET, config, *rated, PRESETS["everyday"], seed=5, processor=Processor(), facts={"reference": "lq"})
 
 
 def loop(steps):
@@ -223,7 +203,7 @@ def test_turning_is_the_same_for_both_latents_and_all_eight_occur(rated):
 
 def test_bfloat16_spares_the_head(rated):
     task = make_task(rated)
-    task.bfloat16 = True
+    task.processor = Processor(bfloat16=True)
     predicted, _, _ = task.rate_held_out(task.networks)
     assert predicted.dtype == torch.float32
     assert (predicted != predicted.bfloat16().float()).float().mean() > 0.9
@@ -258,7 +238,7 @@ def test_tiles_too_small_for_a_metric_are_refused_before_any_walk(tmp_path, phot
     recipe = MmleRecipe.from_dict(read_recipe("mmle", None, {}, {}, data={"size_px": 64}))
     picky = {**METRICS, "brisque": replace(BLUR, min_side=96)}
     with pytest.raises(ShapeError, match="at least 96 px"):
-        prepare_mmle(recipe, OwnModel(model), picky, PhotoSplit(photos, photos), tmp_path, {}, "tiny")
+        prepare_mmle(recipe, OwnModel(model), picky, PhotoSplit(photos, photos), tmp_path, {}, "tiny", Processor())
     assert not list(tmp_path.iterdir())
 
 
@@ -268,8 +248,9 @@ def test_photographs_without_a_defined_metric_to_measure_on_are_refused(tmp_path
         read_recipe("mmle", None, {}, {}, data={"size_px": 64}, walk={"visits": 7}, walks=1, held_out=1)
     )
     split = PhotoSplit(photos, photos)
+    metrics = {**METRICS, "brisque": undefined}
     with pytest.raises(ConfigError, match="no held-out walk"):
-        prepare_mmle(recipe, OwnModel(model), {**METRICS, "brisque": undefined}, split, tmp_path, {}, "tiny")
+        prepare_mmle(recipe, OwnModel(model), metrics, split, tmp_path, {}, "tiny", Processor())
 
 
 def test_figures_in_words(rated):
@@ -307,7 +288,7 @@ def project(tmp_path, model, monkeypatch):
     }
     save_checkpoint(Checkpoint("ldm", config, tensors), tmp_path / "model.safetensors")
     (tmp_path / "mmle.json").write_text(json.dumps(SECTIONS))
-    monkeypatch.setattr(train_mmle, "create_metric", lambda name, weights_folder: METRICS[name])
+    monkeypatch.setattr(train_mmle, "create_metric", lambda name, device, weights_folder: METRICS[name])
     return tmp_path
 
 

@@ -22,16 +22,18 @@ from adadiffsr_core.networks import load_pfj
 from adadiffsr_core.pipeline import PRESETS, load_model, sample_latent
 from adadiffsr_core.schedule import Schedule
 from adadiffsr_core.tiles import build_grid
-from adadiffsr_core.training.denoising import NoisyPairs, denoising_loss
-from adadiffsr_core.training.known_gain import draw_intervals, known_gain
+from adadiffsr_core.training.denoising import NoisyPairs, denoising_loss, draw_noise
+from adadiffsr_core.training.known_gain import count_knowing, draw_intervals, known_gain
 from adadiffsr_core.training.latent_pairs import LatentPairs, write_done
-from adadiffsr_core.training.ldm import draw_noise, save_ldm
+from adadiffsr_core.training.ldm import save_ldm
 from adadiffsr_core.training.loop import LoopConfig, Run
 from adadiffsr_core.training.pfj import PfjTask, PfjTaskConfig
+from adadiffsr_core.training.processor import Processor
 from adadiffsr_core.training.recipe import PfjRecipe, read_recipe
 from adadiffsr_core.training.state import load_state
 from tests.oracles import TINY_AUTOENCODER, TINY_MMLE, TINY_PFJ, randomise, tiny_model
 
+CPU = Processor()
 MODES = ("pfj", "concat", "cross_attention")
 EVERYDAY = PRESETS["everyday"]
 ESTIMATORS = {"statistics": LatentStatistics(), "mmle": MmleEstimator(randomise(Mmle(TINY_MMLE), 3))}
@@ -57,7 +59,8 @@ def pairs(tmp_path_factory):
 def make_task(pairs, mode="pfj", *, joint=False, bfloat16=False, estimator="statistics", **model):
     return PfjTask(
         replace(TINY_PFJ, mode=mode), PfjTaskConfig(batch_size=8), replace(tiny_model(), **model),
-        ESTIMATORS[estimator], *pairs, seed=3, bfloat16=bfloat16, facts={"model": "abc"}, joint=joint,
+        ESTIMATORS[estimator], *pairs, seed=3, processor=Processor(bfloat16=bfloat16), facts={"model": "abc"},
+        joint=joint,
     )  # fmt: skip
 
 
@@ -104,10 +107,10 @@ def test_gains_are_those_of_the_controller_at_the_visit_before(estimator, predic
     model, rng = tiny_model(Schedule(prediction)), np.random.default_rng(1)
     sampling = replace(EVERYDAY, dtss=DtssConfig(intervals=(1, 2, 5), nr_from=0.4, first_jump=first_jump))
     gt, lq = torch.randn(2, 24, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    timesteps, noise = draw_noise(gt, rng)
+    timesteps, noise = draw_noise(gt, CPU.generator(1, 0))
     intervals = draw_intervals(rng, 24, sampling)
     drawn = NoisyPairs(gt, lq, noise, timesteps)
-    gains = known_gain(model, ESTIMATORS[estimator], sampling, drawn, intervals, bfloat16=False)
+    gains = known_gain(model, ESTIMATORS[estimator], sampling, drawn, intervals, processor=CPU)
     seen = set()
     for row in range(24):
         one = (part[row : row + 1] for part in (gt, lq, noise))
@@ -124,8 +127,29 @@ def test_where_no_tile_has_been_seen_twice_there_is_no_gain(estimator):
     model, gt = tiny_model(), torch.randn(3, 4, 8, 8)
     drawn = NoisyPairs(gt, gt, torch.randn(3, 4, 8, 8), torch.tensor([999, 990, 960]))
     intervals = torch.ones(3, 2, dtype=torch.long)
-    gain = known_gain(model, ESTIMATORS[estimator], EVERYDAY, drawn, intervals, bfloat16=True)
+    gain = known_gain(model, ESTIMATORS[estimator], EVERYDAY, drawn, intervals, processor=Processor(bfloat16=True))
     assert torch.equal(gain, torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("first_jump", [0.0, 0.25, 0.5])
+@pytest.mark.parametrize("count", [3, 8, 24])
+def test_who_can_know_a_gain_is_counted_without_looking(count, first_jump):
+    """With as many rows as may know one, gains are those of all rows, whatever the draw."""
+    sampling = replace(EVERYDAY, dtss=DtssConfig(intervals=(1, 2), first_jump=first_jump))
+    model, most = tiny_model(), count_knowing(count, sampling)
+    known = []
+    for seed in range(6):
+        gt, lq = torch.randn(2, count, 4, 4, 4, generator=CPU.generator(seed, 1))
+        timesteps, noise = draw_noise(gt, CPU.generator(seed, 0))
+        drawn = NoisyPairs(gt, lq, noise, timesteps)
+        intervals = draw_intervals(np.random.default_rng(seed), count, sampling)
+        args = (model, ESTIMATORS["statistics"], sampling, drawn, intervals)
+        gain = known_gain(*args, processor=CPU)
+        torch.testing.assert_close(known_gain(*args, processor=CPU, most=most), gain, rtol=1e-4, atol=1e-7)
+        known.append(int(gain.any(dim=1).sum()))
+    assert 0 < max(known) <= most
+    if first_jump == 0.5 and count >= 8:
+        assert most <= count / 2  # the jump leaves 11 of 24 base steps, and one of them is the first visit
 
 
 def test_intervals_are_those_of_the_ladder():
@@ -150,9 +174,10 @@ def test_the_injection_is_told_the_gain_of_its_own_pairs(pairs, mode, monkeypatc
     next(iter(task.turns(4)))
     rng = np.random.default_rng([3, 4])
     gt, lq = pairs[0].draw(rng, 8)
-    timesteps, noise = draw_noise(gt, rng)
+    timesteps, noise = draw_noise(gt, CPU.generator(3, 4))
     drawn, intervals = NoisyPairs(gt, lq, noise, timesteps), draw_intervals(rng, 8, EVERYDAY)
-    expected = known_gain(task.model, task.estimator, EVERYDAY, drawn, intervals, bfloat16=False)
+    most = count_knowing(8, EVERYDAY)
+    expected = known_gain(task.model, task.estimator, EVERYDAY, drawn, intervals, processor=CPU, most=most)
     assert torch.equal(seen[0], expected if mode == "pfj" else torch.zeros(8, 2))
     assert expected.any()
 
@@ -168,9 +193,9 @@ def test_untrained_every_mode_has_the_loss_of_the_model_alone(pairs):
     task = make_task(pairs)
     rng = np.random.default_rng([3, 0])
     gt, lq = pairs[0].draw(rng, 8)
-    timesteps, noise = draw_noise(gt, rng)
+    timesteps, noise = draw_noise(gt, CPU.generator(3, 0))
     drawn = NoisyPairs(gt, lq, noise, timesteps)
-    plain = float(denoising_loss(task.model.unet, task.model.schedule, drawn, bfloat16=False).mean())
+    plain = float(denoising_loss(task.model.unet, task.model.schedule, drawn, processor=CPU).mean())
     assert [losses(make_task(pairs, mode)) for mode in MODES] == [plain] * 3
     assert losses(make_task(pairs, joint=True)) == plain
     assert losses(task, step=1) != plain
@@ -299,7 +324,7 @@ def test_the_perceptual_term_is_added_and_reaches_the_injection(pairs, joint):
     pytest.importorskip("stlpips_pytorch", reason="the perceptual term needs stlpips-pytorch")
     task = PfjTask(
         TINY_PFJ, PfjTaskConfig(batch_size=8, perceptual_weight=0.5), tiny_model(), LatentStatistics(), *pairs,
-        seed=3, bfloat16=False, facts={}, joint=joint,
+        seed=3, processor=CPU, facts={}, joint=joint,
     )  # fmt: skip
     randomise(task.networks["injection"]["pfj"], 4).requires_grad_(True)
     values = next(iter(task.turns(0)))[1]
@@ -319,7 +344,7 @@ def test_an_injection_for_another_unet_is_refused(pairs):
     with pytest.raises(ConfigError, match="widths"):
         PfjTask(
             replace(TINY_PFJ, channels=(64, 128)), PfjTaskConfig(), tiny_model(), LatentStatistics(), *pairs, seed=0,
-            bfloat16=False, facts={},
+            processor=CPU, facts={},
         )  # fmt: skip
 
 

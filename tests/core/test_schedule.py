@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adadiffsr_core.errors import ConfigError
+from adadiffsr_core.errors import ConfigError, ShapeError
 from adadiffsr_core.schedule import Schedule
 
 PREDICTIONS = ["eps", "v", "flow"]
@@ -69,6 +69,31 @@ def test_the_training_target_stands_for_x0(prediction):
     x = schedule.add_noise(x0, noise, sigma)
     denoised = schedule.output_to_denoised(schedule.training_target(x0, noise, sigma), x, sigma)
     torch.testing.assert_close(denoised, x0, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_residual_is_denoised_where_the_picture_is_sampled(prediction):
+    """The network meets the noisy residual, the sampler the noisy picture, and both the same noise."""
+    schedule, plain = Schedule(prediction, "residual"), Schedule(prediction)
+    generator = torch.Generator().manual_seed(0)
+    x0, noise, lq = torch.randn(3, 4, 4, 6, 6, generator=generator, dtype=torch.float64)
+    sigma = levels(schedule).double()
+    x = schedule.add_noise(x0, noise, sigma)
+    seen = plain.scale_input(plain.add_noise(x0 - lq, noise, sigma), sigma)
+    torch.testing.assert_close(schedule.scale_input(x, sigma, lq), seen, rtol=0, atol=1e-12)
+    output = schedule.training_target(x0, noise, sigma, lq)
+    torch.testing.assert_close(output, plain.training_target(x0 - lq, noise, sigma), rtol=0, atol=1e-12)
+    torch.testing.assert_close(schedule.output_to_denoised(output, x, sigma, lq), x0, rtol=0, atol=1e-12)
+    for ask in (lambda: schedule.scale_input(x, sigma), lambda: schedule.training_target(x0, noise, sigma)):
+        with pytest.raises(ShapeError, match="was given none"):
+            ask()
+
+
+def test_the_target_is_said_in_files_only_where_it_is_not_the_picture():
+    assert Schedule("eps").to_dict() == {"prediction": "eps"}
+    assert Schedule(**Schedule("v", "residual").to_dict()) == Schedule("v", "residual")
+    with pytest.raises(ConfigError, match="target 'noise' is unknown; use one of picture, residual"):
+        Schedule("v", "noise")
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

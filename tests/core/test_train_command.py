@@ -18,15 +18,14 @@ from adadiffsr_core.training.recipe import AutoencoderRecipe, LdmRecipe, read_re
 from adadiffsr_core.training.state import load_state
 from tests.trained import AUTOENCODER, FlatTeacher, save_photos, state_of
 
-NET = {"channels": [8, 8], "encoder_blocks": [1, 1], "decoder_blocks": [1, 1]}
+NET = {"channels": [8, 8], "encoder_blocks": [1, 1], "decoder_blocks": [1, 1], "z_channels": 4, "padding": "zeros"}
 
 
 def test_shipped_recipes_are_whole():
     autoencoder = AutoencoderRecipe.from_dict(read_recipe("autoencoder", None, {}, {}))
     ldm = LdmRecipe.from_dict(read_recipe("ldm", None, {}, {}))
-    assert autoencoder.net.decoder_blocks == (5, 4)
-    assert autoencoder.task.crop_px == 192
-    assert ldm.net.channel_mult == (1, 2, 3)
+    assert autoencoder.net.z_channels == 16
+    assert ldm.net.in_channels == 2 * ldm.net.out_channels
     assert ldm.data.size_px == 256
     assert AutoencoderRecipe.from_dict(json.loads(json.dumps(autoencoder.to_dict()))) == autoencoder
     assert LdmRecipe.from_dict(json.loads(json.dumps(ldm.to_dict()))) == ldm
@@ -70,10 +69,17 @@ AE_SECTIONS = {
 }
 LDM_SECTIONS = {
     "loop": {"check_every": 2, "save_every": 1, "warmup_steps": 1, "log_every": 1, "steps": 2},
-    "net": {"model_channels": 32, "channel_mult": [1, 1], "num_res_blocks": 1},
+    "net": {
+        "in_channels": 8,
+        "out_channels": 4,
+        "model_channels": 32,
+        "channel_mult": [1, 1],
+        "num_res_blocks": 1,
+        "attention_levels": [],
+    },
     "task": {"batch_size": 2},
-    "data": {"size_px": 64, "min_scale": 1.0},
-    "pairs": 6,
+    "data": {"size_px": 64, "min_scale": 1.0, "scales": None},
+    "pairs": 16,
     "held_out": 6,
     "holdout": 0.4,
 }
@@ -99,7 +105,7 @@ def test_both_networks_are_trained_by_command(project, capsys):
     assert main(ldm_words(project, ldm_config)) == 0
     assert load_checkpoint(project / "ldm" / "weights.safetensors", "ldm").facts["steps"] == 2
     assert {path.name for path in (project / "ldm").iterdir()} == {
-        "held_out", "pairs", "losses.png", "origin.json", "recipe.json", "sheet-0000002.png", "state.safetensors",
+        "held_out", "window", "losses.png", "origin.json", "recipe.json", "sheet-0000002.png", "state.safetensors",
         "weights.safetensors",
     }  # fmt: skip
     small = project / "small.png"
@@ -152,9 +158,9 @@ def test_bad_training_input_gets_one_sentence(project, capsys):
         (changed(loop={"speed": 1}), "LoopConfig has no setting speed"),
         (changed(extra={}), "AutoencoderRecipe has no setting extra"),
         (changed(loop=3), "loop must be a section"),
-        (changed(task={"crop_px": 100}), "crop_px must be a multiple of 8 up to 512, got 100"),
+        (changed(task={"crop_px": 100}), "crop_px must be a multiple of 16 up to 512, got 100"),
         (changed(task={"crop_px": 32}), "use more than 32"),
-        (changed(task={"crop_px": 1024}), "crop_px must be a multiple of 8 up to 512, got 1024"),
+        (changed(task={"crop_px": 1024}), "crop_px must be a multiple of 16 up to 512, got 1024"),
         (changed(net={**NET, "patch": 2}), "1/8 of the size"),
         (changed(holdout=0.0001), "0 are held out"),
         (changed(holdout=2), "holdout must be a share"),

@@ -1,5 +1,6 @@
 """The loop that all training shares: resuming, stopping, averaging, what comes when."""
 
+import itertools
 import signal
 import threading
 
@@ -7,28 +8,38 @@ import pytest
 import torch
 
 from adadiffsr_core.checkpoint import load_checkpoint
+from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.nets.autoencoder import Autoencoder
 from adadiffsr_core.nets.unet import UNetConfig
 from adadiffsr_core.training.autoencoder import AutoencoderTask, AutoencoderTaskConfig
 from adadiffsr_core.training.ldm import LdmTask, LdmTaskConfig
-from adadiffsr_core.training.loop import LoopConfig, Run
-from tests.trained import AUTOENCODER, RARE, make_cache, make_pairs, state_of
+from adadiffsr_core.training.loop import Run
+from adadiffsr_core.training.loop_config import LoopConfig
+from adadiffsr_core.training.processor import Processor
+from tests.trained import AUTOENCODER, RARE, FixedPairs, FlatTeacher, make_bank, make_pairs, state_of
 
 UNET = UNetConfig(model_channels=32, channel_mult=(1, 1), num_res_blocks=1)
 
 
-@pytest.fixture(params=["autoencoder", "ldm"])
+def make_autoencoder_task(seed=3, processor=None, teacher=None, **settings):
+    config = AutoencoderTaskConfig(**{"crop_px": 48, "batch_size": 2, **settings})
+    bank = make_bank()
+    return AutoencoderTask(AUTOENCODER, config, bank, bank, processor or Processor(), seed, teacher)
+
+
+@pytest.fixture(params=["autoencoder", "taught", "ldm"])
 def make_task(request, tmp_path):
-    if request.param == "autoencoder":
-        data = make_cache(tmp_path / "teacher")
+    if request.param != "ldm":
+        teacher = FlatTeacher() if request.param == "taught" else None
         # the discriminator joins in the middle: its moments and spectral norms must be resumed as well
-        config = AutoencoderTaskConfig(crop_px=48, batch_size=2, adversarial_from=2)
-        return lambda: AutoencoderTask(AUTOENCODER, config, data, seed=3, bfloat16=True)
+        return lambda processor=None: make_autoencoder_task(processor=processor, teacher=teacher, adversarial_from=2)
     pairs = make_pairs(tmp_path / "pairs")
     held_out = make_pairs(tmp_path / "held_out", count=6)
     torch.manual_seed(1)
-    frozen = Autoencoder(AUTOENCODER)
-    return lambda: LdmTask(UNET, LdmTaskConfig(batch_size=2), frozen, pairs, held_out, seed=3, bfloat16=True)
+    frozen, config = Autoencoder(AUTOENCODER), LdmTaskConfig(batch_size=2)
+    return lambda processor=None: LdmTask(
+        UNET, config, frozen, FixedPairs(pairs), held_out, processor or Processor(), seed=3
+    )
 
 
 def loop(steps=6, **more):
@@ -151,16 +162,16 @@ def test_the_exported_weights_are_the_average(make_task, tmp_path):
 
 
 def test_options_arrive_in_the_optimiser(make_task, tmp_path, monkeypatch):
-    config = loop(steps=8, learning_rate=0.02, warmup_steps=4, decay_steps=2, betas=(0.5, 0.75), weight_decay=0.125,
+    config = loop(steps=8, learning_rate=0.02, warmup_steps=4, decay_share=0.25, betas=(0.5, 0.75), weight_decay=0.125,
                   max_grad_norm=0.0625)  # fmt: skip
     run = Run(make_task(), config, tmp_path)
     optimiser = run.optimisers[run.task.averaged[0]]
-    group = optimiser.param_groups[0]
+    adam, group = optimiser.adam, optimiser.adam.param_groups[0]
     assert (group["betas"], group["weight_decay"]) == ((0.5, 0.75), 0.125)
     norms, rates, clip = [], [], torch.nn.utils.clip_grad_norm_
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda p, norm: (norms.append(norm), clip(p, norm))[1])
-    step = optimiser.step
-    monkeypatch.setattr(optimiser, "step", lambda: (rates.append(group["lr"]), step())[1])
+    step = adam.step
+    monkeypatch.setattr(adam, "step", lambda: (rates.append(group["lr"]), step())[1])
     run.train()
     # up over 4 steps, level, down to nothing over the last 2
     assert rates == pytest.approx([0.005, 0.01, 0.015, 0.02, 0.02, 0.02, 0.02, 0.01])
@@ -190,8 +201,7 @@ def test_logging_checking_and_saving_come_when_told(make_task, tmp_path, monkeyp
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_bfloat16_reaches_the_network(make_task, enabled):
-    task = make_task()
-    task.bfloat16 = enabled
+    task = make_task(Processor(bfloat16=enabled))
     network, seen = task.networks[task.averaged[0]], []
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
@@ -201,29 +211,19 @@ def test_bfloat16_reaches_the_network(make_task, enabled):
 
 
 def test_another_seed_is_another_run(tmp_path):
-    data = make_cache(tmp_path / "teacher")
-    config = AutoencoderTaskConfig(crop_px=48, batch_size=2)
     for seed in (1, 2):
-        Run(
-            AutoencoderTask(AUTOENCODER, config, data, seed, True), loop(steps=1, seed=seed), tmp_path / str(seed)
-        ).train()
+        Run(make_autoencoder_task(seed), loop(steps=1, seed=seed), tmp_path / str(seed)).train()
     first, second = (state_of(tmp_path / str(seed))[0] for seed in (1, 2))
     key = "network.autoencoder.encoder.conv_in.weight"
     assert not torch.equal(first[key], second[key])
 
 
 def test_freezing_the_encoder_keeps_the_decoders_moments(tmp_path):
-    data = make_cache(tmp_path / "teacher")
-
-    def task(*, frozen):
-        config = AutoencoderTaskConfig(crop_px=48, batch_size=2, freeze_encoder=frozen)
-        return AutoencoderTask(AUTOENCODER, config, data, 0, True)
-
-    Run(task(frozen=False), loop(steps=2), tmp_path / "run").train()
+    Run(make_autoencoder_task(0), loop(steps=2), tmp_path / "run").train()
     before, _ = state_of(tmp_path / "run")
-    resumed = Run(task(frozen=True), loop(steps=3), tmp_path / "run")
+    resumed = Run(make_autoencoder_task(0, freeze_encoder=True), loop(steps=3), tmp_path / "run")
     names = [name for name, _ in resumed.task.networks["autoencoder"].named_parameters()]
-    moments = resumed.optimisers["autoencoder"].state
+    moments = resumed.optimisers["autoencoder"].adam.state
     for index, parameter in enumerate(resumed.task.networks["autoencoder"].parameters()):
         assert torch.equal(moments[parameter]["exp_avg"], before[f"optimiser.autoencoder.{index}.exp_avg"])
     resumed.train()
@@ -234,3 +234,72 @@ def test_freezing_the_encoder_keeps_the_decoders_moments(tmp_path):
         if torch.equal(before[f"network.autoencoder.{name}"], after[f"network.autoencoder.{name}"])
     }
     assert same == {name for name in names if name.startswith("encoder.")}
+
+
+def test_minutes_end_a_run_and_its_decay_is_planned_into_them(make_task, tmp_path, monkeypatch):
+    clock = itertools.count(0, 10)
+    monkeypatch.setattr("adadiffsr_core.training.loop.time.monotonic", lambda: float(next(clock)))
+    config = loop(steps=None, minutes=2, learning_rate=0.01, warmup_steps=1, decay_share=0.5)
+    run, rates = Run(make_task(), config, tmp_path), []
+    adam = run.optimisers[run.task.averaged[0]].adam
+    step = adam.step
+    monkeypatch.setattr(adam, "step", lambda: (rates.append(adam.param_groups[0]["lr"]), step())[1])
+    run.train()
+    assert run.seconds >= 120
+    assert run.step == len(rates) > 3
+    assert rates[0] == 0.01
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.005
+    again = Run(make_task(), config, tmp_path)  # earlier runs' time counts
+    again.train()
+    assert again.step == run.step
+
+
+def test_a_state_is_saved_when_minutes_have_passed(make_task, tmp_path, monkeypatch):
+    clock, saved = itertools.count(0, 10), []
+    monkeypatch.setattr("adadiffsr_core.training.loop.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(Run, "save", lambda self: saved.append(self.step))
+    Run(make_task(), loop(steps=12, save_minutes=0.9), tmp_path).train()
+    assert len(saved) > 2
+    assert saved[0] < 6
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_and_is_told(make_task, tmp_path, caplog):
+    run = Run(make_task(), loop(steps=4, log_every=1), tmp_path)
+    name = run.task.averaged[0]
+    network, kept = run.task.networks[name], []
+
+    def spoil(step, turns=run.task.turns):
+        kept.append({key: value.clone() for key, value in network.state_dict().items()})
+        for key, losses in turns(step):
+            worse = float("nan") if (step, key) == (1, name) else 1.0
+            yield key, {**losses, "total": losses["total"] * worse}
+
+    run.task.turns = spoil
+    run.train()
+    assert [key for key in kept[1] if not torch.equal(kept[1][key], kept[2][key])] == []
+    assert [key for key in kept[0] if not torch.equal(kept[0][key], kept[1][key])]
+    assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
+    assert f"step 2: 1 gradients of {name} were not finite" in caplog.text
+
+
+def test_losses_are_logged_as_means_over_the_steps_between(make_task, tmp_path):
+    run = Run(make_task(), loop(steps=4, log_every=2), tmp_path)
+    name, seen = run.task.averaged[0], []
+
+    def listen(step, turns=run.task.turns):
+        for key, losses in turns(step):
+            if key == name:
+                seen.append(float(losses["total"].detach()))
+            yield key, losses
+
+    run.task.turns = listen
+    run.train()
+    logged = [row[f"{name}.total"] for row in run.history]
+    assert logged == pytest.approx([sum(seen[:2]) / 2, sum(seen[2:]) / 2])
+
+
+@pytest.mark.parametrize("bad", [{"steps": None}, {"minutes": 0}, {"minutes": float("nan")}, {"decay_share": 1.5}])
+def test_a_run_without_an_end_or_with_an_impossible_one_is_refused(bad):
+    with pytest.raises(ConfigError):
+        loop(**bad)

@@ -18,6 +18,11 @@ TINY = UNetConfig(
 )  # fmt: skip
 
 
+SEEING = UNetConfig(
+    in_channels=4, model_channels=32, channel_mult=(1, 2), num_res_blocks=1, attention_levels=(1,), num_head_channels=32
+)
+
+
 def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -45,6 +50,11 @@ def test_released_shapes_have_the_released_sizes(name, millions):
     assert sd_unet_config(name).multiple == 8
 
 
+def test_a_unet_that_reads_no_text_is_not_stable_diffusions():
+    with pytest.raises(CheckpointError, match="no UNet of Stable Diffusion 1 or 2"):
+        detect_unet_config(shapes_of(SEEING))
+
+
 def test_other_names_are_refused():
     with pytest.raises(ConfigError, match="'sdxl' is unknown; use one of sd15, sd21"):
         sd_unet_config("sdxl")
@@ -69,8 +79,10 @@ def test_incomplete_unets_are_refused(missing):
 
 
 @pytest.mark.parametrize(("settings", "sentence"), [
-    ({"context_dim": 8}, "go together"),
-    ({"attention_levels": (0,)}, "go together"),
+    ({"context_dim": 8}, "give attention_levels with context_dim"),
+    ({"attention_levels": (0,)}, "either num_heads or"),
+    ({"attention_levels": (3,), "num_heads": 4}, "among 0 to 2"),
+    ({"attention_levels": (0,), "num_heads": 5}, "do not divide"),
     ({"context_dim": 8, "attention_levels": (3,), "num_heads": 4}, "among 0 to 2"),
     ({"context_dim": 0, "attention_levels": (0,), "num_heads": 4}, "at least 1"),
     ({"context_dim": 8, "attention_levels": (0,)}, "either num_heads or"),
@@ -87,8 +99,9 @@ def test_text_goes_to_those_who_read():
     x, timesteps = draw(1, 4, 8, 8), torch.tensor([5.0])
     with pytest.raises(ShapeError, match="reads a text embedding"):
         UNet(TINY)(x, timesteps)
-    with pytest.raises(ShapeError, match="reads no text"):
-        UNet(UNetConfig(in_channels=4))(x, timesteps, context=draw(1, 3, 24))
+    for config in (UNetConfig(in_channels=4), SEEING):
+        with pytest.raises(ShapeError, match="reads no text"):
+            UNet(config)(x, timesteps, context=draw(1, 3, 24))
 
 
 def test_a_fresh_transformer_changes_nothing():
@@ -97,6 +110,26 @@ def test_a_fresh_transformer_changes_nothing():
         net = SpatialTransformer(64, 24, 4, linear=linear)
         assert torch.equal(net(x, draw(2, 3, 24)), x)
         assert (randomise(net)(x, draw(2, 3, 24)) - x).abs().max() > 0.1
+
+
+def test_without_a_text_only_the_attention_to_it_is_gone():
+    reading, seeing = (SpatialTransformer(64, width, 4, linear=False).state_dict() for width in (24, None))
+    gone = {key for key in reading if "attn2" in key or "norm2" in key}
+    assert len(gone) == 7
+    assert list(seeing) == [key for key in reading if key not in gone]
+    assert {key: value.shape for key, value in seeing.items()} == {key: reading[key].shape for key in seeing}
+
+
+def test_self_attention_is_attention_to_a_text_that_says_nothing():
+    reading, seeing = (
+        randomise(SpatialTransformer(64, 24, 4, linear=False)),
+        SpatialTransformer(64, None, 4, linear=False),
+    )
+    out = reading.transformer_blocks[0].attn2.to_out[0]
+    out.weight.zero_(), out.bias.zero_()
+    seeing.load_state_dict({key: reading.state_dict()[key] for key in seeing.state_dict()})
+    x = draw(2, 64, 5, 3)
+    assert torch.equal(seeing(x), reading(x, draw(2, 3, 24)))
 
 
 def attend_naively(x, context, layer):
@@ -141,16 +174,18 @@ def test_items_of_a_batch_are_apart():
     assert (net(x, timesteps, context=context.flip(0)) - together).abs().max() > 1e-3
 
 
-def test_residuals_may_be_functions_with_attention_too():
-    net = randomise(UNet(TINY)).requires_grad_(False)
-    x, timesteps, context = draw(1, 4, 8, 8), torch.tensor([500.0]), draw(1, 7, 24, seed=1)
+@pytest.mark.parametrize("config", [TINY, SEEING])
+def test_residuals_may_be_functions_with_attention_too(config):
+    net = randomise(UNet(config)).requires_grad_(False)
+    x, timesteps = draw(1, 4, 8, 8), torch.tensor([500.0])
+    context = None if config.context_dim is None else draw(1, 7, 24, seed=1)
     fixed = [draw(1, 32, 8, 8, seed=2), draw(1, 64, 4, 4, seed=3)]
     ours = net(x, timesteps, fixed, context)
     assert torch.equal(net(x, timesteps, [lambda own, r=r: r for r in fixed], context), ours)
     assert (net(x, timesteps, context=context) - ours).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("config", [TINY, UNetConfig(in_channels=4, model_channels=32)])
+@pytest.mark.parametrize("config", [TINY, SEEING, UNetConfig(in_channels=4, model_channels=32)])
 def test_checkpointing_changes_neither_output_nor_gradient(config):
     results = []
     context = None if config.context_dim is None else draw(2, 7, 24, seed=1)

@@ -18,6 +18,7 @@ from adadiffsr_core.training.finetune import FinetuneTask, FinetuneTaskConfig
 from adadiffsr_core.training.latent_pairs import LatentPairs, write_done
 from adadiffsr_core.training.ldm_format import LdmCheckpoint
 from adadiffsr_core.training.loop import LoopConfig, Run
+from adadiffsr_core.training.processor import Processor
 from tests.host.test_networks import PREFIX, close, draw, list_control, prefixed
 from tests.oracles import randomise
 
@@ -162,7 +163,8 @@ def test_what_was_finetuned_opens_in_the_stock_loader(host, pack, tmp_path, fami
     painter = Autoencoder(AutoencoderConfig(channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1)))
     pairs, config = make_pairs(tmp_path / "pairs"), FinetuneTaskConfig(pfj_width=8)
     loop = LoopConfig(steps=2, warmup_steps=1, learning_rate=1e-2, accumulation=2, average_on_disk=True)
-    Run(FinetuneTask(source, config, context, pairs, pairs, painter, 0, True), loop, tmp_path / "run").train()
+    task = FinetuneTask(source, config, context, pairs, pairs, painter, 0, Processor(bfloat16=True))
+    Run(task, loop, tmp_path / "run").train()
 
     path = tmp_path / "run" / "checkpoint.safetensors"
     loaded = host("sd").load_checkpoint_guess_config(str(path), output_vae=True, output_clip=True)

@@ -39,6 +39,70 @@ def build_host_model(host, unet, prediction):
     return model
 
 
+# As the next embedded model's, smaller.
+SEEING = {
+    "channels": {"in_channels": 12, "out_channels": 6, "model_channels": 32, "channel_mult": (1, 2, 4),
+                 "num_res_blocks": 2, "attention_levels": (2,), "num_head_channels": 32},
+    "heads": {"in_channels": 12, "out_channels": 6, "model_channels": 32, "channel_mult": (1, 2, 2),
+              "num_res_blocks": 2, "attention_levels": (1, 2), "num_heads": 4, "use_linear_in_transformer": True},
+}  # fmt: skip
+
+
+def build_seeing(host, pack, config):
+    """The host's UNet for our weights, by the shape that we tell it."""
+    unet = pack("nodes.host.unet")
+    theirs = unet.RestorationUNet(**unet.unet_shape(config), operations=host("ops").disable_weight_init).eval()
+    assert type(theirs).__mro__[1] is host("ldm.modules.diffusionmodules.openaimodel").UNetModel
+    return theirs.requires_grad_(False)
+
+
+@pytest.mark.parametrize("config", SEEING.values(), ids=SEEING)
+def test_self_attention_is_the_hosts(host, pack, config):
+    config = UNetConfig(**config)
+    ours, theirs = randomise(UNet(config)), build_seeing(host, pack, config)
+    assert theirs.state_dict().keys() == ours.state_dict().keys()
+    theirs.load_state_dict(ours.state_dict())
+    x, timesteps = draw(3, 12, 16, 24), torch.tensor([0.0, 437.5, 999.0])
+    close(ours(x, timesteps), theirs(x, timesteps), 1e-5)
+    # Whatever text the user connects is not read.
+    close(ours(x, timesteps), theirs(x, timesteps, context=draw(3, 77, 768)), 1e-5)
+    pfj = randomise(Pfj(PfjConfig(latent_channels=6, channels=config.widths, width=8)))
+    residuals = pfj(draw(3, 6, 16, 24, seed=2), torch.tensor([[0.0, 0.0], [1e-3, -2e-3], [5e-3, 4e-3]]))
+    control = {"input": list_control(residuals, config.num_res_blocks)}
+    injected = ours(x, timesteps, residuals)
+    assert (injected - ours(x, timesteps)).abs().max() > 0.1
+    close(injected, theirs(x, timesteps, control=control), 1e-5)
+
+
+@pytest.mark.parametrize("config", SEEING.values(), ids=SEEING)
+def test_self_attention_takes_part(host, pack, config):
+    theirs = build_seeing(host, pack, UNetConfig(**config))
+    theirs.load_state_dict(randomise(UNet(UNetConfig(**config))).state_dict())
+    x, timesteps = draw(1, 12, 16, 24), torch.tensor([437.5])
+    before = theirs(x, timesteps)
+    theirs.middle_block[1].transformer_blocks[0].attn1.to_out[0].weight.zero_()
+    assert (theirs(x, timesteps) - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        UNetConfig(num_res_blocks=1),
+        UNetConfig(num_res_blocks=2),
+        UNetConfig(in_channels=4, context_dim=24, attention_levels=(1, 2), num_heads=4),
+        UNetConfig(context_dim=24, attention_levels=(2,), num_head_channels=32, use_linear_in_transformer=True),
+    ],
+)
+def test_the_shape_is_the_one_that_the_host_finds(host, pack, config):
+    weights = prefixed(UNet(config))
+    found = host("model_detection").detect_unet_config(weights, PREFIX)
+    shape = pack("nodes.host.unet").unet_shape(config)
+    heads = [shape.pop(name) for name in ("num_heads", "num_head_channels")]
+    assert shape == found
+    if config.attention_levels:
+        assert heads == [config.num_heads or -1, config.num_head_channels or -1]
+
+
 def build_both(host, config, prediction, images=1, side=SIDE):
     """Our denoiser and the host's model of the same random weights, and the latent that conditions both."""
     unet = randomise(UNet(config))

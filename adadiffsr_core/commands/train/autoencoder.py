@@ -4,38 +4,71 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ...checkpoint import load_checkpoint
-from ...training.autoencoder import AutoencoderTask
+import torch
+from torch import nn
+
+from ...checkpoint import Checkpoint, load_checkpoint
+from ...networks import AUTOENCODER_PREFIX
+from ...training.autoencoder import AutoencoderTask, check_sizes
+from ...training.origin import fingerprint_files
+from ...training.photo_bank import PhotoBank
 from ...training.recipe import AutoencoderRecipe
 from ...training.taesd import Taesd
-from ...training.teacher import TeacherCache, build_teacher_cache
-from .common import add_common, choose_recipe, find_photographs, prepare_run, train_task
+from .common import add_common, choose_recipe, find_photographs, open_processor, prepare_run, train_task
 
 
 def add_parser(networks: Any) -> None:
     """Add the subcommand to the parser of `adadiffsr train`."""
-    parser = networks.add_parser("autoencoder", help="taught by TAESD", allow_abbrev=False)
-    parser.add_argument("--teacher", type=Path, required=True, metavar="FOLDER", help="TAESD's two weights files")
+    parser = networks.add_parser("autoencoder", help="pictures to latents and back", allow_abbrev=False)
+    parser.add_argument(
+        "--teacher", type=Path, metavar="FOLDER", help="TAESD's or TAESD3's two weights files: learn its latent space"
+    )
     parser.add_argument("--init", type=Path, metavar="FILE", help="an autoencoder's weights to begin a run with")
     parser.set_defaults(run=train_autoencoder)
     add_common(parser)
 
 
 def train_autoencoder(args: argparse.Namespace) -> int:
-    """Encode the photographs by the teacher, then train.
+    """Read the photographs onto the device, then train.
 
     Raises:
         AdaDiffSRError: anything that makes training impossible, in one sentence.
     """
     recipe = choose_recipe(AutoencoderRecipe, "autoencoder", args)
     start = None if args.init is None else load_checkpoint(args.init, "autoencoder", "ldm", "bundle")
-    photos, split = find_photographs(args.data, recipe.holdout)
-    prepare_run(args, recipe)
-    held_out = set(split.held_out)
-    cache = args.folder / "teacher"
-    build_teacher_cache(cache, photos, Taesd(args.teacher), recipe.loop.seed)
-    data = TeacherCache(cache, [photo in held_out for photo in photos])
-    task = AutoencoderTask(recipe.net, recipe.task, data, recipe.loop.seed, recipe.loop.bfloat16)
+    teacher = None if args.teacher is None else Taesd(args.teacher)
+    check_sizes(recipe.net, recipe.task, teacher)
+    processor = open_processor(recipe)
+    photographs, split = find_photographs(args.data, recipe.holdout)
+    taught = None if teacher is None else teacher.channels
+    prepare_run(args, recipe, photographs=fingerprint_files(photographs), teacher=taught)
+    photos, held_out = (
+        PhotoBank.open(paths, args.folder / f"{name}.safetensors", processor)
+        for name, paths in (("photographs", split.train), ("held_out", split.held_out))
+    )
+    task = AutoencoderTask(recipe.net, recipe.task, photos, held_out, processor, recipe.loop.seed, teacher)
     if start is not None:
-        start.load_into(task.networks["autoencoder"], "first_stage_model.")  # a run that goes on loads its own over it
+        begin_with(task.networks["autoencoder"], start)  # a run that goes on loads its own over it
     return train_task(task, recipe.loop, args.folder)
+
+
+# What a number of latent channels is a side of, and which.
+_LATENT_SIDES = {"encoder.conv_out.weight": 0, "encoder.conv_out.bias": 0, "decoder.conv_in.weight": 1}
+
+
+@torch.no_grad()
+def begin_with(autoencoder: nn.Module, start: Checkpoint) -> None:
+    """Take a file's weights; if it has another number of latent channels, for those that both have.
+
+    Raises:
+        CheckpointError: the file's autoencoder is of another shape besides.
+    """
+    own, tensors = autoencoder.state_dict(), dict(start.tensors)
+    for key, axis in _LATENT_SIDES.items():
+        given = tensors.get(AUTOENCODER_PREFIX + key)
+        if given is not None and given.ndim == own[key].ndim:
+            shared = min(given.shape[axis], own[key].shape[axis])
+            fitted = own[key].detach().to("cpu", given.dtype, copy=True)
+            fitted.narrow(axis, 0, shared).copy_(given.narrow(axis, 0, shared))
+            tensors[AUTOENCODER_PREFIX + key] = fitted
+    Checkpoint(start.kind, start.config, tensors, start.facts, start.path).load_into(autoencoder, AUTOENCODER_PREFIX)

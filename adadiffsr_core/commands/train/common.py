@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,10 +13,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ...errors import ConfigError, MissingExtraError
 from ...files import whole_file
 from ...training.dataset import PairConfig, PhotoSplit, find_images, split_photos
-from ...training.loop import LoopConfig, Run, Task
+from ...training.loop import Run, Task
+from ...training.loop_config import LoopConfig
 from ...training.origin import claim_cache
+from ...training.processor import Processor
 from ...training.recipe import Recipe, read_recipe
-from ..options import set_threads
+from ..options import choose_device, set_threads
 from ..terminal import say
 
 R = TypeVar("R", bound=Recipe)
@@ -29,21 +32,35 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", type=Path, metavar="JSON", help="what differs from the shipped model's recipe")
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps in all, earlier runs included")
+    parser.add_argument("--minutes", type=float, metavar="X", help="of training in all, likewise; steps end it no more")
     parser.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule")
     parser.add_argument("--seed", type=int, metavar="N", help="of everything random")
     parser.add_argument("--batch-size", type=int, metavar="N", help="examples in a step")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (cuda if there is one, else cpu)")
+    parser.add_argument("--compile", action="store_true", help="let torch compile networks: slow to start, then faster")
     parser.add_argument("--threads", type=int, metavar="N", help="of the processor")
 
 
-def choose_recipe(recipe: type[R], kind: str, args: argparse.Namespace, **more: Any) -> R:
-    """The shipped recipe of this kind, changed by `--config`, by the options, and by `more`.
+def choose_recipe(
+    recipe: type[R],
+    kind: str,
+    args: argparse.Namespace,
+    *,
+    task_settings: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> R:
+    """The shipped recipe of this kind, changed by `--config`, by the options, by `task_settings`, and by `more`.
 
     Raises:
         ConfigError: a setting is unknown, of the wrong kind, or out of its range.
     """
-    loop = {name: getattr(args, name) for name in ("steps", "learning_rate", "seed")}
-    task = {"batch_size": args.batch_size}
+    loop = {name: getattr(args, name) for name in ("steps", "minutes", "learning_rate", "seed", "device")}
+    task = {**(task_settings or {}), "batch_size": args.batch_size}
     given = [{name: value for name, value in section.items() if value is not None} for section in (loop, task)]
+    if args.minutes is not None:
+        given[0]["steps"] = args.steps  # the recipe's are for another machine
+    if args.compile:
+        given[0]["compile"] = True
     try:
         return recipe.from_dict(read_recipe(kind, args.config, *given, **more))
     except TypeError as error:
@@ -78,6 +95,15 @@ def prepare_run(args: argparse.Namespace, recipe: Recipe, **origin: object) -> N
         partial.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
+def open_processor(recipe: Recipe) -> Processor:
+    """What the recipe says is to train.
+
+    Raises:
+        ConfigError: there is no such device, or it cannot be used.
+    """
+    return Processor.open(choose_device(recipe.loop.device), recipe.loop.bfloat16, compiles=recipe.loop.compile)
+
+
 def drawing_settings(data: PairConfig) -> dict[str, Any]:
     """Those settings of the data that change the pairs."""
     return {name: value for name, value in data.to_dict().items() if name != "cache_mb"}
@@ -87,6 +113,7 @@ def train_task(task: Task, config: LoopConfig, folder: Path, weights: str = "wei
     """Train, log, and say where the weights are."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with logging_redirect_tqdm():
-        Run(task, config, folder).train()
-    say(f"{folder / weights}: {task.name} after {config.steps} steps")
+        run = Run(task, config, folder)
+        run.train()
+    say(f"{folder / weights}: {task.name} after {run.step} steps")
     return 0

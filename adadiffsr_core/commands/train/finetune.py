@@ -11,8 +11,7 @@ from ...training.ldm import load_autoencoder
 from ...training.ldm_format import LdmCheckpoint
 from ...training.origin import fingerprint_content, fingerprint_weights
 from ...training.recipe import FinetuneRecipe
-from ..options import choose_device
-from .common import choose_recipe, train_task
+from .common import choose_recipe, open_processor, train_task
 from .pairs import prepare_pairs
 
 # Pairs encoded at once: its encoder works at full resolution, 128 channels wide.
@@ -25,21 +24,22 @@ def finetune(args: argparse.Namespace) -> int:
     Raises:
         AdaDiffSRError: anything that makes training impossible, in one sentence.
     """
-    source, device = LdmCheckpoint(args.init), choose_device(args.device)
+    source = LdmCheckpoint(args.init)
     recipe = choose_recipe(FinetuneRecipe, "ldm_finetune", args, net=source.unet_config.to_dict())
     if args.prediction is not None:
         recipe = replace(recipe, task=replace(recipe.task, prediction=args.prediction))
     if source.unet_config.context_dim is None:
         raise ConfigError(f"{args.init} has a UNet that reads no text; it is none of Stable Diffusion")
-    encoder = source.load_encoder().to(device)
+    processor = open_processor(recipe)
+    encoder = processor.install(source.load_encoder())
     side = encoder.config.factor * source.unet_config.multiple
     if recipe.data.size_px % side:
         raise ConfigError(f"size_px {recipe.data.size_px} is not a multiple of {side}, as this checkpoint needs")
     origin = {"checkpoint": fingerprint_content(args.init)}
-    pairs, held_out = prepare_pairs(args, recipe, encoder, fingerprint_weights(encoder), _ENCODED, origin)
+    pairs, held_out = prepare_pairs(args, recipe, encoder, fingerprint_weights(encoder), processor, _ENCODED, origin)
     del encoder
     context = embed_empty_prompt(source.tensors, source.unet_config.context_dim)
     loop = recipe.loop
     painter = load_autoencoder(embedded_weights())
-    task = FinetuneTask(source, recipe.task, context, pairs, held_out, painter, loop.seed, loop.bfloat16, device)
+    task = FinetuneTask(source, recipe.task, context, pairs, held_out, painter, loop.seed, processor)
     return train_task(task, loop, args.folder, "checkpoint.safetensors")

@@ -13,7 +13,15 @@ from ...training.targets import Reference
 from ...training.teaching import check_recipe, prepare_mmle
 from ...training.walked_model import OwnModel
 from ..options import parse_names
-from .common import add_common, choose_recipe, drawing_settings, find_photographs, prepare_run, train_task
+from .common import (
+    add_common,
+    choose_recipe,
+    drawing_settings,
+    find_photographs,
+    open_processor,
+    prepare_run,
+    train_task,
+)
 
 
 def add_parser(networks: Any) -> None:
@@ -39,11 +47,13 @@ def train_mmle(args: argparse.Namespace) -> int:
     given = {"reference": args.reference, "net": args.metrics and choose_metrics(args.metrics)}
     recipe = choose_recipe(MmleRecipe, "mmle", args, **{name: value for name, value in given.items() if value})
     weights = args.model or embedded_weights()
-    model = OwnModel(load_model(weights))
+    processor = open_processor(recipe)
+    model = OwnModel(load_model(weights, processor.device))
     check_recipe(recipe, model)
     photos, split = find_photographs(args.data, recipe.holdout)
     prepare_run(args, recipe)
-    metrics = {name: create_metric(name, weights_folder=args.iqa_weights) for name in recipe.net.metrics}
+    folder, device = args.iqa_weights, processor.device
+    metrics = {name: create_metric(name, device, weights_folder=folder) for name in recipe.net.metrics}
     origin = {
         "photographs": fingerprint_files(photos),
         "model": fingerprint_content(weights),
@@ -54,5 +64,5 @@ def train_mmle(args: argparse.Namespace) -> int:
             "seed": recipe.loop.seed,
         },
     }
-    task = prepare_mmle(recipe, model, metrics, split, args.cache or args.folder, origin, weights.name)
+    task = prepare_mmle(recipe, model, metrics, split, args.cache or args.folder, origin, weights.name, processor)
     return train_task(task, recipe.loop, args.folder)

@@ -4,11 +4,19 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+from ...nets.autoencoder import Autoencoder
 from ...training.dataset import PairDataset
+from ...training.degradation import DegradationConfig
+from ...training.degradation_batch import BatchDegradation
 from ...training.latent_pairs import Encoder, LatentPairs, build_latent_pairs
-from ...training.origin import claim_cache, fingerprint_files
+from ...training.origin import claim_cache, fingerprint_files, fingerprint_weights
+from ...training.pair_source import LivePairs, PairSource, RenewedPairs
+from ...training.photo_bank import PhotoBank
+from ...training.processor import Processor
 from ...training.recipe import FinetuneRecipe, LdmRecipe, PfjRecipe
 from .common import drawing_settings, find_photographs, prepare_run
+
+_ENDLESS = 2**40  # more pairs than any run draws
 
 
 def add_cache(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +27,10 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
 
 def prepare_pairs(
     args: argparse.Namespace,
-    recipe: LdmRecipe | FinetuneRecipe | PfjRecipe,
+    recipe: FinetuneRecipe | PfjRecipe,
     encoder: Encoder,
     fingerprint: str,
+    processor: Processor,
     batch_size: int = 16,
     run: Mapping[str, object] | None = None,
 ) -> tuple[LatentPairs, LatentPairs]:
@@ -30,8 +39,9 @@ def prepare_pairs(
     Args:
         args: of the command.
         recipe: how to draw them.
-        encoder: the autoencoder.
+        encoder: the autoencoder, on the processor's device.
         fingerprint: of its weights.
+        processor: that encodes.
         batch_size: pairs encoded at once.
         run: what must not change when the run goes on, besides its networks.
 
@@ -40,19 +50,71 @@ def prepare_pairs(
     """
     photos, split = find_photographs(args.data, recipe.holdout)
     prepare_run(args, recipe, **(run or {}))
-    seed = recipe.loop.seed if recipe.pairs_seed is None else recipe.pairs_seed
-    origin = {
-        "photographs": fingerprint_files(photos),
-        "autoencoder": fingerprint,
-        "settings": {"data": drawing_settings(recipe.data), "holdout": recipe.holdout, "seed": seed},
-    }
+    seed, origin = _describe(recipe, photos, fingerprint)
 
     def build(name: str, paths: list[Path], seed: int, count: int) -> LatentPairs:
         folder = (args.cache or args.folder) / name
         claim_cache(folder, origin)
-        return build_latent_pairs(
-            folder, PairDataset(paths, recipe.data, seed, count), encoder, args.workers, batch_size
-        )
+        dataset = PairDataset(paths, recipe.data, seed, count)
+        return build_latent_pairs(folder, dataset, encoder, processor, args.workers, batch_size)
 
     held_out = build("held_out", split.held_out, seed + 1, recipe.held_out)
     return build("pairs", split.train, seed, recipe.pairs), held_out
+
+
+def prepare_source(
+    args: argparse.Namespace, recipe: LdmRecipe, autoencoder: Autoencoder, processor: Processor
+) -> tuple[PairSource, LatentPairs]:
+    """Pairs to train on, made anew or renewed as the run goes on, and fixed ones to measure on.
+
+    Args:
+        args: of the command.
+        recipe: how to draw them.
+        autoencoder: on the processor's device.
+        processor: that trains.
+
+    Raises:
+        ConfigError: the folder holds pairs of other photographs, settings or weights.
+    """
+    photos, split = find_photographs(args.data, recipe.holdout)
+    prepare_run(args, recipe)
+    seed, origin = _describe(recipe, photos, fingerprint_weights(autoencoder.encoder))
+    cache = args.cache or args.folder
+    claim_cache(cache / "held_out", origin)
+    measured = PairDataset(split.held_out, recipe.data, seed + 1, recipe.held_out)
+    held_out = build_latent_pairs(cache / "held_out", measured, autoencoder, processor, args.workers)
+    data, is_live = recipe.data, processor.device.type == "cuda" if recipe.live is None else recipe.live
+    if is_live:
+        bank = PhotoBank.open(split.train, cache / "photographs.safetensors", processor)
+        degradation = BatchDegradation(
+            DegradationConfig(), DegradationConfig.mild(), data.mild_prob, data.scales or (4.0, 4.0), processor
+        )
+        source = LivePairs(
+            bank, degradation, autoencoder, processor, size_px=data.size_px, min_scale=data.min_scale, seed=seed
+        )
+        return source, held_out
+    # Never in a cache that others read: there pairs must stay what they are.
+    claim_cache(args.folder / "window", origin)
+    renewed = RenewedPairs(
+        args.folder / "window",
+        PairDataset(split.train, data, seed, _ENDLESS),
+        autoencoder,
+        processor,
+        count=recipe.pairs,
+        seed=recipe.loop.seed,
+        renewal=recipe.renewal,
+        workers=args.workers,
+    )
+    return renewed, held_out
+
+
+def _describe(
+    recipe: LdmRecipe | FinetuneRecipe | PfjRecipe, photos: list[Path], fingerprint: str
+) -> tuple[int, dict[str, object]]:
+    """The seed of the pairs, and what they are made from."""
+    seed = recipe.loop.seed if recipe.pairs_seed is None else recipe.pairs_seed
+    return seed, {
+        "photographs": fingerprint_files(photos),
+        "autoencoder": fingerprint,
+        "settings": {"data": drawing_settings(recipe.data), "holdout": recipe.holdout, "seed": seed},
+    }

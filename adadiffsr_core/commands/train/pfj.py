@@ -13,8 +13,9 @@ from ...networks import load_mmle
 from ...pipeline import Model, embedded_weights, load_model
 from ...training.origin import fingerprint_content, fingerprint_weights
 from ...training.pfj import PfjTask
+from ...training.processor import Processor
 from ...training.recipe import PfjRecipe
-from .common import add_common, choose_recipe, train_task
+from .common import add_common, choose_recipe, open_processor, train_task
 from .pairs import add_cache, prepare_pairs
 
 
@@ -39,7 +40,8 @@ def train_pfj(args: argparse.Namespace) -> int:
     given = {"net": args.mode and {"mode": args.mode}, "joint": args.joint}
     recipe = choose_recipe(PfjRecipe, "pfj", args, **{name: value for name, value in given.items() if value})
     weights = args.model or embedded_weights()
-    model = _load_model(args, weights, recipe)
+    processor = open_processor(recipe)
+    model = _load_model(args, weights, recipe, processor)
     facts = {"model": fingerprint_content(weights), "estimator": _describe_estimator(args, model)}
     pairs, held_out = prepare_pairs(
         args,
@@ -47,20 +49,21 @@ def train_pfj(args: argparse.Namespace) -> int:
         model.autoencoder,
         fingerprint_weights(model.autoencoder.encoder),
         run={**facts, "joint": recipe.joint, "seed": recipe.loop.seed},
+        processor=processor,
     )
     estimator: GainEstimator = MmleEstimator(model.mmle) if model.mmle else LatentStatistics()
     loop = recipe.loop
     task = PfjTask(
-        recipe.net, recipe.task, model, estimator, pairs, held_out, loop.seed, loop.bfloat16, facts, joint=recipe.joint
+        recipe.net, recipe.task, model, estimator, pairs, held_out, loop.seed, processor, facts, joint=recipe.joint
     )
     return train_task(task, loop, args.folder)
 
 
-def _load_model(args: argparse.Namespace, weights: Path, recipe: PfjRecipe) -> Model:
+def _load_model(args: argparse.Namespace, weights: Path, recipe: PfjRecipe, processor: Processor) -> Model:
     """The model, with the regressor asked for, if the recipe fits it."""
-    model = load_model(weights)
+    model = load_model(weights, processor.device)
     if args.mmle is not None:
-        model = replace(model, mmle=load_mmle(args.mmle))
+        model = replace(model, mmle=load_mmle(args.mmle, processor.device))
     replace(model, pfj=Pfj(recipe.net))  # which refuses one for another UNet
     side = model.autoencoder.config.factor * model.unet.config.multiple
     if recipe.data.size_px % side:

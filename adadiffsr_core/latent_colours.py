@@ -1,0 +1,35 @@
+"""Rough colours of latents without their decoder: what a host shows while it samples."""
+
+from dataclasses import dataclass
+
+from .config import Config
+from .errors import ConfigError
+
+_COLOURS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentColours(Config):
+    """A linear map from a latent pixel to the mean colour of the pixels that it stands for, in [-1,1].
+
+    Attributes:
+        factors: (red, green, blue) of each latent channel.
+        bias: what is added.
+    """
+
+    factors: tuple[tuple[float, ...], ...]
+    bias: tuple[float, ...] = (0.0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if not self.factors or any(len(row) != _COLOURS for row in (*self.factors, self.bias)):
+            raise ConfigError(
+                f"factors must be red, green and blue of each latent channel, and bias the same once; got "
+                f"{len(self.factors)} rows, of {sorted({len(row) for row in (*self.factors, self.bias)})} numbers"
+            )
+
+
+def plain_colours(channels: int) -> LatentColours:
+    """Colours of a latent space of which nothing is known: the channels by turns red, green and blue."""
+    share = 0.5 * (_COLOURS / max(channels, _COLOURS)) ** 0.5
+    rows = (tuple(share * (colour == channel % _COLOURS) for colour in range(_COLOURS)) for channel in range(channels))
+    return LatentColours(factors=tuple(rows))

@@ -1,0 +1,129 @@
+"""Training on a device that is not the CPU: nothing is made elsewhere, and nothing waits for it within a step."""
+
+from dataclasses import replace
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from adadiffsr_core.gain import LatentStatistics
+from adadiffsr_core.mmle_estimator import MmleEstimator
+from adadiffsr_core.nets.autoencoder import Autoencoder
+from adadiffsr_core.nets.mmle import Mmle
+from adadiffsr_core.pipeline import PRESETS
+from adadiffsr_core.schedule import Schedule
+from adadiffsr_core.training.finetune import FinetuneTask, FinetuneTaskConfig
+from adadiffsr_core.training.ldm_format import LdmCheckpoint
+from adadiffsr_core.training.mmle import MmleTask, MmleTaskConfig
+from adadiffsr_core.training.pfj import PfjTask, PfjTaskConfig
+from adadiffsr_core.training.processor import Processor
+from tests.devices import META, WaitError, strictly_on
+from tests.oracles import TINY_MMLE, TINY_PFJ, tiny_model
+from tests.toy_sd import CONCAT, V2, randomised, save_sd
+from tests.trained import AUTOENCODER, make_pairs
+from tests.walked import NET, made_up
+
+CPU = Processor()
+
+
+class Distance(torch.nn.Module):
+    """In the place of ST-LPIPS, whose package may not be installed."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+
+    def features(self, image):
+        return [self.conv(image)]
+
+    def compare(self, features, reference_features):
+        return (features[0] - reference_features[0]).square().mean(dim=(1, 2, 3))
+
+
+def pfj(folder, processor, *, mode="pfj", estimator="statistics", prediction="v", weight=0.0, **more):
+    pairs, held_out = make_pairs(folder / "pairs"), make_pairs(folder / "held_out", 6)
+    mmle = processor.install(Mmle(TINY_MMLE))
+    estimators = {"statistics": LatentStatistics(), "mmle": MmleEstimator(mmle)}
+    net, config = replace(TINY_PFJ, mode=mode), PfjTaskConfig(batch_size=4, perceptual_weight=weight)
+    model = tiny_model(Schedule(prediction))
+    with patch("adadiffsr_core.training.pfj.StLpips", Distance):
+        return PfjTask(net, config, model, estimators[estimator], pairs, held_out, 3, processor, {}, **more)
+
+
+def mmle(folder, processor):
+    rated = made_up(folder / "walks", 6, 0), made_up(folder / "held_out", 4, 1)
+    return MmleTask(NET, MmleTaskConfig(batch_size=4), *rated, PRESETS["everyday"], 3, processor, {})
+
+
+def finetune(folder, processor, *, unet=V2, **more):
+    pairs, held_out = make_pairs(folder / "pairs"), make_pairs(folder / "held_out", 3)
+    source = LdmCheckpoint(save_sd(folder / "sd.safetensors", unet))
+    config = FinetuneTaskConfig(batch_size=2, pfj_width=8, **more)
+    context = randomised(1, 7, unet.context_dim)
+    return FinetuneTask(source, config, context, pairs, held_out, Autoencoder(AUTOENCODER), 3, processor)
+
+
+# Every task, in each way that it may take: a builder from (folder, processor).
+TASKS = {
+    "pfj": pfj,
+    "pfj by the regressor": lambda *where: pfj(*where, estimator="mmle"),
+    "pfj of a flow": lambda *where: pfj(*where, prediction="flow"),
+    "pfj and the UNet": lambda *where: pfj(*where, joint=True),
+    "pfj, seen by the eye": lambda *where: pfj(*where, weight=0.5),
+    "concatenation": lambda *where: pfj(*where, mode="concat"),
+    "cross-attention": lambda *where: pfj(*where, mode="cross_attention"),
+    "mmle": mmle,
+    "finetune": finetune,
+    "finetune, velocity": lambda *where: finetune(*where, prediction="v"),
+    "finetune, no gain": lambda *where: finetune(*where, gain="none"),
+    "finetune, two latents": lambda *where: finetune(*where, unet=CONCAT),
+}
+
+
+def take_step(task, step):
+    losses = []
+    for _, turn in task.turns(step):
+        turn["total"].backward()
+        losses += turn.values()
+    return losses
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_step_stays_on_the_device_and_waits_for_nothing(name, tmp_path, monkeypatch):
+    task = TASKS[name](tmp_path, META)
+    take_step(task, 0)  # constants are made at first need
+    with strictly_on(META, monkeypatch):
+        losses = take_step(task, 1)
+    trained = [weight for weight in task.networks.parameters() if weight.requires_grad]
+    assert {tensor.device.type for tensor in (*losses, *trained)} == {"meta"}
+    assert all(weight.grad is not None and weight.grad.device.type == "meta" for weight in trained)
+
+
+@pytest.mark.parametrize("name", ["pfj", "mmle", "finetune"])
+def test_the_same_is_a_step_on_the_cpu(name, tmp_path, monkeypatch):
+    """The watch takes nothing away: what goes through it has the loss that it has without."""
+    task = TASKS[name](tmp_path, CPU)
+    plain = [loss.detach() for loss in take_step(task, 1)]
+    with strictly_on(CPU, monkeypatch):
+        watched = [loss.detach() for loss in take_step(task, 1)]
+    assert all(map(torch.equal, plain, watched))
+    assert all(bool(loss.isfinite()) for loss in plain)
+
+
+SLIPS = {
+    "made on the CPU": lambda loss: loss * torch.zeros(2)[0],
+    "made there and moved": lambda loss: loss + torch.zeros(2).to(loss.device).sum(),
+    "a constant anew": lambda loss: loss * torch.tensor([2.0], device=loss.device).sum(),
+    "used by nobody": lambda loss: (torch.zeros(2), loss)[1],
+    "read": lambda loss: loss * float(torch.zeros(())),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_is_found(slip, tmp_path, monkeypatch):
+    task = TASKS["mmle"](tmp_path, META)
+    predict = task._predict
+    task._predict = lambda *rows: SLIPS[slip](predict(*rows))
+    take_step(task, 0)  # without the watch most go unnoticed
+    with strictly_on(META, monkeypatch), pytest.raises(WaitError):
+        take_step(task, 1)
