@@ -1,23 +1,43 @@
 """Joins separately trained networks into one weights file.
 
-    python -m scripts.assemble_bundle OUT LDM [MMLE] [PFJ]
+    python -m scripts.assemble_bundle OUT LDM [MMLE] [PFJ] [--photos FOLDER]
 
 Each file is what `adadiffsr train` writes. Of the parts' facts those that say how they were trained are kept, by kind.
+From the photographs the bundle learns the colours of its latents, which ComfyUI shows while it samples; for Stable
+Diffusion's own latent space ComfyUI knows them.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from adadiffsr_core.errors import ConfigError
+from adadiffsr_core.latent_colours import LatentColours
+from adadiffsr_core.nets.autoencoder import Autoencoder
+from adadiffsr_core.training.dataset import find_images, load_image
+from adadiffsr_core.training.latent_colours import fit_colours
+from adadiffsr_core.training.ldm import load_autoencoder
+
+MOST_PHOTOS = 32
+SIDE_PX = 512
 
 
-def assemble(parts: list[Path], out: Path) -> None:
+def assemble(parts: list[Path], out: Path, photos: Path | None = None) -> None:
     """Write a bundle of the files' networks.
+
+    Args:
+        parts: weights files.
+        out: the bundle.
+        photos: a folder of photographs to learn the latents' colours from; None for none.
 
     Raises:
         CheckpointError: a file cannot be used.
-        ConfigError: two files are of one kind.
+        ConfigError: two files are of one kind, none has an autoencoder for the photographs, or they are too few.
+        ImageError: a photograph cannot be read.
     """
     checkpoints = [load_checkpoint(path, "ldm", "mmle", "pfj") for path in parts]
     kinds = [checkpoint.kind for checkpoint in checkpoints]
@@ -26,7 +46,26 @@ def assemble(parts: list[Path], out: Path) -> None:
     config = {name: section for checkpoint in checkpoints for name, section in checkpoint.config.items()}
     tensors = {key: value for checkpoint in checkpoints for key, value in checkpoint.tensors.items()}
     facts = {checkpoint.kind: dict(checkpoint.facts) for checkpoint in checkpoints}
+    if photos is not None:
+        if "ldm" not in kinds:
+            raise ConfigError("colours are those of a diffusion model's latents; name its file too")
+        config["preview"] = find_colours(load_autoencoder(parts[kinds.index("ldm")]), photos).to_dict()
     save_checkpoint(Checkpoint("bundle", config, tensors, facts), out)
+
+
+def find_colours(autoencoder: Autoencoder, photos: Path) -> LatentColours:
+    """The colours of an autoencoder's latents, by up to `MOST_PHOTOS` of a folder's photographs."""
+    return fit_colours(_encode(autoencoder, find_images([photos])[:MOST_PHOTOS]))
+
+
+@torch.inference_mode()
+def _encode(autoencoder: Autoencoder, paths: list[Path]) -> Iterator[tuple[Tensor, Tensor]]:
+    factor = autoencoder.config.factor
+    for path in paths:
+        pixels = load_image(path)
+        height, width = (min(side, SIDE_PX) // factor * factor for side in pixels.shape[:2])
+        image = torch.from_numpy(pixels[:height, :width]).permute(2, 0, 1)[None].float() / 255
+        yield image, autoencoder.encode(image)
 
 
 def main() -> None:
@@ -34,8 +73,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("parts", type=Path, nargs="+")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="to learn the latents' colours from")
     args = parser.parse_args()
-    assemble(args.parts, args.out)
+    assemble(args.parts, args.out, args.photos)
 
 
 if __name__ == "__main__":

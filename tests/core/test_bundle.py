@@ -1,17 +1,24 @@
 """Joining separately trained networks: the bundle holds what its parts held."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from adadiffsr_core.errors import ConfigError
+from adadiffsr_core.errors import AdaDiffSRError, ConfigError
+from adadiffsr_core.latent_colours import LatentColours
 from adadiffsr_core.nets.mmle import Mmle
 from adadiffsr_core.nets.pfj import Pfj
 from adadiffsr_core.networks import load_mmle, load_pfj
 from adadiffsr_core.pipeline import load_model
+from adadiffsr_core.training.dataset import load_image
 from adadiffsr_core.training.ldm import save_ldm
 from scripts.assemble_bundle import assemble
 from tests.oracles import TINY_MMLE, TINY_PFJ, randomise, tiny_model
+
+PHOTOS = Path(__file__).resolve().parents[2] / "photos"
 
 
 @pytest.fixture
@@ -35,6 +42,7 @@ def test_a_bundle_holds_its_parts(parts, tmp_path):
     for path in parts:
         for key, value in load_checkpoint(path, path.stem).tensors.items():
             assert torch.equal(whole.tensors[key], value)
+    assert "preview" not in whole.config
     model, alone = load_model(out), load_model(parts[0])
     for loaded, expected in (
         (model.unet, alone.unet),
@@ -51,3 +59,30 @@ def test_two_of_a_kind_are_refused(parts, tmp_path):
     with pytest.raises(ConfigError, match="two files hold mmle"):
         assemble([parts[1], parts[0], parts[1]], tmp_path / "bundle.safetensors")
     assert not (tmp_path / "bundle.safetensors").exists()
+
+
+def test_a_bundle_learns_the_colours_of_its_latents(parts, tmp_path):
+    plain, coloured = tmp_path / "plain.safetensors", tmp_path / "coloured.safetensors"
+    assemble(parts, plain)
+    assemble(parts, coloured, PHOTOS)
+    found, alike = load_checkpoint(coloured), load_checkpoint(plain)
+    colours = LatentColours.from_dict(found.config["preview"])
+    assert {name: value for name, value in found.config.items() if name != "preview"} == alike.config
+    model = load_model(coloured)
+    image = torch.from_numpy(load_image(PHOTOS / "coffee.jpg")[:256, :256]).permute(2, 0, 1)[None] / 255
+    latent, wanted = model.encode(image), F.avg_pool2d(image, 8) * 2 - 1
+    made = (
+        torch.einsum("nchw,ck->nkhw", latent, torch.tensor(colours.factors)) + torch.tensor(colours.bias)[:, None, None]
+    )
+    # Whatever random weights keep of the colours; for a trained autoencoder it is nearly all.
+    assert (made - wanted).square().mean() < 0.8 * wanted.var()
+
+
+def test_colours_need_a_diffusion_model_and_photographs(parts, tmp_path):
+    out = tmp_path / "bundle.safetensors"
+    with pytest.raises(ConfigError, match="name its file too"):
+        assemble(parts[1:], out, PHOTOS)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AdaDiffSRError, match=r"photograph|picture|image"):
+        assemble(parts, out, tmp_path / "empty")
+    assert not out.exists()

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from adadiffsr_core.errors import CheckpointError, ConfigError
+from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.mmle import Mmle, MmleConfig
 from adadiffsr_core.nets.pfj import Pfj, PfjConfig
 from adadiffsr_core.networks import load_mmle, load_pfj
@@ -149,6 +150,12 @@ def test_a_pfj_of_another_width_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="widths") as caught:
         load_model(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_unet_and_an_autoencoder_of_other_latents_are_refused():
+    wide = Autoencoder(AutoencoderConfig(z_channels=16, channels=(8, 16), encoder_blocks=(1, 1), decoder_blocks=(1, 1)))
+    with pytest.raises(ConfigError, match=r"takes 8 channels and gives 4; latents of 16, .*, need 32 and 16"):
+        replace(tiny_model(), autoencoder=wide)
 
 
 def test_networks_for_other_latents_are_refused():
