@@ -16,10 +16,11 @@ def _column(values: Tensor) -> Tensor:
     return values.float()[:, None, None]
 
 
-def _area_weights(scale: Tensor, after: Tensor, before: Tensor) -> Tensor:
+def _area_weights(sides: Tensor, scale: Tensor, after: Tensor, before: Tensor) -> Tensor:
     """Share of source pixel `before` in each output pixel `after` that covers `scale` of them."""
-    overlap = torch.minimum(before + 1, (after + 1) * scale) - torch.maximum(before, after * scale)
-    return overlap.clamp_(min=0).div_(scale)
+    # rounded, the last output pixel might reach a hair beyond the picture
+    end = torch.minimum((after + 1) * scale, sides)
+    return (torch.minimum(before + 1, end) - torch.maximum(before, after * scale)).clamp_(min=0).div_(scale)
 
 
 def _cubic_weights(part: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -38,7 +39,7 @@ def area_matrix(sides: Tensor, out_sides: Tensor, rows: int, columns: int) -> Te
     """
     after = torch.arange(rows, device=sides.device, dtype=torch.float32)[:, None]
     before = torch.arange(columns, device=sides.device, dtype=torch.float32)
-    return _area_weights(_column(sides) / _column(out_sides), after, before)
+    return _area_weights(_column(sides), _column(sides) / _column(out_sides), after, before)
 
 
 def resize_matrix(sides: Tensor, out_sides: Tensor, methods: Tensor, rows: int, columns: int) -> Tensor:
@@ -66,7 +67,7 @@ def resize_matrix(sides: Tensor, out_sides: Tensor, methods: Tensor, rows: int, 
     for tap, (by_line, by_cube) in enumerate(zip(linear, _cubic_weights(part), strict=True)):
         place = torch.minimum((first + (tap - 1)).clamp(min=0), sides_in - 1)
         weights += (before == place) * torch.where(method == CUBIC, by_cube, by_line)
-    averaged = _area_weights(scale, after, before)
+    averaged = _area_weights(sides_in, scale, after, before)
     return torch.where((method == AREA) & (scale >= 1), averaged, weights).mul_(after < sides_out)
 
 
