@@ -12,12 +12,18 @@ from adadiffsr_core.mmle_estimator import MmleEstimator
 from adadiffsr_core.nets.autoencoder import Autoencoder
 from adadiffsr_core.nets.mmle import Mmle
 from adadiffsr_core.nets.pfj import Pfj
+from adadiffsr_core.nets.unet import UNetConfig
 from adadiffsr_core.pipeline import PRESETS
 from adadiffsr_core.schedule import Schedule
 from adadiffsr_core.tiles import build_grid
+from adadiffsr_core.training.autoencoder import AutoencoderTask, AutoencoderTaskConfig
+from adadiffsr_core.training.degradation import DegradationConfig
+from adadiffsr_core.training.degradation_batch import BatchDegradation
 from adadiffsr_core.training.finetune import FinetuneTask, FinetuneTaskConfig
+from adadiffsr_core.training.ldm import LdmTask, LdmTaskConfig
 from adadiffsr_core.training.ldm_format import LdmCheckpoint
 from adadiffsr_core.training.mmle import MmleTask, MmleTaskConfig
+from adadiffsr_core.training.pair_source import LivePairs
 from adadiffsr_core.training.pfj import PfjTask, PfjTaskConfig
 from adadiffsr_core.training.processor import Processor
 from adadiffsr_core.training.walked_model import OwnModel
@@ -25,7 +31,7 @@ from adadiffsr_core.training.walks import walk_tiles
 from tests.devices import META, WaitError, strictly_on
 from tests.oracles import TINY_MMLE, TINY_PFJ, tiny_model
 from tests.toy_sd import CONCAT, V2, randomised, save_sd
-from tests.trained import AUTOENCODER, make_pairs
+from tests.trained import AUTOENCODER, FixedPairs, FlatTeacher, make_bank, make_pairs
 from tests.walked import NET, made_up
 
 CPU = Processor()
@@ -68,8 +74,36 @@ def finetune(folder, processor, *, unet=V2, **more):
     return FinetuneTask(source, config, context, pairs, held_out, Autoencoder(AUTOENCODER), 3, processor)
 
 
+def autoencoder(folder, processor, *, teacher=None, **more):
+    config = AutoencoderTaskConfig(crop_px=48, batch_size=2, adversarial_from=0, **more)
+    bank = make_bank(device=processor.device)
+    with patch("adadiffsr_core.training.autoencoder.StLpips", Distance):
+        return AutoencoderTask(AUTOENCODER, config, bank, bank, processor, 3, teacher)
+
+
+def ldm(folder, processor, *, live=False, **more):
+    coder = processor.install(Autoencoder(AUTOENCODER))
+    pairs, held_out = FixedPairs(make_pairs(folder / "pairs"), 3, processor), make_pairs(folder / "held_out", 6)
+    if live:
+        pipelines = DegradationConfig(), DegradationConfig.mild()
+        degradation = BatchDegradation(*pipelines, 0.3, (1.0, 4.0), processor)
+        bank = make_bank(device=processor.device)
+        pairs = LivePairs(bank, degradation, coder, processor, size_px=64, min_scale=0.5, seed=1)
+    net = UNetConfig(
+        model_channels=32, channel_mult=(1, 1), num_res_blocks=1, attention_levels=(1,), num_head_channels=32
+    )
+    return LdmTask(net, LdmTaskConfig(batch_size=2, **more), coder, pairs, held_out, processor, 3)
+
+
 # Every task, in each way that it may take: a builder from (folder, processor).
 TASKS = {
+    "autoencoder": autoencoder,
+    "autoencoder, taught": lambda *where: autoencoder(*where, teacher=FlatTeacher()),
+    "autoencoder, seen by the eye": lambda *where: autoencoder(*where, perceptual_from=0),
+    "ldm": ldm,
+    "ldm, live pairs": lambda *where: ldm(*where, live=True),
+    "ldm of the residual": lambda *where: ldm(*where, target="residual", snr_gamma=5.0),
+    "ldm of a flow": lambda *where: ldm(*where, prediction="flow", snr_gamma=5.0),
     "pfj": pfj,
     "pfj by the regressor": lambda *where: pfj(*where, estimator="mmle"),
     "pfj of a flow": lambda *where: pfj(*where, prediction="flow"),
@@ -116,13 +150,17 @@ def test_a_walk_waits_for_nothing_before_it_is_whole(monkeypatch):
     assert (seen.device, seen.shape) == (META.device, (2, 4, 4, 8, 8))
 
 
-@pytest.mark.parametrize("name", ["pfj", "mmle", "finetune"])
+@pytest.mark.parametrize("name", ["autoencoder", "ldm", "ldm, live pairs", "pfj", "mmle", "finetune"])
 def test_the_same_is_a_step_on_the_cpu(name, tmp_path, monkeypatch):
     """The watch takes nothing away: what goes through it has the loss that it has without."""
-    task = TASKS[name](tmp_path, CPU)
+    folders = tmp_path / "one", tmp_path / "other"
+    for folder in folders:
+        folder.mkdir()
+    # Two of them, since a discriminator's spectral norms move with each look.
+    task, same = (TASKS[name](folder, CPU) for folder in folders)
     plain = [loss.detach() for loss in take_step(task, 1)]
     with strictly_on(CPU, monkeypatch):
-        watched = [loss.detach() for loss in take_step(task, 1)]
+        watched = [loss.detach() for loss in take_step(same, 1)]
     assert all(map(torch.equal, plain, watched))
     assert all(bool(loss.isfinite()) for loss in plain)
 
