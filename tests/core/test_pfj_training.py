@@ -376,7 +376,7 @@ def project(tmp_path):
         pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((96, 96)).save(tmp_path / "data" / f"photo{index}.png")
     model = tiny_model()
-    save_ldm(model.unet, model.autoencoder, "v", tmp_path / "model.safetensors", {})
+    save_ldm(model.unet, model.autoencoder, model.schedule, tmp_path / "model.safetensors", {})
     (tmp_path / "pfj.json").write_text(json.dumps(SECTIONS))
     return tmp_path
 
@@ -411,8 +411,9 @@ def test_the_command_trains_goes_on_and_refuses(project, capsys):
     assert load_state(project / "run" / "state.safetensors")[1]["step"] == 3
     other = tiny_model()
     randomise(other.unet, 9)
-    save_ldm(other.unet, other.autoencoder, "v", project / "other.safetensors", {})
-    save_ldm(other.unet, randomise(Autoencoder(TINY_AUTOENCODER), 7), "v", project / "strange.safetensors", {})
+    save_ldm(other.unet, other.autoencoder, other.schedule, project / "other.safetensors", {})
+    strange = randomise(Autoencoder(TINY_AUTOENCODER), 7)
+    save_ldm(other.unet, strange, other.schedule, project / "strange.safetensors", {})
     away = ["--run", project / "away", "--cache", project / "run"]
     for more, sentence in (
         (["--mode", "concat"], "was made with other networks"),
@@ -426,9 +427,11 @@ def test_the_command_trains_goes_on_and_refuses(project, capsys):
         (["--model", project / "run" / "weights.safetensors"], "holds pfj, not ldm or bundle"),
     ):
         assert sentence in refusal(pfj_words(project, *more), capsys), more
-    # The shipped recipe is for the embedded model.
-    (project / "pfj.json").write_text(json.dumps({key: SECTIONS[key] for key in SECTIONS if key != "net"}))
-    assert "this PFJ is for a UNet of widths (64, 128, 192), not (32, 64)" in refusal(pfj_words(project), capsys)
+    # Whatever the recipe says of them, widths and channels are the model's.
+    (project / "pfj.json").write_text(json.dumps(SECTIONS | {"net": {**SECTIONS["net"], "channels": [64, 128, 192]}}))
+    assert main(pfj_words(project, "--run", project / "fitted")) == 0
+    fitted = load_checkpoint(project / "fitted" / "weights.safetensors", "pfj").section("pfj")
+    assert (fitted["channels"], fitted["latent_channels"]) == ([32, 64], 4)
     (project / "pfj.json").write_text(json.dumps(SECTIONS | {"data": {"size_px": 60}}))
     assert "size_px 60 is not a multiple of 16" in refusal(pfj_words(project), capsys)
 
@@ -438,21 +441,28 @@ def test_runs_of_all_kinds_share_a_cache(project, monkeypatch):
     monkeypatch.setattr(Autoencoder, "encode", lambda self, image: (encoded.append(len(image)), encode(self, image))[1])
     ldm = {key: SECTIONS[key] for key in SECTIONS if key not in ("net", "task")}
     ldm["task"] = {"batch_size": 2}
-    ldm["net"] = {"model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1}
+    ldm["net"] = {
+        "in_channels": 8, "out_channels": 4, "model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1,
+        "attention_levels": [],
+    }  # fmt: skip
+    ldm["data"] = {**SECTIONS["data"], "scales": None}
+    ldm["pairs"] = 16
     (project / "ldm.json").write_text(json.dumps(ldm))
     cache = ["--cache", project / "cache"]
     ldm_words = words(project, "--autoencoder", project / "model.safetensors", *cache, network="ldm")
     ldm_words[ldm_words.index(str(project / "run"))] = str(project / "ldm")
     assert main(ldm_words) == 0
-    assert sum(encoded) == 24
-    assert {path.name for path in (project / "cache").iterdir()} == {"pairs", "held_out"}
-    assert not (project / "ldm" / "pairs").exists()
+    assert {path.name for path in (project / "cache").iterdir()} == {
+        "held_out"
+    }  # a window moves on, so it is shared by none
+    made = sum(encoded)
     for mode in ("pfj", "concat"):
         more = ["--model", project / "ldm" / "weights.safetensors", "--run", project / mode, "--mode", mode, *cache]
         assert main(words(project, *more, "--joint", "--seed", 5)) == 0
         assert load_pfj(project / mode / "weights.safetensors").config.mode == mode
         load_model(project / mode / "ldm.safetensors")
-    assert sum(encoded) == 24
+    assert sum(encoded) == made + 2 * SECTIONS["pairs"]
+    assert {path.name for path in (project / "cache").iterdir()} == {"pairs", "held_out"}
 
 
 def test_the_shipped_recipe_fits_the_embedded_model():

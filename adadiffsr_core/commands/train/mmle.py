@@ -1,6 +1,7 @@
 """`adadiffsr train mmle`."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -49,6 +50,7 @@ def train_mmle(args: argparse.Namespace) -> int:
     weights = args.model or embedded_weights()
     processor = open_processor(recipe)
     model = OwnModel(load_model(weights, processor.device))
+    recipe = replace(recipe, net=replace(recipe.net, latent_channels=model.channels))
     check_recipe(recipe, model)
     photos, split = find_photographs(args.data, recipe.holdout)
     prepare_run(args, recipe)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from ...errors import ConfigError
 from ...gain import GainEstimator, LatentStatistics
 from ...mmle_estimator import MmleEstimator
-from ...nets.pfj import InjectionMode, Pfj
+from ...nets.pfj import InjectionMode
 from ...networks import load_mmle
 from ...pipeline import Model, embedded_weights, load_model
 from ...training.origin import fingerprint_content, fingerprint_weights
@@ -42,6 +42,8 @@ def train_pfj(args: argparse.Namespace) -> int:
     weights = args.model or embedded_weights()
     processor = open_processor(recipe)
     model = _load_model(args, weights, recipe, processor)
+    unet = model.unet.config
+    recipe = replace(recipe, net=replace(recipe.net, latent_channels=unet.out_channels, channels=unet.widths))
     facts = {"model": fingerprint_content(weights), "estimator": _describe_estimator(args, model)}
     pairs, held_out = prepare_pairs(
         args,
@@ -64,7 +66,6 @@ def _load_model(args: argparse.Namespace, weights: Path, recipe: PfjRecipe, proc
     model = load_model(weights, processor.device)
     if args.mmle is not None:
         model = replace(model, mmle=load_mmle(args.mmle, processor.device))
-    replace(model, pfj=Pfj(recipe.net))  # which refuses one for another UNet
     side = model.autoencoder.config.factor * model.unet.config.multiple
     if recipe.data.size_px % side:
         raise ConfigError(f"size_px {recipe.data.size_px} is not a multiple of {side}, as this model needs")
