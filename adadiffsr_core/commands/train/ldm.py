@@ -43,7 +43,9 @@ def train_ldm(args: argparse.Namespace) -> int:
     """
     if args.init is not None and not is_ours(args.init):
         if args.autoencoder is not None or args.target is not None:
-            raise ConfigError("--autoencoder and --target are not for Stable Diffusion checkpoints, which have their own")
+            raise ConfigError(
+                "--autoencoder and --target are not for Stable Diffusion checkpoints, which have their own"
+            )
         return finetune(args)
     if args.prediction is not None:
         raise ConfigError("--prediction is for fine-tuning a Stable Diffusion checkpoint")
