@@ -17,7 +17,7 @@ from adadiffsr_core.errors import AdaDiffSRError, ConfigError
 from adadiffsr_core.training.dataset import find_images, split_photos
 
 from .perceptual import pack_perceptual
-from .photographs import Encoding, list_crops, write_photographs
+from .photographs import Encoding, list_crops, order_crops, write_photographs
 
 _HOLDOUT = 0.05  # of the shipped recipes, for the figures that are said; the split itself is for any
 
@@ -29,13 +29,15 @@ class PackConfig:
     Attributes:
         megabytes: of photographs, in MiB.
         encoding: of the photographs.
-        seed: of the choice; a further journey with another one brings other crops.
+        seed: of the choice.
+        after: packs that have travelled before; what they hold is taken last.
         perceptual: take the perceptual metric along, another 9.5 MiB.
     """
 
     megabytes: float = 38.0
     encoding: Encoding = field(default_factory=Encoding)
     seed: int = 0
+    after: tuple[Path, ...] = ()
     perceptual: bool = False
 
 
@@ -54,6 +56,7 @@ def pack(photos: list[Path], out: Path, config: PackConfig) -> str:
         ConfigError: `out` is something else, or not one photograph fits.
         MissingExtraError: the perceptual metric is not installed.
     """
+    known = {name for before in config.after for name in _read_names(before)}
     if out.exists() and any(out.iterdir()) and not (out / "pack.json").is_file():
         raise ConfigError(f"{out} is not empty and no pack; name another folder")
     shutil.rmtree(out, ignore_errors=True)
@@ -63,25 +66,34 @@ def pack(photos: list[Path], out: Path, config: PackConfig) -> str:
         pack_perceptual(out)
     crops = list_crops(find_images(photos))
     budget = int(config.megabytes * 2**20)
-    taken = write_photographs(crops, photos, out / "photos", budget, config.encoding, config.seed)
+    order = order_crops(crops, config.seed, known)
+    taken = write_photographs(order, photos, out / "photos", budget, config.encoding)
     if not taken:
         raise ConfigError(f"no photograph fits into {config.megabytes} MiB")
     split = split_photos([path for _, path in taken], _HOLDOUT)
     facts = {
-        "crops": len(taken),
+        "names": sorted(crop.path.name for crop, _ in taken),
         "photographs": len({crop.photo for crop, _ in taken}),
         "held_out": len(split.held_out),
         "bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
     }
     _write_facts(out, {"settings": asdict(config), **facts})
     return (
-        f"{out}: {facts['crops']} of {len(crops)} crops, of {facts['photographs']} photographs, {facts['held_out']} "
+        f"{out}: {len(taken)} of {len(crops)} crops, of {facts['photographs']} photographs, {facts['held_out']} "
         f"held out at a holdout of {_HOLDOUT}; {facts['bytes'] / 2**20:.1f} MiB in all"
     )
 
 
+def _read_names(before: Path) -> list[str]:
+    try:
+        names: list[str] = json.loads((before / "pack.json").read_text(encoding="utf-8"))["names"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{before} is not a pack") from error
+    return names
+
+
 def _write_facts(out: Path, facts: dict[str, object]) -> None:
-    (out / "pack.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (out / "pack.json").write_text(json.dumps(facts, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -95,11 +107,18 @@ def main() -> int:
     parser.add_argument("--quality", type=int, default=shipped.encoding.quality, help="of the codec (default 78)")
     parser.add_argument("--scale", type=float, default=shipped.encoding.scale, help="before encoding (default 0.75)")
     parser.add_argument("--seed", type=int, default=shipped.seed, help="of the choice of crops")
+    parser.add_argument("--after", type=Path, nargs="+", default=[], metavar="PACK", help="take what these lack first")
     parser.add_argument("--perceptual", action="store_true", help="take the perceptual metric along")
     args = parser.parse_args()
     try:
         encoding = Encoding(codec=args.codec, quality=args.quality, scale=args.scale)
-        config = PackConfig(megabytes=args.megabytes, encoding=encoding, seed=args.seed, perceptual=args.perceptual)
+        config = PackConfig(
+            megabytes=args.megabytes,
+            encoding=encoding,
+            seed=args.seed,
+            after=tuple(args.after),
+            perceptual=args.perceptual,
+        )
         sys.stdout.write(pack(args.photos, args.pack, config) + "\n")
     except (AdaDiffSRError, OSError) as error:
         sys.stderr.write(f"pack: {error}\n")

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,14 +100,23 @@ def _read_table(folder: Path) -> dict[str, dict[str, str]]:
     return {row["crop"]: row for row in rows}
 
 
-def order_crops(crops: Sequence[Crop], seed: int) -> Iterator[Crop]:
-    """One crop of every photograph, then a second of those that have one, and so on.
+def order_crops(crops: Sequence[Crop], seed: int, known: Container[str] = ()) -> Iterator[Crop]:
+    """One crop of every photograph, then a second of those that have one, and so on; then the known ones likewise.
 
-    Another photograph teaches more than another corner of the same. The order is a hash's, so that a further journey
-    with another seed brings others.
+    Another photograph teaches more than another corner of the same. The order is a hash's.
+
+    Args:
+        crops: to order.
+        seed: of the order.
+        known: names of crops that have travelled before.
     """
+    yield from _take_turns([crop for crop in crops if crop.path.name not in known], seed)
+    yield from _take_turns([crop for crop in crops if crop.path.name in known], seed)
+
+
+def _take_turns(crops: Sequence[Crop], seed: int) -> Iterator[Crop]:
     photos: dict[str, list[Crop]] = {}
-    for crop in sorted(crops, key=lambda crop: _hash(seed, str(crop.path.name))):
+    for crop in sorted(crops, key=lambda crop: _hash(seed, crop.path.name)):
         photos.setdefault(crop.photo, []).append(crop)
     shuffled = sorted(photos, key=lambda photo: _hash(seed, photo))
     for turn in range(max((len(found) for found in photos.values()), default=0)):
@@ -120,23 +129,22 @@ def _hash(seed: int, name: str) -> bytes:
 
 
 def write_photographs(
-    crops: Sequence[Crop], roots: Sequence[Path], out: Path, budget: int, encoding: Encoding, seed: int
+    crops: Iterable[Crop], roots: Sequence[Path], out: Path, budget: int, encoding: Encoding
 ) -> list[tuple[Crop, Path]]:
     """Encode crops in their order until no more fit.
 
     Args:
-        crops: to choose from.
+        crops: to choose from, in their order.
         roots: folders that they were found in; sub-folders stay.
         out: for the new files and tables.
         budget: bytes of all of it.
         encoding: of the new files.
-        seed: of the order.
 
     Returns:
         What was taken, and its new file.
     """
     taken, used = [], 0
-    for crop in order_crops(crops, seed):
+    for crop in crops:
         content = encoding.encode(crop.path)
         path = out / _folder_of(crop.path, roots) / crop.packed_name(encoding.codec)
         line = 0 if crop.row is None else len(_line(crop, path).encode())

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-# tqdm's: "ldm:  12%|# | 900/7500 [00:36<04:24, 25.0it/s, unet.total=0.0312]"
+# tqdm's, with an end by steps: "ldm:  12%|# | 900/7500 [00:36<04:24, 25.0it/s, unet.total=0.0312]";
+# by time: "ldm: 900it [00:36, 25.0it/s, unet.total=0.0312]"
 _BAR = re.compile(
-    r"(?P<step>\d+)/(?P<steps>\d+|\?) \[[^\],]*, +(?P<rate>[\d.]+|\?)(?P<unit>it/s|s/it)(?:, (?P<figures>.*))?\]"
+    r"(?P<step>\d+)(?:/(?P<steps>\d+)|/\?|it) \[[^\],]*, +(?P<rate>[\d.]+|\?)(?P<unit>it/s|s/it)"
+    r"(?:, (?P<figures>.*))?\]"
 )
 _LONGEST = 240
 
@@ -73,7 +75,8 @@ class Progress:
             return
         self._shown = self.clock()
         name = words.partition(":")[0].strip() or "training"
-        self.say(f"{name} step {bar['step']} of {bar['steps']}{self._rate(bar)}, {bar['figures'] or 'no figures yet'}")
+        end = f" of {bar['steps']}" if bar["steps"] else ""
+        self.say(f"{name} step {bar['step']}{end}{self._rate(bar)}, {bar['figures'] or 'no figures yet'}")
 
     def _rate(self, bar: re.Match[str]) -> str:
         if bar["rate"] == "?" or float(bar["rate"]) == 0:

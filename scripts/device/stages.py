@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 AUTOENCODER, LDM = "autoencoder", "ldm"
+_NEVER, _CHECK_EVERY = 10**9, 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class Lease:
         device: to train on.
         start: joined weights of an earlier lease, or None to begin from nothing.
         configs: recipe files that change the shipped ones, by stage.
+        more: further words of the commands, by stage.
         threads: of the processor; None for the command's own choice.
         command: how `adadiffsr` is called.
         save_seconds: between two states, and between two sets of results.
@@ -34,11 +36,12 @@ class Lease:
     device: str
     start: Path | None
     configs: dict[str, Path | None]
+    more: dict[str, tuple[str, ...]]
     threads: int | None
     command: tuple[str, ...]
-    save_seconds: float = 60.0
-    start_up_seconds: float = 20.0
-    closing_seconds: float = 12.0
+    save_seconds: float
+    start_up_seconds: float
+    closing_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +106,17 @@ def _stage(lease: Lease, kind: str, seconds: float | None, more: tuple[str, ...]
     words += ("--config", str(config), *more)
     if lease.threads is not None:
         words += ("--threads", str(lease.threads))
-    return Stage(kind=kind, run=run, words=words, seconds=seconds)
+    return Stage(kind=kind, run=run, words=words + lease.more.get(kind, ()), seconds=seconds)
 
 
 def _write_config(given: Path | None, save_seconds: float, path: Path) -> Path:
-    """The recipe's changes, with a state every minute unless they say otherwise."""
+    """The recipe's changes, with a state every minute unless they say otherwise.
+
+    By steps it is not, nor is measuring as often as on a processor: a fast machine would do little else.
+    """
     config = {} if given is None else json.loads(given.read_text(encoding="utf-8"))
-    config["loop"] = {"save_minutes": save_seconds / 60, **config.get("loop", {})}
+    paced = {"save_minutes": save_seconds / 60, "save_every": _NEVER, "check_every": _CHECK_EVERY}
+    config["loop"] = {**paced, **config.get("loop", {})}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     return path

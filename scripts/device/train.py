@@ -38,7 +38,7 @@ class Session:
         self.progress = Progress(sys.stdout, lease.work / "log.txt", lambda: (self.end - time.monotonic()) / 60)
         self.stages = plan_stages(lease)
         self.done: list[dict[str, object]] = []
-        self._published = (started, 0.0)
+        self._published, self._minutes = (started, 0.0), ""
 
     def run(self) -> int:
         """Train all stages.
@@ -65,14 +65,15 @@ class Session:
         ended = self._train(stage)
         if _has_failed(ended) and stage.weights.is_file():
             self.progress.say(f"{stage.kind} failed with exit code {ended.code}; it goes on from its last state")
-            ended = self._train(stage)
+            ended = self._train(stage, again=True)
         self.publish()
         if stage.weights.is_file():
             return ended.code if _has_failed(ended) and stage.kind == LDM else 0
         self.progress.say(f"{stage.kind} left no weights (exit code {ended.code})")
         return ended.code or 1
 
-    def _train(self, stage: Stage) -> Ended:
+    def _train(self, stage: Stage, again: bool = False) -> Ended:
+        """Run a stage's command; begun again, it is told the same minutes, which count what it did before."""
         now, lease = time.monotonic(), self.lease
         last = self.end - lease.closing_seconds
         seconds = last - now - lease.start_up_seconds
@@ -82,9 +83,11 @@ class Session:
         if seconds < _FEWEST_SECONDS:
             self.progress.say(f"no time is left for {stage.kind}")
             return Ended(1, stopped=True)
+        if not again:
+            self._minutes = f"{seconds / 60:.3f}"
         self.progress.batch = stage.batch_size
-        self.progress.say(f"{stage.kind}: {seconds / 60:.2f} minutes of training")
-        words = (*stage.words, "--minutes", f"{seconds / 60:.3f}")
+        self.progress.say(f"{stage.kind}: {self._minutes} minutes of training")
+        words = (*stage.words, "--minutes", self._minutes)
         ended = run_until(words, child_environment(lease.pack), last, self.progress.feed, self._tick)
         self.progress.flush()
         minutes = round((time.monotonic() - self.started) / 60, 2)
@@ -148,10 +151,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, default=Path("out/device"), metavar="FOLDER", help="of the runs")
     parser.add_argument("--autoencoder-config", type=Path, metavar="JSON", help="what differs from its recipe")
     parser.add_argument("--ldm-config", type=Path, metavar="JSON", help="what differs from its recipe")
+    parser.add_argument("--autoencoder-words", default="", metavar="WORDS", help="further options of its command")
+    parser.add_argument("--ldm-words", default="", metavar="WORDS", help="such as '--compile --workers 12'")
     parser.add_argument("--threads", type=int, metavar="N", help="of the processor")
     parser.add_argument("--save-seconds", type=float, default=60.0, metavar="S", help="between two states")
-    parser.add_argument("--start-up-seconds", type=float, default=20.0, metavar="S", help="kept for reading")
-    parser.add_argument("--closing-seconds", type=float, default=12.0, metavar="S", help="kept for the last results")
+    parser.add_argument(
+        "--start-up-seconds", type=float, metavar="S", help="kept for reading (25, less of a short lease)"
+    )
+    parser.add_argument("--closing-seconds", type=float, metavar="S", help="kept for the last results (12, or less)")
     parser.add_argument("--command", metavar="WORDS", help="how adadiffsr is called")
     return parser
 
@@ -179,12 +186,18 @@ def read_lease(args: argparse.Namespace) -> Lease:
         device=args.device,
         start=args.start,
         configs={AUTOENCODER: args.autoencoder_config, LDM: args.ldm_config},
+        more={AUTOENCODER: tuple(shlex.split(args.autoencoder_words)), LDM: tuple(shlex.split(args.ldm_words))},
         threads=args.threads,
         command=tuple(command),
         save_seconds=args.save_seconds,
-        start_up_seconds=args.start_up_seconds,
-        closing_seconds=args.closing_seconds,
+        start_up_seconds=_reserve(args.start_up_seconds, 25.0, args.minutes),
+        closing_seconds=_reserve(args.closing_seconds, 12.0, args.minutes),
     )
+
+
+def _reserve(given: float | None, usual: float, minutes: float) -> float:
+    """Seconds to keep; a rehearsal of a minute must not keep most of it."""
+    return usual * min(1.0, minutes / 6) if given is None else given
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -57,7 +57,7 @@ def test_one_command_trains_both_and_what_is_joined_equals_what_was_trained(tmp_
         env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert time.monotonic() - started < 0.3 * 60 + 3
+    assert time.monotonic() - started < 0.3 * 60 + 8  # a busy machine starts Python slowly
     assert "80 samples/s" in done.stdout
     assert "min left]" in done.stdout
     files = list((tmp_path / "out" / "results").iterdir())
@@ -67,7 +67,7 @@ def test_one_command_trains_both_and_what_is_joined_equals_what_was_trained(tmp_
     for kind in ("autoencoder", "ldm"):
         trained = (tmp_path / "work" / kind / "weights.safetensors").read_bytes()
         assert (tmp_path / "joined" / f"{kind}.safetensors").read_bytes() == trained
-    assert "ldm: done after" in (tmp_path / "joined" / "reports" / "log.txt").read_text()
+    assert "minutes of training" in (tmp_path / "joined" / "reports" / "log.txt").read_text()
     assert told(tmp_path, "ldm")[told(tmp_path, "ldm").index("--autoencoder") + 1].endswith(
         "work/autoencoder/weights.safetensors"
     )
@@ -134,9 +134,17 @@ def test_states_are_saved_every_minute_unless_the_recipe_says_otherwise(tmp_path
     for stage in plan_stages(lease(tmp_path, pack, "--ldm-config", mine)):
         given = json.loads(Path(stage.words[stage.words.index("--config") + 1]).read_text())
         if stage.kind == "ldm":
-            assert given == {"loop": {"steps": 7, "save_minutes": 0.5}, "holdout": 0.2}
+            assert given["holdout"] == 0.2
+            assert given["loop"].items() >= {"steps": 7, "save_minutes": 0.5}.items()
         else:
-            assert given == {"loop": {"save_minutes": 1 / 60}}
+            assert given["loop"]["save_minutes"] == 1 / 60
+        assert given["loop"]["save_every"] > 10**6  # else fast steps would do little but save
+
+
+def test_further_words_reach_the_command(tmp_path, pack):
+    one, other = plan_stages(lease(tmp_path, pack, "--autoencoder-words=--compile --steps 7", "--threads", 3))
+    assert one.words[-5:] == ("--threads", "3", "--compile", "--steps", "7")
+    assert "--compile" not in other.words
 
 
 def test_a_training_that_does_not_end_is_stopped_and_its_last_state_comes_home(tmp_path, pack, monkeypatch, capsys):
@@ -144,7 +152,7 @@ def test_a_training_that_does_not_end_is_stopped_and_its_last_state_comes_home(t
     started = time.monotonic()
     more = ("--autoencoder-config", hanging, "--autoencoder-minutes", 0.05, "--ldm-config", hanging)
     assert run(monkeypatch, *words(tmp_path, pack, *more, minutes=0.3)) == 0
-    assert time.monotonic() - started < 0.3 * 60 + 3
+    assert time.monotonic() - started < 0.3 * 60 + 8
     join(tmp_path / "out", tmp_path / "joined")
     for kind in ("autoencoder", "ldm"):
         trained = (tmp_path / "work" / kind / "weights.safetensors").read_bytes()
@@ -168,6 +176,26 @@ def test_what_failed_late_is_tried_again_and_then_used_as_it_is(tmp_path, pack, 
     assert out.count("it goes on from its last state") == 1
     join(tmp_path / "out", tmp_path / "joined")
     assert (tmp_path / "joined" / "ldm.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("bar", "line"),
+    [
+        (
+            "ldm:  12%|# | 900/7500 [00:36<04:24, 25.0it/s, total=0.03]",
+            "ldm step 900 of 7500, 25.00 steps/s, total=0.03",
+        ),
+        ("ldm: 900it [00:36, 25.00it/s, total=0.03]", "ldm step 900, 25.00 steps/s, total=0.03"),
+        ("ldm: 0it [00:00, ?it/s]", "ldm step 0, no figures yet"),
+        ("ldm:   0%|  | 0/20 [00:00<?, ?it/s]", "ldm step 0 of 20, no figures yet"),
+    ],
+)
+def test_every_form_of_a_bar_is_understood(tmp_path, bar, line):
+    stream = io.StringIO()
+    progress = Progress(stream, tmp_path / "log.txt", lambda: 1.0)
+    progress.feed(f"\r{bar}\r")
+    progress.close()
+    assert stream.getvalue() == f"[ 1.0 min left] {line}\n"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +225,7 @@ def test_a_bar_becomes_a_line_now_and_then_and_other_lines_pass(tmp_path):
     progress.close()
     lines = stream.getvalue().splitlines()
     assert lines[:2] == ["[ 4.2 min left] resumed ldm at step 3", "[ 4.2 min left] second line"]
-    assert lines[2] == "[ 4.2 min left] ldm step 1 of ?, 0.50 steps/s, 16 samples/s, unet.total=0.03"
+    assert lines[2] == "[ 4.2 min left] ldm step 1, 0.50 steps/s, 16 samples/s, unet.total=0.03"
     assert len(lines) == 2 + 4 + 1
     assert lines[-1].endswith("CUDA error")
     assert (tmp_path / "log.txt").read_text() == stream.getvalue()
