@@ -24,6 +24,7 @@ from .progress import Progress
 from .publish import Publisher, zip_reports
 from .stages import AUTOENCODER, LDM, Lease, Stage, plan_stages
 
+_RECIPES = Path(__file__).parent / "recipes"
 _SHARE_OF_AUTOENCODER = 0.37  # 3.5 minutes of 9.5
 _FEWEST_SECONDS = 2.0
 
@@ -185,7 +186,10 @@ def read_lease(args: argparse.Namespace) -> Lease:
         autoencoder_minutes=share if args.autoencoder_minutes is None else args.autoencoder_minutes,
         device=args.device,
         start=args.start,
-        configs={AUTOENCODER: args.autoencoder_config, LDM: args.ldm_config},
+        configs={
+            AUTOENCODER: args.autoencoder_config or _device_recipe(args.device, AUTOENCODER),
+            LDM: args.ldm_config or _device_recipe(args.device, LDM),
+        },
         more={AUTOENCODER: tuple(shlex.split(args.autoencoder_words)), LDM: tuple(shlex.split(args.ldm_words))},
         threads=args.threads,
         command=tuple(command),
@@ -193,6 +197,11 @@ def read_lease(args: argparse.Namespace) -> Lease:
         start_up_seconds=_reserve(args.start_up_seconds, 25.0, args.minutes),
         closing_seconds=_reserve(args.closing_seconds, 12.0, args.minutes),
     )
+
+
+def _device_recipe(device: str, kind: str) -> Path | None:
+    """What differs on an accelerator: batches that fill it; the shipped recipes are a processor's."""
+    return _RECIPES / f"{kind}.json" if device.startswith("cuda") else None
 
 
 def _reserve(given: float | None, usual: float, minutes: float) -> float:
