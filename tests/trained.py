@@ -33,6 +33,11 @@ def make_bank(count=4, device="cpu"):
     return PhotoBank(pieces.to(device), torch.full((count, 2), 512).to(device))
 
 
+def make_pictures(count=6, side=64):
+    generator = torch.Generator().manual_seed(1)
+    return tuple(torch.randint(256, (count, 3, side, side), dtype=torch.uint8, generator=generator) for _ in range(2))
+
+
 class FixedPairs:
     """A `PairSource` of pairs that never change."""
 

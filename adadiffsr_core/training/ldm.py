@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..config import Config
-from ..errors import ConfigError
+from ..errors import ConfigError, MissingExtraError
+from ..metrics.st_lpips import StLpips
 from ..nets.autoencoder import Autoencoder, AutoencoderConfig
 from ..nets.layout import channels_last
 from ..nets.unet import UNet, UNetConfig
@@ -61,7 +62,8 @@ class LdmTask:
         config: what it learns.
         autoencoder: that made the pairs, on the processor's device.
         pairs: to train on.
-        held_out: to measure on, at least 6.
+        held_out: latents to measure the loss on.
+        pictures: what to restore and look at, truth and low-quality ones of the same size, uint8 `[N,3,S,S]`.
         processor: that trains.
         seed: of everything random.
     """
@@ -76,11 +78,14 @@ class LdmTask:
         autoencoder: Autoencoder,
         pairs: PairSource,
         held_out: LatentPairs,
+        pictures: tuple[Tensor, Tensor],
         processor: Processor,
         seed: int,
     ) -> None:
         torch.manual_seed(seed)
         self.config, self.processor, self.seed = config, processor, seed
+        self.truth, self.low_quality = (processor.place(part).float().div(255) for part in pictures)
+        self.distance = _perceptual(processor)
         self.schedule = Schedule(config.prediction, config.target)
         self.pairs, self.held_out = pairs, held_out
         self.autoencoder = autoencoder.requires_grad_(False).eval()
@@ -101,33 +106,49 @@ class LdmTask:
         return error, snr_weight(self.schedule, self.schedule.timestep_to_sigma(timesteps), self.config.snr_gamma)
 
     def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
-        """The squared error on held-out pairs, weighted as in training and not, always with the same noise."""
+        """What the averaged weights are worth on held-out photographs, always the same with the same noise.
+
+        Squared errors of latents, weighted as in training and not; of restored pictures PSNR in dB and, where
+        stlpips-pytorch is installed, ST-LPIPS.
+        """
         rows = []
         for start in range(0, min(_CHECKED, self.held_out.count), _CHUNK):
-            gt, lq = self._look(start, min(start + _CHUNK, self.held_out.count))
-            error, weight = self._errors(networks, gt, lq, start)
+            gt, lq = self.held_out.take(np.arange(start, min(start + _CHUNK, self.held_out.count)))
+            error, weight = self._errors(networks, self.processor.place(gt), self.processor.place(lq), start)
             rows.append(torch.stack([(weight * error).mean(), error.mean()]))
         loss, error = torch.stack(rows).mean(dim=0).tolist()
-        return {"loss": loss, "error": error}
+        made = self._restore(networks)
+        figures = {"loss": loss, "error": error}
+        figures["psnr"] = float((-10 * (made - self.truth).square().mean(dim=(1, 2, 3)).log10()).mean())
+        if self.distance is not None:
+            figures["st_lpips"] = float(self.distance(made, self.truth).mean())
+        return figures
 
-    def _look(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        gt, lq = self.held_out.take(np.arange(start, stop))
-        return self.processor.place(gt), self.processor.place(lq)
-
-    def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
-        """Low-quality inputs over restored pictures over the truth."""
-        gt, lq = self._look(0, _SHOWN)
+    def _restore(self, networks: nn.ModuleDict) -> Tensor:
+        """The low-quality pictures, restored in a few steps: `[N,3,S,S]` in [0,1]."""
         unet, schedule = cast(UNet, networks["unet"]), self.schedule
+        lq = self.autoencoder.encode(self.low_quality)
 
         def output(x: Tensor, sigma: Tensor) -> Tensor:
             return predict(unet, schedule, x, lq, sigma, processor=self.processor)
 
-        made = sample_plainly(output, schedule, lq, self.seed)
-        return make_sheet([list(self.autoencoder.decode(latent)) for latent in (lq, made, gt)])
+        return self.autoencoder.decode(sample_plainly(output, schedule, lq, self.seed)).clamp(0, 1)
+
+    def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
+        """Low-quality inputs over restored pictures over the truth, always the same."""
+        rows = (self.low_quality, self._restore(networks), self.truth)
+        return make_sheet([list(pictures[:_SHOWN]) for pictures in rows])
 
     def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:
         """A weights file of kind `ldm`: UNet, autoencoder, and what the network predicts of what."""
         save_ldm(cast(UNet, networks["unet"]), self.autoencoder, self.schedule, path, facts)
+
+
+def _perceptual(processor: Processor) -> StLpips | None:
+    try:
+        return processor.install(StLpips())
+    except MissingExtraError:
+        return None
 
 
 def save_ldm(unet: UNet, autoencoder: Autoencoder, schedule: Schedule, path: Path, facts: Mapping[str, object]) -> None:

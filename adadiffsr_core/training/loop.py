@@ -144,6 +144,8 @@ class Run:
                 if self.step % self.config.save_every == 0 or self._is_late(watch.seconds - saved):
                     self.save()
                     saved = watch.seconds
+            if self.is_over and self.config.check_at_end and self.step % self.config.check_every:
+                self.check()
             # Not in a `finally`: what an error left of a half-done step must not replace the last whole state.
             self.save()
         logger.info("%d steps in %.0f s", self.step - first, watch.seconds - watch.before)

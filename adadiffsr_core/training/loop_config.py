@@ -21,6 +21,7 @@ class LoopConfig(Config):
         ema_decay: of the averaged weights, which are those that are shipped.
         seed: of everything random.
         log_every, check_every, save_every: in steps.
+        check_at_end: measure once more when the run is over, whatever step that is.
         save_minutes: save as soon as so much time has passed since the last time, too; None does not.
         device: to train on, such as `cuda`; None takes CUDA if there is any, else the processor.
         bfloat16: autocast of the forward passes; None where the device is built for it.
@@ -42,6 +43,7 @@ class LoopConfig(Config):
     log_every: int = 50
     check_every: int = 1000
     save_every: int = 500
+    check_at_end: bool = False
     save_minutes: float | None = None
     device: str | None = None
     bfloat16: bool | None = None

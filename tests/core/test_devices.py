@@ -31,7 +31,7 @@ from adadiffsr_core.training.walks import walk_tiles
 from tests.devices import META, WaitError, strictly_on
 from tests.oracles import TINY_MMLE, TINY_PFJ, tiny_model
 from tests.toy_sd import CONCAT, V2, randomised, save_sd
-from tests.trained import AUTOENCODER, FixedPairs, FlatTeacher, make_bank, make_pairs
+from tests.trained import AUTOENCODER, FixedPairs, FlatTeacher, make_bank, make_pairs, make_pictures
 from tests.walked import NET, made_up
 
 CPU = Processor()
@@ -92,7 +92,7 @@ def ldm(folder, processor, *, live=False, **more):
     net = UNetConfig(
         model_channels=32, channel_mult=(1, 1), num_res_blocks=1, attention_levels=(1,), num_head_channels=32
     )
-    return LdmTask(net, LdmTaskConfig(batch_size=2, **more), coder, pairs, held_out, processor, 3)
+    return LdmTask(net, LdmTaskConfig(batch_size=2, **more), coder, pairs, held_out, make_pictures(), processor, 3)
 
 
 # Every task, in each way that it may take: a builder from (folder, processor).

@@ -16,7 +16,7 @@ from adadiffsr_core.training.ldm import LdmTask, LdmTaskConfig
 from adadiffsr_core.training.loop import Run
 from adadiffsr_core.training.loop_config import LoopConfig
 from adadiffsr_core.training.processor import Processor
-from tests.trained import AUTOENCODER, RARE, FixedPairs, FlatTeacher, make_bank, make_pairs, state_of
+from tests.trained import AUTOENCODER, RARE, FixedPairs, FlatTeacher, make_bank, make_pairs, make_pictures, state_of
 
 UNET = UNetConfig(model_channels=32, channel_mult=(1, 1), num_res_blocks=1)
 
@@ -38,7 +38,7 @@ def make_task(request, tmp_path):
     torch.manual_seed(1)
     frozen, config = Autoencoder(AUTOENCODER), LdmTaskConfig(batch_size=2)
     return lambda processor=None: LdmTask(
-        UNET, config, frozen, FixedPairs(pairs), held_out, processor or Processor(), seed=3
+        UNET, config, frozen, FixedPairs(pairs), held_out, make_pictures(), processor or Processor(), seed=3
     )
 
 
@@ -197,6 +197,13 @@ def test_logging_checking_and_saving_come_when_told(make_task, tmp_path, monkeyp
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
         "losses.png", "sheet-0000003.png", "sheet-0000006.png"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("check_every", "checked"), [(2, [2, 3]), (3, [3]), (RARE, [3])])
+def test_the_end_is_measured_once_if_that_is_asked_for(make_task, tmp_path, check_every, checked):
+    run = Run(make_task(), loop(steps=3, check_every=check_every, check_at_end=True), tmp_path)
+    run.train()
+    assert [row["step"] for row in run.history if "check" in " ".join(row)] == checked
 
 
 @pytest.mark.parametrize("enabled", [True, False])

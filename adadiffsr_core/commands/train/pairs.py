@@ -4,6 +4,9 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from ...nets.autoencoder import Autoencoder
 from ...training.dataset import PairDataset
 from ...training.degradation import DegradationConfig
@@ -17,6 +20,7 @@ from ...training.recipe import FinetuneRecipe, LdmRecipe, PfjRecipe
 from .common import drawing_settings, find_photographs, prepare_run
 
 _ENDLESS = 2**40  # more pairs than any run draws
+_SHOWN = 12  # held-out pictures that a run is watched by
 
 
 def add_cache(parser: argparse.ArgumentParser) -> None:
@@ -64,8 +68,8 @@ def prepare_pairs(
 
 def prepare_source(
     args: argparse.Namespace, recipe: LdmRecipe, autoencoder: Autoencoder, processor: Processor
-) -> tuple[PairSource, LatentPairs]:
-    """Pairs to train on, made anew or renewed as the run goes on, and fixed ones to measure on.
+) -> tuple[PairSource, LatentPairs, tuple[Tensor, Tensor]]:
+    """Pairs to train on, made anew or renewed as the run goes on, and fixed ones to measure on and to look at.
 
     Args:
         args: of the command.
@@ -83,6 +87,8 @@ def prepare_source(
     claim_cache(cache / "held_out", origin)
     measured = PairDataset(split.held_out, recipe.data, seed + 1, recipe.held_out)
     held_out = build_latent_pairs(cache / "held_out", measured, autoencoder, processor, args.workers)
+    shown = [measured[index] for index in range(min(_SHOWN, recipe.held_out))]
+    pictures = torch.stack([gt for gt, _ in shown]), torch.stack([lq for _, lq in shown])
     data, is_live = recipe.data, processor.device.type == "cuda" if recipe.live is None else recipe.live
     if is_live:
         bank = PhotoBank.open(split.train, cache / "photographs.safetensors", processor)
@@ -92,7 +98,7 @@ def prepare_source(
         source = LivePairs(
             bank, degradation, autoencoder, processor, size_px=data.size_px, min_scale=data.min_scale, seed=seed
         )
-        return source, held_out
+        return source, held_out, pictures
     # Never in a cache that others read: there pairs must stay what they are.
     claim_cache(args.folder / "window", origin)
     renewed = RenewedPairs(
@@ -105,7 +111,7 @@ def prepare_source(
         renewal=recipe.renewal,
         workers=args.workers,
     )
-    return renewed, held_out
+    return renewed, held_out, pictures
 
 
 def _describe(
