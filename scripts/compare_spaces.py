@@ -3,9 +3,9 @@
     python -m scripts.compare_spaces PHOTOS RUN --autoencoder-minutes 20 --minutes 120 [--device cpu]
         [--taesd FOLDER] [--taesd3 FOLDER] [--threads 1]
 
-Trains an autoencoder for every space and then, for the same minutes each, the same small UNet in it; spaces of a teacher
-are left out where its folder is not given. Each training goes on where it was stopped. `RUN/table.md` has what the last
-check of each run found on the same twelve held-out photographs; a sheet in each run's folder shows six of them.
+Trains an autoencoder for every space and then, for the same minutes each, the same small UNet in it; spaces of a
+teacher are left out where its folder is not given. Each training goes on where it was stopped. `RUN/table.md` has what
+the last check of each run found on the same twelve held-out photographs; a sheet in each run's folder shows six.
 """
 
 import argparse

@@ -1,26 +1,24 @@
 #!/bin/sh
-# Trains the model that ships in adadiffsr_core/weights, from photographs and TAESD. Hours; may be stopped and started again.
+# Trains the model that is to ship in adadiffsr_core/weights, from photographs. Days on a processor; may be stopped and started again.
 # IQA_FOLDER holds BRISQUE's and NIQE's weights, by which the regressor is taught.
 #
-#   sh scripts/train_embedded.sh PHOTOS_FOLDER TAESD_FOLDER IQA_FOLDER RUN_FOLDER
+#   sh scripts/train_embedded.sh PHOTOS_FOLDER IQA_FOLDER RUN_FOLDER
 set -eu
-photos=$1 teacher=$2 iqa=$3 run=$4
+photos=$1 iqa=$2 run=$3
 here=$(cd "$(dirname "$0")/.." && pwd)
 configs=$here/adadiffsr_core/training/configs weights=$here/adadiffsr_core/weights
 
-adadiffsr train autoencoder "$photos" --teacher "$teacher" --run "$run/autoencoder"
-adadiffsr train autoencoder "$photos" --teacher "$teacher" --run "$run/decoder" \
-    --init "$run/autoencoder/weights.safetensors" --config "$configs/decoder.json"
+adadiffsr train autoencoder "$photos" --run "$run/autoencoder"
+adadiffsr train autoencoder "$photos" --run "$run/decoder" --init "$run/autoencoder/weights.safetensors" --config "$configs/decoder.json"
 adadiffsr train ldm "$photos" --autoencoder "$run/decoder/weights.safetensors" --run "$run/ldm" --cache "$run/pairs"
-adadiffsr train ldm "$photos" --init "$run/ldm/weights.safetensors" --run "$run/continued" --cache "$run/pairs"
-model=$run/continued/weights.safetensors
+model=$run/ldm/weights.safetensors
 adadiffsr train mmle "$photos" --model "$model" --iqa-weights "$iqa" --run "$run/mmle"
 mmle=$run/mmle/weights.safetensors
 for mode in pfj concat cross_attention; do
     adadiffsr train pfj "$photos" --model "$model" --mmle "$mmle" --mode $mode --run "$run/$mode" --cache "$run/pairs"
 done
 cd "$here"
-python -m scripts.assemble_bundle "$weights/embedded.safetensors" "$model" "$mmle" "$run/pfj/weights.safetensors"
+python -m scripts.assemble_bundle "$weights/embedded.safetensors" "$model" "$mmle" "$run/pfj/weights.safetensors" --photos "$photos"
 mkdir -p "$weights/ablation"
 for mode in concat cross_attention; do
     cp "$run/$mode/weights.safetensors" "$weights/ablation/$mode.safetensors"
