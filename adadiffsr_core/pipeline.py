@@ -1,9 +1,9 @@
 """From a photograph to a sharper, larger one: the few calls that all three ways in share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -71,24 +71,11 @@ class SamplingConfig(Config):
     pfj_strength: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tile_batch < 1:
             raise ConfigError(f"tile_batch must be at least 1, got {self.tile_batch}")
         if not 0 <= self.pfj_strength < float("inf"):
             raise ConfigError(f"pfj_strength must be a number from 0 up, got {self.pfj_strength}")
-        if self.merge not in get_args(MergeMode):
-            raise ConfigError(f"merge {self.merge!r} is unknown; use one of {', '.join(get_args(MergeMode))}")
-        if self.colour not in get_args(ColourMatch):
-            raise ConfigError(f"colour {self.colour!r} is unknown; use one of {', '.join(get_args(ColourMatch))}")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from plain values, nested ones too.
-
-        Raises:
-            ConfigError: a key is unknown, or a value is out of its range.
-        """
-        nested = {"dtss": DtssConfig.from_dict(values["dtss"])} if "dtss" in values else {}
-        return super().from_dict({**values, **nested})
 
     def uniform(self, interval: int) -> "SamplingConfig":
         """The same without adaptivity: every jump covers `interval` base steps and no tile stops early."""

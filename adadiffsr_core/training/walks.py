@@ -40,6 +40,7 @@ class WalkConfig(Config):
     batch_size: int = 8
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.preset not in PRESETS:
             raise ConfigError(f"preset {self.preset!r} is unknown; use one of {', '.join(PRESETS)}")
         if self.batch_size < 1:
