@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ..checkpoint import Checkpoint, save_checkpoint
 from ..config import Config
 from ..errors import ConfigError
-from ..nets.autoencoder import Autoencoder, AutoencoderConfig
-from ..nets.layout import channels_last
+from ..nets.autoencoder import Autoencoder
 from ..nets.unet import UNet, UNetConfig
-from ..networks import AUTOENCODER_PREFIX, UNET_PREFIX
+from ..networks import AUTOENCODER_PREFIX, UNET_PREFIX, open_networks
 from ..schedule import Prediction, Schedule, Target
 from .charts import make_sheet
 from .denoising import NoisyPairs, denoising_loss, draw_noise, predict, sample_plainly, snr_weight
@@ -147,7 +146,4 @@ def load_autoencoder(path: Path) -> Autoencoder:
     Raises:
         CheckpointError: the file cannot be used.
     """
-    checkpoint = load_checkpoint(path, "autoencoder", "ldm", "bundle")
-    autoencoder = Autoencoder(AutoencoderConfig.from_dict(checkpoint.section("autoencoder")))
-    checkpoint.load_into(autoencoder, AUTOENCODER_PREFIX)
-    return channels_last(autoencoder)
+    return open_networks(path, "autoencoder", "ldm", "bundle").build(Autoencoder, "cpu", torch.float32)

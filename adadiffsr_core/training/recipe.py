@@ -12,6 +12,8 @@ from ..nets.autoencoder import AutoencoderConfig
 from ..nets.mmle import MmleConfig
 from ..nets.pfj import PfjConfig
 from ..nets.unet import UNetConfig
+from ..plain_json import parse_json
+from ..text import quoted, shown
 from .autoencoder import AutoencoderTaskConfig
 from .dataset import PairConfig
 from .finetune import FinetuneTaskConfig
@@ -186,18 +188,18 @@ def read_recipe(
         for name, change in changes.items():
             is_section = isinstance(values.get(name), Mapping)
             if is_section and not isinstance(change, Mapping):
-                raise ConfigError(f"{name} must be a section of settings, got {change!r}")
+                raise ConfigError(f"{name} must be a section of settings, got {quoted(change, 80)}")
             values[name] = {**values[name], **change} if is_section else change
     return values
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"{path} is not JSON: {error}") from error
+        raise ConfigError(f"{path} is not JSON: {shown(str(error), 80)}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold sections such as loop and net, in braces")
     return values
