@@ -6,7 +6,7 @@ else knows the rule.
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,6 +49,7 @@ class DtssConfig(Config):
     first_jump: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.intervals or min(self.intervals) < 1 or list(self.intervals) != sorted(self.intervals):
             raise ConfigError(f"intervals must be whole numbers of at least 1, smallest first, got {self.intervals}")
         if self.gain_threshold < 0:
@@ -57,8 +58,6 @@ class DtssConfig(Config):
             raise ConfigError(f"nr_from must be between 0 and 1, got {self.nr_from}")
         if not 0 <= self.first_jump < 1:
             raise ConfigError(f"first_jump must be from 0 to below 1, got {self.first_jump}")
-        if self.views not in get_args(Views):
-            raise ConfigError(f"views {self.views!r} is unknown; use one of {', '.join(get_args(Views))}")
 
     @property
     def is_uniform(self) -> bool:

@@ -1,11 +1,13 @@
 """Rough colours of latents without their decoder: what a host shows while it samples."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from .config import Config
+from .config import Config, Most
 from .errors import ConfigError
 
 _COLOURS = 3
+_Number = Annotated[float, Most(1e6)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +19,11 @@ class LatentColours(Config):
         bias: what is added.
     """
 
-    factors: tuple[tuple[float, ...], ...]
-    bias: tuple[float, ...] = (0.0, 0.0, 0.0)
+    factors: Annotated[tuple[tuple[_Number, ...], ...], Most(16_384)]
+    bias: tuple[_Number, ...] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.factors or any(len(row) != _COLOURS for row in (*self.factors, self.bias)):
             raise ConfigError(
                 f"factors must be red, green and blue of each latent channel, and bias the same once; got "

@@ -1,23 +1,22 @@
 """From a photograph to a sharper, larger one: the few calls that all three ways in share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .canvas_sampler import sample_canvas
-from .checkpoint import load_checkpoint
 from .codebook import Solver, build_codebook
 from .colour import ColourMatch, match_colour
 from .compute_mask import keep_untouched, tile_levels
 from .config import Config
 from .controller import DtssConfig
 from .denoiser import UNetDenoiser
-from .errors import CheckpointError, ConfigError, ShapeError
+from .errors import ConfigError, ShapeError
 from .gain import GainEstimator, LatentStatistics
 from .merge import TileMerger
 from .mmle_estimator import MmleEstimator
@@ -25,7 +24,7 @@ from .nets.autoencoder import Autoencoder
 from .nets.mmle import Mmle
 from .nets.pfj import Pfj
 from .nets.unet import UNet
-from .networks import build_autoencoder, build_mmle, build_pfj, build_unet, check_fit, check_latents, read_schedule
+from .networks import check_fit, check_latents, open_networks, read_schedule
 from .noise import field_noise, pad_noise
 from .report import RunReport
 from .sampler import sample_tiles
@@ -71,24 +70,11 @@ class SamplingConfig(Config):
     pfj_strength: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tile_batch < 1:
             raise ConfigError(f"tile_batch must be at least 1, got {self.tile_batch}")
         if not 0 <= self.pfj_strength < float("inf"):
             raise ConfigError(f"pfj_strength must be a number from 0 up, got {self.pfj_strength}")
-        if self.merge not in get_args(MergeMode):
-            raise ConfigError(f"merge {self.merge!r} is unknown; use one of {', '.join(get_args(MergeMode))}")
-        if self.colour not in get_args(ColourMatch):
-            raise ConfigError(f"colour {self.colour!r} is unknown; use one of {', '.join(get_args(ColourMatch))}")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from plain values, nested ones too.
-
-        Raises:
-            ConfigError: a key is unknown, or a value is out of its range.
-        """
-        nested = {"dtss": DtssConfig.from_dict(values["dtss"])} if "dtss" in values else {}
-        return super().from_dict({**values, **nested})
 
     def uniform(self, interval: int) -> "SamplingConfig":
         """The same without adaptivity: every jump covers `interval` base steps and no tile stops early."""
@@ -184,15 +170,12 @@ def load_model(
     Raises:
         CheckpointError: the file cannot be used; the message says why.
     """
-    checkpoint = load_checkpoint(path or embedded_weights(), "ldm", "bundle")
-    schedule = read_schedule(checkpoint)
-    mmle = build_mmle(checkpoint, device, dtype) if "mmle" in checkpoint.config else None
-    pfj = build_pfj(checkpoint, device, dtype) if "pfj" in checkpoint.config else None
-    unet, autoencoder = build_unet(checkpoint, device, dtype), build_autoencoder(checkpoint, device, dtype)
-    try:
-        return Model(unet, autoencoder, schedule, mmle, pfj)
-    except ConfigError as error:
-        raise CheckpointError(f"{checkpoint.path} has a config that cannot be used: {error}") from error
+    networks = open_networks(path or embedded_weights(), "ldm", "bundle")
+    schedule = read_schedule(networks.checkpoint)
+    unet, autoencoder = networks.build(UNet, device, dtype), networks.build(Autoencoder, device, dtype)
+    mmle = networks.build(Mmle, device, dtype) if networks.has(Mmle) else None
+    pfj = networks.build(Pfj, device, dtype) if networks.has(Pfj) else None
+    return Model(unet, autoencoder, schedule, mmle, pfj)
 
 
 def plan_grid(height: int, width: int, config: SamplingConfig, multiple: int) -> TileGrid:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .config import Config
 from .errors import ConfigError, ShapeError
 
 MAX_TIMESTEP = 1000
@@ -43,7 +44,7 @@ def _log_sigmas_on(device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Config):
     """The noise levels a model was trained on, and its prediction type.
 
     Source: Stable Diffusion's scaled-linear betas (0.00085 to 0.012 over 1,000 timesteps), and for
@@ -59,14 +60,6 @@ class Schedule:
 
     prediction: Prediction = "v"
     target: Target = "picture"
-
-    def __post_init__(self) -> None:
-        if self.prediction not in get_args(Prediction):
-            raise ConfigError(
-                f"prediction {self.prediction!r} is unknown; use one of {', '.join(get_args(Prediction))}"
-            )
-        if self.target not in get_args(Target):
-            raise ConfigError(f"target {self.target!r} is unknown; use one of {', '.join(get_args(Target))}")
 
     def to_dict(self) -> dict[str, str]:
         """What weights files say of it; the target only where it is not the picture, as files always were."""

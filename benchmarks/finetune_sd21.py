@@ -21,8 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 from adadiffsr_core.cli import main  # noqa: E402
 from adadiffsr_core.networks import UNET_PREFIX  # noqa: E402
+from adadiffsr_core.tensor_file import TensorFile  # noqa: E402
 from adadiffsr_core.training.loop import Run  # noqa: E402
-from adadiffsr_core.training.state import TensorFile, load_state  # noqa: E402
+from adadiffsr_core.training.state import load_state  # noqa: E402
 
 # One pair a pass, two passes a step; everything else is the shipped recipe.
 RECIPE = {

@@ -2,9 +2,8 @@
 
 from comfy_api.v0_0_2 import io
 
-from ..adadiffsr_core.checkpoint import load_checkpoint
 from ..adadiffsr_core.networks import load_mmle, load_pfj
-from .host.checkpoints import find_checkpoint, is_ours, list_checkpoints, open_checkpoint
+from .host.checkpoints import find_checkpoint, list_checkpoints, open_checkpoint
 from .host.folders import FOLDER, find_file, list_files
 from .host.networks import entrust
 from .types import MmleType, PfjType
@@ -59,17 +58,8 @@ class LoadCheckpoint(io.ComfyNode):
     @classmethod
     def execute(cls, checkpoint: str) -> io.NodeOutput:
         """Load what the file has; None for what it has not."""
-        path = find_checkpoint(checkpoint)
-        loaded = open_checkpoint(path)
-        networks = load_checkpoint(path, "ldm", "bundle").config if is_ours(path) else {}
-        return io.NodeOutput(
-            loaded.model,
-            loaded.vae,
-            loaded.null_prompt,
-            loaded.clip,
-            entrust(load_mmle(path)) if "mmle" in networks else None,
-            entrust(load_pfj(path)) if "pfj" in networks else None,
-        )
+        loaded = open_checkpoint(find_checkpoint(checkpoint))
+        return io.NodeOutput(loaded.model, loaded.vae, loaded.null_prompt, loaded.clip, loaded.mmle, loaded.pfj)
 
 
 class LoadMmle(io.ComfyNode):

@@ -7,13 +7,13 @@ attention, so that a tile encodes or decodes to the same values as the same plac
 """
 
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import Config
+from ..config import LEVELS, Blocks, Channels, Config, Most
 from ..errors import ConfigError
 from .blocks import map_blocks
 
@@ -37,15 +37,16 @@ class AutoencoderConfig(Config):
         padding: what convolutions see beyond the border: zeros, which tint a picture's edge, or its last pixels.
     """
 
-    in_channels: int = 3
-    z_channels: int = 4
-    patch: int = 4
-    channels: tuple[int, ...] = (64, 128)
-    encoder_blocks: tuple[int, ...] = (2, 3)
-    decoder_blocks: tuple[int, ...] = (4, 3)
+    in_channels: Annotated[int, Most(64)] = 3
+    z_channels: Channels = 4
+    patch: Annotated[int, Most(64)] = 4
+    channels: Annotated[tuple[Channels, ...], LEVELS] = (64, 128)
+    encoder_blocks: tuple[Blocks, ...] = (2, 3)
+    decoder_blocks: tuple[Blocks, ...] = (4, 3)
     padding: Padding = "zeros"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not len(self.channels) == len(self.encoder_blocks) == len(self.decoder_blocks):
             raise ConfigError(
                 f"channels {self.channels}, encoder_blocks {self.encoder_blocks} and decoder_blocks "
@@ -54,9 +55,18 @@ class AutoencoderConfig(Config):
         if not self.channels:
             raise ConfigError("channels must have at least 1 level")
         if min(self.in_channels, self.z_channels, self.patch, *self.channels) < 1:
-            raise ConfigError(f"channel counts and patch must be at least 1, got {self}")
-        if self.padding not in get_args(Padding):
-            raise ConfigError(f"padding {self.padding!r} is unknown; use one of {', '.join(get_args(Padding))}")
+            counts = (self.in_channels, self.z_channels, self.patch, *self.channels)
+            raise ConfigError(f"channel counts and patch must be at least 1, got {counts}")
+        if min(*self.encoder_blocks, *self.decoder_blocks) < 0:
+            raise ConfigError(
+                f"blocks must not be negative, got {self.encoder_blocks} of the encoder and {self.decoder_blocks} of "
+                "the decoder"
+            )
+
+    @property
+    def blocks(self) -> int:
+        """How many residual blocks the network has."""
+        return sum(self.encoder_blocks) + sum(self.decoder_blocks)
 
     @property
     def encoder_reach(self) -> int:

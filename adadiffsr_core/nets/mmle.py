@@ -7,19 +7,23 @@ and a norm would divide by it.
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import Config
+from ..config import Channels, Config, Most
 from ..constants import constant
 from ..errors import ConfigError
+from ..text import quoted
 
 # Of sinusoids of log(sigma), in radians per factor e: from one slow wave over all levels to fine detail.
 _FREQUENCIES = tuple(2.0**power for power in range(-4, 4))
 _EMBEDDING = 64
+_Names = Annotated[tuple[str, ...], Most(64)]
+_Numbers = tuple[Annotated[float, Most(1e9)], ...]
+_LEAST_RANGE = 1e-9  # between what 0 and 1 stand for: it is divided by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,31 +39,50 @@ class MmleConfig(Config):
         worst, best: the metrics' values that 0 and 1 stand for, full-reference ones first (see `normalise_quality`).
     """
 
-    latent_channels: int = 4
-    widths: tuple[int, ...] = (64, 128, 256)
-    hidden: int = 256
-    fr_metrics: tuple[str, ...] = ("psnr", "lpips", "ahiq", "nlpd")
-    nr_metrics: tuple[str, ...] = ("brisque", "musiq")
-    fr_weights: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
-    nr_weights: tuple[float, ...] = (0.5, 0.5)
-    worst: tuple[float, ...] = (0.0, 1.0, 0.0, 1.0, 100.0, 0.0)
-    best: tuple[float, ...] = (50.0, 0.0, 1.0, 0.0, 0.0, 100.0)
+    latent_channels: Channels = 4
+    widths: Annotated[tuple[Channels, ...], Most(12)] = (64, 128, 256)
+    hidden: Channels = 256
+    fr_metrics: _Names = ("psnr", "lpips", "ahiq", "nlpd")
+    nr_metrics: _Names = ("brisque", "musiq")
+    fr_weights: _Numbers = (0.25, 0.25, 0.25, 0.25)
+    nr_weights: _Numbers = (0.5, 0.5)
+    worst: _Numbers = (0.0, 1.0, 0.0, 1.0, 100.0, 0.0)
+    best: _Numbers = (50.0, 0.0, 1.0, 0.0, 0.0, 100.0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.widths or min(self.latent_channels, self.hidden, *self.widths) < 1:
-            raise ConfigError(f"latent_channels, widths and hidden must be at least 1, got {self}")
+            counts = (self.latent_channels, self.widths, self.hidden)
+            raise ConfigError(f"latent_channels, widths and hidden must be at least 1, got {counts}")
         for kind, names, weights in (
             ("fr", self.fr_metrics, self.fr_weights),
             ("nr", self.nr_metrics, self.nr_weights),
         ):
             if not names or len(names) != len(weights):
-                raise ConfigError(f"{kind}_metrics {names} and {kind}_weights {weights} must go in pairs, at least one")
+                raise ConfigError(
+                    f"{kind}_metrics {quoted(names, 80)} and {kind}_weights {quoted(weights, 80)} must go in pairs, "
+                    "at least one"
+                )
             if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-                raise ConfigError(f"{kind}_weights must not be negative and have a sum above 0, got {weights}")
+                raise ConfigError(
+                    f"{kind}_weights must not be negative and have a sum above 0, got {quoted(weights, 80)}"
+                )
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ConfigError(f"each metric must be named once, got {quoted(self.metrics, 120)}")
         if not len(self.metrics) == len(self.worst) == len(self.best):
-            raise ConfigError(f"worst {self.worst} and best {self.best} must have one value for each of {self.metrics}")
-        if any(worst == best for worst, best in zip(self.worst, self.best, strict=True)):
-            raise ConfigError(f"worst and best of a metric must differ, got {self.worst} and {self.best}")
+            raise ConfigError(
+                f"worst {quoted(self.worst, 80)} and best {quoted(self.best, 80)} must have one value for each of "
+                f"{quoted(self.metrics, 80)}"
+            )
+        if any(abs(worst - best) < _LEAST_RANGE for worst, best in zip(self.worst, self.best, strict=True)):
+            raise ConfigError(
+                f"worst and best of a metric must differ, got {quoted(self.worst, 80)} and {quoted(self.best, 80)}"
+            )
+
+    @property
+    def blocks(self) -> int:
+        """How many levels the network has."""
+        return len(self.widths)
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -8,15 +8,17 @@ know nothing of the gain.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, cast, get_args
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import Config
+from ..config import Channels, Config, Most
 from ..errors import ConfigError
 from .fusion import HEADS, Concatenation, CrossAttention, Modulation, Residual
+
+_LEAST_SCALE = 1e-12  # gains are divided by it
 
 InjectionMode = Literal["pfj", "concat", "cross_attention"]
 
@@ -40,21 +42,26 @@ class PfjConfig(Config):
         mode: how features are fused: by Eq. 3, or as its rivals CC and CA in Table 5.
     """
 
-    latent_channels: int = 4
-    channels: tuple[int, ...] = (64, 128, 192)
-    width: int = 48
-    gain_scale: float = 1e-3
+    latent_channels: Channels = 4
+    channels: Annotated[tuple[Channels, ...], Most(12)] = (64, 128, 192)
+    width: Channels = 48
+    gain_scale: Annotated[float, Most(1e6)] = 1e-3
     mode: InjectionMode = "pfj"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.channels or min(self.latent_channels, self.width, *self.channels) < 1:
-            raise ConfigError(f"latent_channels, channels and width must be at least 1, got {self}")
-        if not 0 < self.gain_scale < float("inf"):
-            raise ConfigError(f"gain_scale must be above 0, got {self.gain_scale}")
-        if self.mode not in get_args(InjectionMode):
-            raise ConfigError(f"mode {self.mode!r} is unknown; use one of {', '.join(get_args(InjectionMode))}")
+            counts = (self.latent_channels, self.channels, self.width)
+            raise ConfigError(f"latent_channels, channels and width must be at least 1, got {counts}")
+        if not self.gain_scale >= _LEAST_SCALE:
+            raise ConfigError(f"gain_scale must be above 0, at least {_LEAST_SCALE:g}, got {self.gain_scale}")
         if self.mode == "cross_attention" and self.width % HEADS:
             raise ConfigError(f"width must be a multiple of {HEADS} for cross_attention, got {self.width}")
+
+    @property
+    def blocks(self) -> int:
+        """How many levels the network has."""
+        return len(self.channels)
 
     @property
     def sees_gain(self) -> bool:

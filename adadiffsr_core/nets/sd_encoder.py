@@ -5,13 +5,13 @@ decoder, which speaks the same latents.
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import Config
+from ..config import LEVELS, Blocks, Channels, Config, Most
 from ..errors import ConfigError
 from .attention import GROUPS
 
@@ -30,16 +30,18 @@ class SdEncoderConfig(Config):
         z_channels: latent channels.
     """
 
-    channels: int = 128
-    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
-    blocks: int = 2
-    z_channels: int = 4
+    channels: Channels = 128
+    channel_mult: Annotated[tuple[Annotated[int, Most(64)], ...], LEVELS] = (1, 2, 4, 4)
+    blocks: Blocks = 2
+    z_channels: Channels = 4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.channels < GROUPS or self.channels % GROUPS:
             raise ConfigError(f"channels must be a multiple of {GROUPS}, got {self.channels}")
         if not self.channel_mult or min(self.blocks, self.z_channels, *self.channel_mult) < 1:
-            raise ConfigError(f"blocks, z_channels and channel_mult must be at least 1, got {self}")
+            counts = (self.blocks, self.z_channels, *self.channel_mult)
+            raise ConfigError(f"blocks, z_channels and channel_mult must be at least 1, got {counts}")
 
     @property
     def factor(self) -> int:

@@ -8,17 +8,20 @@ Diffusion 1 and 2.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..config import Config
+from ..config import LEVELS, Channels, Config, Most
 from ..errors import ConfigError, ShapeError
 from .attention import GROUPS, SpatialTransformer
 from .fusion import Residual
 from .pfj import encoder_slots
+
+# Of the encoder, twice as many as in Stable Diffusion.
+_MOST_BLOCKS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,24 +42,31 @@ class UNetConfig(Config):
         use_linear_in_transformer: linear projections about attention rather than 1x1 convolutions.
     """
 
-    in_channels: int = 8
-    out_channels: int = 4
-    model_channels: int = 64
-    channel_mult: tuple[int, ...] = (1, 2, 3)
-    num_res_blocks: int = 2
-    context_dim: int | None = None
-    attention_levels: tuple[int, ...] = ()
-    num_heads: int | None = None
-    num_head_channels: int | None = None
+    in_channels: Channels = 8
+    out_channels: Channels = 4
+    model_channels: Channels = 64
+    channel_mult: Annotated[tuple[Annotated[int, Most(64)], ...], LEVELS] = (1, 2, 3)
+    num_res_blocks: Annotated[int, Most(4)] = 2
+    context_dim: Channels | None = None
+    attention_levels: Annotated[tuple[int, ...], LEVELS] = ()
+    num_heads: Channels | None = None
+    num_head_channels: Channels | None = None
     use_linear_in_transformer: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.model_channels < GROUPS or self.model_channels % GROUPS:
             raise ConfigError(f"model_channels must be a multiple of {GROUPS}, got {self.model_channels}")
         if not self.channel_mult:
             raise ConfigError("channel_mult must have at least 1 level")
         if min(self.in_channels, self.out_channels, self.num_res_blocks, *self.channel_mult) < 1:
-            raise ConfigError(f"channel counts and num_res_blocks must be at least 1, got {self}")
+            counts = (self.in_channels, self.out_channels, self.num_res_blocks, *self.channel_mult)
+            raise ConfigError(f"channel counts and num_res_blocks must be at least 1, got {counts}")
+        if len(self.channel_mult) * self.num_res_blocks > _MOST_BLOCKS:
+            raise ConfigError(
+                f"levels times num_res_blocks must be at most {_MOST_BLOCKS}, got {len(self.channel_mult)} times "
+                f"{self.num_res_blocks}"
+            )
         self._check_attention()
 
     def _check_attention(self) -> None:
@@ -66,15 +76,22 @@ class UNetConfig(Config):
             return
         if self.context_dim is not None and self.context_dim < 1:
             raise ConfigError(f"context_dim must be at least 1, or None to read no text; got {self.context_dim}")
-        if not set(self.attention_levels) <= set(range(len(self.channel_mult))):
+        levels = set(self.attention_levels)
+        if not levels <= set(range(len(self.channel_mult))) or len(levels) < len(self.attention_levels):
             raise ConfigError(
-                f"attention_levels must be among 0 to {len(self.channel_mult) - 1}, got {self.attention_levels}"
+                f"attention_levels must be among 0 to {len(self.channel_mult) - 1}, each once, got "
+                f"{self.attention_levels}"
             )
         if (self.num_heads is None) == (self.num_head_channels is None):
             raise ConfigError("attention needs either num_heads or num_head_channels")
         unit = self.num_heads or self.num_head_channels or 0
         if unit < 1 or any(width % unit for width in self.widths):
             raise ConfigError(f"heads of {unit} do not divide the widths {self.widths}")
+
+    @property
+    def blocks(self) -> int:
+        """How many residual blocks the network has: the decoder one more a level, the middle two."""
+        return len(self.channel_mult) * (2 * self.num_res_blocks + 1) + 2
 
     @property
     def multiple(self) -> int:

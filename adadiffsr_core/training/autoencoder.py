@@ -72,11 +72,15 @@ class AutoencoderTaskConfig(Config):
     freeze_encoder: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.crop_px < 16 or self.batch_size < 1 or self.latent_margin < 0:
             raise ConfigError(
                 "crop_px must be at least 16, batch_size 1 and latent_margin 0, got "
                 f"{self.crop_px}, {self.batch_size} and {self.latent_margin}"
             )
+        parts = {name: value for name, value in vars(self).items() if name.endswith(("_weight", "_from"))}
+        if negative := [name for name, value in parts.items() if value < 0]:
+            raise ConfigError(f"{negative[0]} must not be negative, got {parts[negative[0]]}")
         if not 0 <= self.flat_share <= 1 or not 0 < self.min_scale <= 1 or not 0 <= self.noise < float("inf"):
             raise ConfigError(
                 "flat_share must be in [0,1], min_scale in (0,1] and noise not negative, got "

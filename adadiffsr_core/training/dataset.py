@@ -168,6 +168,7 @@ class PairConfig(Config):
     cache_mb: float = 512.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_probabilities({"mild_prob": self.mild_prob})
         if self.scales is not None:
             check_range("scales", self.scales, 1)

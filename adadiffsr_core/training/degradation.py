@@ -4,9 +4,8 @@ Source: Wang et al., Real-ESRGAN, 2021, section 3 and the published x4plus optio
 sharpened ground truth (our truth is the photograph itself) and the differentiable JPEG (ours is a real one).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -41,6 +40,7 @@ class OrderConfig(Config):
     jpeg_range: Range = (30.0, 95.0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_shares("resize_probs", self.resize_probs, 3)
         check_shares("filter_probs", self.filter_probs, 3)
         check_probabilities({"jpeg_prob": self.jpeg_prob})
@@ -48,17 +48,6 @@ class OrderConfig(Config):
         check_range("jpeg_range", self.jpeg_range, 1, 100)
         if not self.resize_range[0] <= 1 <= self.resize_range[1]:
             raise ConfigError(f"resize_range must contain 1, got {self.resize_range}")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from plain values, nested ones too.
-
-        Raises:
-            ConfigError: a key is unknown, or a value is out of its range.
-        """
-        parts: dict[str, type[Config]] = {"blur": BlurConfig, "noise": NoiseConfig}
-        built = {key: part.from_dict(values[key]) for key, part in parts.items() if key in values}
-        return super().from_dict({**values, **built})
 
 
 SECOND_ORDER = OrderConfig(
@@ -97,25 +86,13 @@ class DegradationConfig(Config):
     sinc_first_prob: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.scale < 1 or not self.orders:
             raise ConfigError(
                 f"scale must be at least 1 and orders not empty, got {self.scale}, {len(self.orders)} orders"
             )
         check_probabilities({"sinc_prob": self.sinc_prob, "sinc_first_prob": self.sinc_first_prob})
         check_sizes("sinc_size_range", self.sinc_size_range)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from plain values, nested ones too.
-
-        Raises:
-            ConfigError: a key is unknown, or a value is out of its range.
-        """
-        if "orders" not in values:
-            return super().from_dict(values)
-        return super().from_dict(
-            {**values, "orders": tuple(OrderConfig.from_dict(order) for order in values["orders"])}
-        )
 
     @classmethod
     def mild(cls) -> Self:

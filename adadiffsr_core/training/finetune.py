@@ -21,7 +21,8 @@ from ..nets.autoencoder import Autoencoder
 from ..nets.pfj import Pfj, PfjConfig
 from ..nets.unet import UNet
 from ..networks import PFJ_PREFIX
-from ..schedule import MAX_TIMESTEP, Prediction, Schedule
+from ..schedule import MAX_TIMESTEP, Schedule
+from ..text import quoted
 from .charts import make_sheet
 from .denoising import draw_noise, sample_plainly
 from .latent_pairs import LatentPairs
@@ -46,20 +47,19 @@ class FinetuneTaskConfig(Config):
     """
 
     batch_size: int = 1
-    prediction: Prediction | Literal["auto"] = "auto"
+    prediction: Literal["auto", "eps", "v"] = "auto"
     gain: Literal["statistics", "none"] = "statistics"
     pfj_width: int = 160
     checkpointing: bool = True
 
     def __post_init__(self) -> None:
+        if self.gain not in ("statistics", "none"):
+            raise ConfigError(f"gain {quoted(self.gain, 80)} is unknown; use statistics or none")
+        super().__post_init__()
         if min(self.batch_size, self.pfj_width) < 1:
             raise ConfigError(
                 f"batch_size and pfj_width must be at least 1, got {self.batch_size} and {self.pfj_width}"
             )
-        if self.prediction not in ("auto", "eps", "v"):
-            raise ConfigError(f"prediction {self.prediction!r} is unknown; use one of auto, eps, v")
-        if self.gain not in ("statistics", "none"):
-            raise ConfigError(f"gain {self.gain!r} is unknown; use statistics or none")
 
 
 class FinetuneTask:

@@ -35,6 +35,7 @@ class NoiseConfig(Config):
     grey_prob: float = 0.4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         probabilities = {"noise prob": self.prob, "gaussian_prob": self.gaussian_prob, "grey_prob": self.grey_prob}
         check_probabilities(probabilities)
         check_range("gaussian_range", self.gaussian_range, 0)

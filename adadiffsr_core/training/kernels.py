@@ -38,6 +38,7 @@ class BlurConfig(Config):
     sinc_prob: float = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_probabilities({"blur prob": self.prob, "sinc_prob": self.sinc_prob})
         check_shares("shape_probs", self.shape_probs, len(SHAPES))
         check_sizes("size_range", self.size_range)

@@ -5,8 +5,10 @@ times, each time with other noise at another timestep.
 """
 
 import json
+import os
+import warnings
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +18,9 @@ from tqdm import tqdm
 
 from ..errors import ConfigError
 from ..files import whole_file
+from ..text import quoted, shown
 from .dataset import PairDataset
+from .origin import read_note
 from .processor import Processor
 
 CHUNK = 16  # pairs encoded at once
@@ -54,26 +58,54 @@ class LatentPairs:
 
     Args:
         folder: what `build_latent_pairs` filled.
+
+    Raises:
+        ConfigError: a file of it is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.gt = np.load(folder / "gt.npy", mmap_mode="r")
-        self.lq = np.load(folder / "lq.npy", mmap_mode="r")
-        self.count = read_done(folder)
+        self.folder = folder
+        self.gt, self.lq = (map_array(folder / f"{name}.npy") for name in ("gt", "lq"))
+        if self.gt.shape != self.lq.shape or self.gt.ndim != 4:
+            raise ConfigError(f"{folder} holds pairs of shapes {self.gt.shape} and {self.lq.shape}; remove it")
+        self.count = read_done(folder, len(self.gt))
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> tuple[Tensor, Tensor]:
         """A batch `(gt, lq)`, float32 `[B,C,h,w]`."""
         return self.take(np.sort(rng.integers(self.count, size=batch_size)))
 
     def take(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The pairs at `indices`."""
-        return torch.from_numpy(self.gt[indices]).float(), torch.from_numpy(self.lq[indices]).float()
+        """The pairs at `indices`.
+
+        Raises:
+            ConfigError: a value is not finite.
+        """
+        gt, lq = (torch.from_numpy(array[indices]).float() for array in (self.gt, self.lq))
+        if not bool(gt.isfinite().all() and lq.isfinite().all()):
+            raise ConfigError(f"{self.folder} holds NaN or infinity; remove it to make it anew")
+        return gt, lq
 
 
-def read_done(folder: Path) -> int:
-    """How many entries of a cache are whole."""
+def read_done(folder: Path, most: int) -> int:
+    """How many entries of a cache are whole.
+
+    Args:
+        folder: the cache's.
+        most: as many as it can hold.
+
+    Raises:
+        ConfigError: the note of it is damaged, or says more than that.
+    """
     progress = folder / "progress.json"
-    return int(json.loads(progress.read_text())["done"]) if progress.exists() else 0
+    if not os.path.lexists(progress):
+        return 0
+    note = read_note(progress)
+    done = note.get("done") if isinstance(note, dict) else None
+    if type(done) is not int or not 0 <= done <= most:
+        raise ConfigError(
+            f"{progress} is damaged: {quoted(note, 80)} is no count of at most {most}; remove {folder} to make it anew"
+        )
+    return done
 
 
 def write_done(folder: Path, done: int) -> None:
@@ -122,7 +154,7 @@ def build_latent_pairs(
     folder.mkdir(parents=True, exist_ok=True)
     shape = pair_shape(dataset, autoencoder, len(dataset))
     arrays = [open_array(folder / f"{name}.npy", shape) for name in ("gt", "lq")]
-    done = read_done(folder)
+    done = read_done(folder, len(dataset))
     loader = DataLoader(Subset(dataset, range(done, len(dataset))), batch_size, num_workers=workers)
     with tqdm(total=len(dataset), initial=done, desc="latent pairs", mininterval=5) as bar:
         for pair in loader:
@@ -141,12 +173,34 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic] = np.
     """Create a file of a cache, or open it to go on filling it.
 
     Raises:
-        ConfigError: it has another shape.
+        ConfigError: it has another shape or type, or is damaged.
     """
     if not path.exists():
         with whole_file(path) as partial:
             np.lib.format.open_memmap(partial, "w+", dtype, shape)
-    array: np.memmap = np.lib.format.open_memmap(path, "r+")
+    array = map_array(path, "r+")
     if array.shape != shape:
         raise ConfigError(f"{path} has the shape {array.shape}, not {shape}; choose another cache folder")
+    if array.dtype != dtype or not array.flags.c_contiguous:
+        raise ConfigError(f"{path} holds {array.dtype}, not {np.dtype(dtype)}; choose another cache folder")
+    return array
+
+
+def map_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.memmap:
+    """Open a file of a cache without reading it.
+
+    Raises:
+        ConfigError: it is missing, damaged, or no array of numbers.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("it is no file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # numpy warns of headers that it has to mend
+            array: np.memmap = np.lib.format.open_memmap(path, mode)
+        if array.dtype.kind not in "fiu" or array.size * array.itemsize > path.stat().st_size:
+            raise ValueError("it holds no array of numbers")
+    except Exception as error:  # numpy evaluates the header as Python, which raises what it likes
+        reason = shown(str(error).strip() or type(error).__name__, 80)
+        raise ConfigError(f"{path} cannot be read: {reason}; remove {path.parent} to make it anew") from error
     return array

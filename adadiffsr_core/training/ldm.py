@@ -3,20 +3,19 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ..checkpoint import Checkpoint, save_checkpoint
 from ..config import Config
 from ..errors import ConfigError, MissingExtraError
 from ..metrics.st_lpips import StLpips
-from ..nets.autoencoder import Autoencoder, AutoencoderConfig
-from ..nets.layout import channels_last
+from ..nets.autoencoder import Autoencoder
 from ..nets.unet import UNet, UNetConfig
-from ..networks import AUTOENCODER_PREFIX, UNET_PREFIX
+from ..networks import AUTOENCODER_PREFIX, UNET_PREFIX, open_networks
 from ..schedule import Prediction, Schedule, Target
 from .charts import make_sheet
 from .denoising import NoisyPairs, denoising_loss, draw_noise, predict, sample_plainly, snr_weight
@@ -46,10 +45,9 @@ class LdmTaskConfig(Config):
     snr_gamma: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.target not in get_args(Target):
-            raise ConfigError(f"target {self.target!r} is unknown; use one of {', '.join(get_args(Target))}")
         if self.snr_gamma is not None and not 0 < self.snr_gamma < float("inf"):
             raise ConfigError(f"snr_gamma must be above 0, got {self.snr_gamma}")
 
@@ -169,7 +167,4 @@ def load_autoencoder(path: Path) -> Autoencoder:
     Raises:
         CheckpointError: the file cannot be used.
     """
-    checkpoint = load_checkpoint(path, "autoencoder", "ldm", "bundle")
-    autoencoder = Autoencoder(AutoencoderConfig.from_dict(checkpoint.section("autoencoder")))
-    checkpoint.load_into(autoencoder, AUTOENCODER_PREFIX)
-    return channels_last(autoencoder)
+    return open_networks(path, "autoencoder", "ldm", "bundle").build(Autoencoder, "cpu", torch.float32)

@@ -18,7 +18,7 @@ from ..nets.sd_unet import detect_unet_config
 from ..nets.unet import UNet
 from ..networks import AUTOENCODER_PREFIX, UNET_PREFIX
 from ..schedule import Prediction
-from .state import TensorFile
+from ..tensor_file import TensorFile
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -40,8 +40,6 @@ class LdmCheckpoint:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise CheckpointError(f"weights file {path} does not exist")
         self.path, self.tensors = path, TensorFile(path)
         shapes = {key.removeprefix(UNET_PREFIX): self.tensors.shape(key) for key in self._keys(UNET_PREFIX)}
         try:
@@ -91,8 +89,6 @@ def is_ours(path: Path) -> bool:
     Raises:
         CheckpointError: the file is missing or no safetensors file.
     """
-    if not path.is_file():
-        raise CheckpointError(f"weights file {path} does not exist")
     return TensorFile(path).metadata.get("format") == FORMAT
 
 

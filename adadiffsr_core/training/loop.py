@@ -7,6 +7,7 @@ two lines of its log the host never waits for the device.
 
 import copy
 import logging
+import os
 import signal
 import threading
 import time
@@ -21,11 +22,22 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import ConfigError
+from ..text import shown
 from .charts import save_loss_chart, save_sheet
+from .history import keep_rows, parse_facts
 from .loop_config import LoopConfig
 from .optimiser import Optimiser
 from .paging import page_out
-from .state import load_state, pack_module, pack_optimiser, save_state, unpack_module, unpack_optimiser
+from .state import (
+    check_module,
+    check_names,
+    load_state,
+    pack_module,
+    pack_optimiser,
+    save_state,
+    unpack_module,
+    unpack_optimiser,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +117,7 @@ class Run:
         }
         if config.accumulation > 1 and len(self.optimisers) > 1:
             raise ConfigError(f"{task.name} trains {len(self.optimisers)} networks in turn; its accumulation must be 1")
-        if self.state_path.exists():
+        if os.path.lexists(self.state_path):
             self._load()
 
     @property
@@ -221,7 +233,8 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "config": self.config.to_dict(),
-            "history": self.history,
+            "history": keep_rows(self.history),
+            "tensors": len(tensors),
         }
         save_state(self.state_path, tensors, facts)
         self.task.export(
@@ -239,15 +252,21 @@ class Run:
             optimiser.drop_gradients()
 
     def _load(self) -> None:
-        tensors, facts = load_state(self.state_path)
-        if facts["task"] != self.task.name:
-            raise ConfigError(f"{self.folder} holds a run of {facts['task']}, not of {self.task.name}")
+        tensors, stored = load_state(self.state_path)
+        facts = parse_facts(self.state_path, stored)
+        if facts.task != self.task.name:
+            raise ConfigError(f"{self.folder} holds a run of {shown(facts.task, 80)}, not of {self.task.name}")
+        # All that can be seen in the header, before anything is read.
+        prefixes = {name: f"optimiser.{name}" for name in self.optimisers}
+        check_names(tensors, ("network", "average", *prefixes.values()), facts.tensors)
+        check_module("network", self.task.networks, tensors)
+        check_module("average", self.average, tensors)
         unpack_module("network", self.task.networks, tensors)
         unpack_module("average", self.average, tensors)
         self._forget()
         for name, optimiser in self.optimisers.items():
-            unpack_optimiser(f"optimiser.{name}", optimiser.adam, tensors)
-        self.step, self.seconds, self.history = facts["step"], facts.get("seconds", 0.0), facts["history"]
+            unpack_optimiser(prefixes[name], optimiser.adam, tensors)
+        self.step, self.seconds, self.history = facts.step, facts.seconds, facts.history
         logger.info("resumed %s at step %d", self.task.name, self.step)
 
 

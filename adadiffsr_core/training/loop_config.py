@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..config import Config
+from ..config import Config, Seed
 from ..errors import ConfigError
 
 
@@ -39,7 +39,7 @@ class LoopConfig(Config):
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
-    seed: int = 0
+    seed: Seed = 0
     log_every: int = 50
     check_every: int = 1000
     save_every: int = 500
@@ -52,6 +52,7 @@ class LoopConfig(Config):
     average_on_disk: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps is None and self.minutes is None:
             raise ConfigError("a run needs an end; give steps, minutes or both")
         if (self.steps or 1) < 1 or not self.learning_rate > 0 or not 0 <= self.ema_decay < 1:
@@ -62,6 +63,13 @@ class LoopConfig(Config):
         for name, minutes in (("minutes", self.minutes), ("save_minutes", self.save_minutes)):
             if minutes is not None and not 0 < minutes < float("inf"):
                 raise ConfigError(f"{name} must be above 0, got {minutes}")
+        if min(self.warmup_steps, self.weight_decay) < 0 or not self.max_grad_norm > 0:
+            raise ConfigError(
+                "warmup_steps and weight_decay must not be negative and max_grad_norm above 0, got "
+                f"{self.warmup_steps}, {self.weight_decay} and {self.max_grad_norm}"
+            )
+        if not 0 <= min(self.betas) <= max(self.betas) < 1:
+            raise ConfigError(f"betas must be in [0,1), got {self.betas}")
         if not 0 <= self.decay_share <= 1:
             raise ConfigError(f"decay_share must be in [0,1], got {self.decay_share}")
         if min(self.log_every, self.check_every, self.save_every, self.accumulation) < 1:

@@ -47,6 +47,7 @@ class MmleTaskConfig(Config):
     turned: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch_size < 1 or not 0 <= self.change_weight < math.inf:
             raise ConfigError(
                 f"batch_size must be at least 1 and change_weight a number from 0 up, got {self.batch_size} and "

@@ -10,8 +10,11 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..files import whole_file
+from ..plain_json import parse_json
+from ..text import shown
 
 _FILE = "origin.json"
+_LONGEST = 4 * 2**20  # bytes of a note
 
 
 def fingerprint_files(paths: Sequence[Path]) -> str:
@@ -37,6 +40,25 @@ def fingerprint_weights(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def read_note(path: Path) -> Any:
+    """The plain values in a small file that lies with a cache.
+
+    Raises:
+        ConfigError: it cannot be read, or is damaged.
+    """
+    try:
+        if path.stat().st_size > _LONGEST or not path.is_file():
+            raise ValueError("it is no small file")
+        return parse_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is damaged: {shown(str(error), 80)}; remove {path.parent} to make it anew, or choose another "
+            "folder"
+        ) from error
+
+
 def claim_cache(folder: Path, origin: Mapping[str, Any]) -> None:
     """Note that `folder` is made from `origin`, or see that it was.
 
@@ -45,14 +67,16 @@ def claim_cache(folder: Path, origin: Mapping[str, Any]) -> None:
         origin: plain values by a name that fits "was made from other ...".
 
     Raises:
-        ConfigError: it was made from something else.
+        ConfigError: it was made from something else, or what it was made from cannot be read.
     """
     path, wanted = folder / _FILE, json.loads(json.dumps(origin))
     if not path.exists():
         with whole_file(path) as partial:
             partial.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
         return
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_note(path)
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} is damaged; remove {folder} to make it anew, or choose another folder")
     if changed := [name for name in wanted if found.get(name) != wanted[name]]:
         raise ConfigError(
             f"{folder} was made with other {' and '.join(changed)}; choose another folder, or remove {folder} to "

@@ -50,6 +50,7 @@ class PfjTaskConfig(Config):
     perceptual_crop: int = 16
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.perceptual_weight < 0 or min(self.perceptual_items, self.perceptual_crop) < 1:

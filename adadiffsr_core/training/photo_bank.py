@@ -8,12 +8,12 @@ from typing import Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import ConfigError, ImageError
+from ..errors import CheckpointError, ConfigError, ImageError
 from ..files import whole_file
+from ..tensor_file import TensorFile
 from .dataset import load_image
 from .processor import Processor
 from .resampling import area_matrix, resize_batch
@@ -86,13 +86,16 @@ class PhotoBank:
     @classmethod
     def _load(cls, cache: Path, key: str | None, processor: Processor) -> Self | None:
         try:
-            with safe_open(cache, framework="pt") as file:
-                held = (file.metadata() or {}).get(_KEY)
-                if held is None or key not in (None, held):
-                    return None
-                return cls(*(file.get_tensor(name).to(processor.device) for name in ("pieces", "sides")))
-        except (OSError, SafetensorError):
+            file = TensorFile(cache)
+            held = file.metadata.get(_KEY)
+            if held is None or key not in (None, held) or not _is_bank(file):
+                return None
+            pieces, sides = file["pieces"], file["sides"]
+        except CheckpointError:
             return None
+        if not bool(((sides >= 1) & (sides <= PIECE_PX)).all()):
+            return None
+        return cls(pieces.to(processor.device), sides.to(processor.device))
 
     def save(self, cache: Path, key: str = "") -> None:
         """Write everything to one file, which says `key` of itself."""
@@ -154,6 +157,15 @@ class PhotoBank:
         rows, columns = ((start[:, axis, None] + offsets).clamp(max=PIECE_PX - 1) for axis in (0, 1))
         channels = torch.arange(3, device=start.device)[:, None, None]
         return self.pieces[index[:, None, None, None], channels, rows[:, None, :, None], columns[:, None, None]]
+
+
+def _is_bank(file: TensorFile) -> bool:
+    """Whether types and shapes are those that `PhotoBank.save` writes."""
+    if file.keys() != {"pieces", "sides"} or (file.dtype("pieces"), file.dtype("sides")) != ("U8", "I64"):
+        return False
+    count = file.shape("pieces")[0] if file.shape("pieces") else 0
+    shapes = file.shape("pieces"), file.shape("sides")
+    return count > 0 and shapes == ((count, 3, PIECE_PX, PIECE_PX), (count, 2))
 
 
 def cut_photo(photo: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:

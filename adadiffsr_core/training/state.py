@@ -4,19 +4,22 @@ Neither writing nor reading holds a second copy of it, since for a large network
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..files import whole_file
+from ..plain_json import parse_json, without_nan
+from ..tensor_file import WORDS, TensorFile
+from ..text import quoted, shown
 
 _FORMAT = "adadiffsr-training/1"
+_MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # AdamW's
 
 
 def pack_optimiser(prefix: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -28,13 +31,30 @@ def pack_optimiser(prefix: str, optimiser: torch.optim.Optimizer) -> dict[str, T
     }
 
 
-def unpack_optimiser(prefix: str, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Undo `pack_optimiser`; hyper-parameters stay those of `optimiser`, which come from the config."""
+def unpack_optimiser(prefix: str, optimiser: torch.optim.Optimizer, tensors: TensorFile) -> None:
+    """Undo `pack_optimiser`; hyper-parameters stay those of `optimiser`, which come from the config.
+
+    Raises:
+        CheckpointError: moments are not those of the optimiser's parameters, or are not finite.
+    """
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    places = {str(place): place for place in range(len(parameters))}
     state: dict[int, dict[str, Tensor]] = {}
     for key in tensors:
         if key.startswith(f"{prefix}."):
-            index, name = key.removeprefix(f"{prefix}.").split(".", 1)
-            state.setdefault(int(index), {})[name] = tensors[key]
+            index, _, name = key.removeprefix(f"{prefix}.").partition(".")
+            # As it was written, since int() reads much else.
+            place = places.get(index)
+            if place is None or name not in _MOMENTS:
+                raise CheckpointError(f"{tensors.path} has an unknown moment {shown(key, 80)}")
+            like = parameters[place]
+            shape, dtype = ((), torch.float32) if name == "step" else (tuple(like.shape), like.dtype)
+            _check_shape(tensors, key, shape, dtype)
+            state.setdefault(place, {})[name] = _read_finite(tensors, key)
+    if partial := [place for place, moments in state.items() if moments.keys() != _MOMENTS]:
+        raise CheckpointError(f"{tensors.path} lacks moments of {prefix}.{partial[0]}")
+    if any(float(moments["step"]) < 0 or bool((moments["exp_avg_sq"] < 0).any()) for moments in state.values()):
+        raise CheckpointError(f"{tensors.path} has moments of {prefix} below 0; the file is damaged")
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
     # A fused update walks through memory, so moments must lie as their parameters do, channels last for example.
     for parameter, moments in optimiser.state.items():
@@ -48,10 +68,59 @@ def pack_module(prefix: str, module: nn.Module) -> dict[str, Tensor]:
     return {f"{prefix}.{key}": value for key, value in module.state_dict().items()}
 
 
-def unpack_module(prefix: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Undo `pack_module`; strict about keys and shapes."""
-    found = {key.removeprefix(f"{prefix}."): tensors[key] for key in tensors if key.startswith(f"{prefix}.")}
-    module.load_state_dict(found)
+def check_module(prefix: str, module: nn.Module, tensors: TensorFile) -> None:
+    """Compare what a state says of the tensors of `pack_module` with `module`, without reading any.
+
+    Raises:
+        CheckpointError: a key is missing or unknown, or a shape or type differs.
+    """
+    expected = {f"{prefix}.{key}": value for key, value in module.state_dict().items()}
+    found = {key for key in tensors if key.startswith(f"{prefix}.")}
+    if odd := sorted(expected.keys() ^ found):
+        what = "lacks" if odd[0] in expected else "has the unknown"
+        raise CheckpointError(f"{tensors.path} {what} {shown(odd[0], 80)}; it is damaged, or of another network")
+    for key, value in expected.items():
+        _check_shape(tensors, key, tuple(value.shape), value.dtype)
+
+
+def unpack_module(prefix: str, module: nn.Module, tensors: TensorFile) -> None:
+    """Undo `pack_module`; strict about keys, shapes and values.
+
+    Raises:
+        CheckpointError: they are not those of `module`, or a value is not finite.
+    """
+    check_module(prefix, module, tensors)
+    for key, value in module.state_dict().items():
+        value.copy_(_read_finite(tensors, f"{prefix}.{key}"))
+
+
+def check_names(tensors: TensorFile, prefixes: Iterable[str], count: int | None) -> None:
+    """See that a state holds nothing but what is below `prefixes`, and as many tensors as it says.
+
+    Raises:
+        CheckpointError: it holds something else, or more or fewer.
+    """
+    starts = tuple(f"{prefix}." for prefix in prefixes)
+    if unknown := sorted(key for key in tensors if not key.startswith(starts)):
+        raise CheckpointError(f"{tensors.path} has the unknown {shown(unknown[0], 80)}; it is damaged")
+    if count is not None and count != len(tensors):
+        raise CheckpointError(f"{tensors.path} is damaged; it holds {len(tensors)} tensors, not the {count} it says")
+
+
+def _check_shape(tensors: TensorFile, key: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    stored = tensors.shape(key), tensors.dtype(key)
+    if stored != (shape, WORDS[dtype]):
+        raise CheckpointError(
+            f"{tensors.path}: {shown(key, 80)} is {shown(stored[1], 20)} of shape {quoted(stored[0], 60)}, where "
+            f"{WORDS[dtype]} of {shape} is wanted; it is damaged, or of another network"
+        )
+
+
+def _read_finite(tensors: TensorFile, key: str) -> Tensor:
+    value = tensors[key]
+    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        raise CheckpointError(f"{tensors.path}: {shown(key, 80)} holds NaN or infinity; the file is damaged")
+    return value
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -60,44 +129,8 @@ def save_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, An
         save_file(
             {key: value.detach().contiguous() for key, value in tensors.items()},
             partial,
-            {"format": _FORMAT, "facts": json.dumps(facts)},
+            {"format": _FORMAT, "facts": json.dumps(without_nan(facts))},
         )
-
-
-class TensorFile(Mapping[str, Tensor]):
-    """The tensors of a safetensors file, each read when it is asked for.
-
-    Args:
-        path: of the file; what is read stays that of the file as it was opened, even if it is replaced.
-
-    Raises:
-        CheckpointError: the file is damaged or of another kind.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            # Read, not mapped: pages of a mapped file would count as this process's memory.
-            file: Any = safe_open(path, "pt", backend="pread")
-            self.metadata: Mapping[str, str] = file.metadata() or {}
-            self._file, self._keys = file, dict.fromkeys(file.keys())
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} cannot be read as a safetensors file: {error}") from error
-
-    def __getitem__(self, key: str) -> Tensor:
-        if key not in self._keys:
-            raise KeyError(key)
-        tensor: Tensor = self._file.get_tensor(key)
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        """Of one tensor, without reading it."""
-        return tuple(self._file.get_slice(key).get_shape())
 
 
 def load_state(path: Path) -> tuple[TensorFile, dict[str, Any]]:
@@ -109,4 +142,10 @@ def load_state(path: Path) -> tuple[TensorFile, dict[str, Any]]:
     tensors = TensorFile(path)
     if tensors.metadata.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is not a training state of this project; remove it or choose another folder")
-    return tensors, json.loads(tensors.metadata["facts"])
+    try:
+        facts = parse_json(tensors.metadata.get("facts", ""))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged; of its facts, {shown(str(error), 80)}") from error
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"{path} is damaged; its facts are {quoted(facts, 80)}")
+    return tensors, facts

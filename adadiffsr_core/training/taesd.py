@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..text import shown
 
 
 class _Block(nn.Module):
@@ -79,7 +80,7 @@ class Taesd(nn.Module):
             try:
                 net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
             except (OSError, RuntimeError, SafetensorError) as error:
-                raise CheckpointError(f"{path} is not TAESD's {name}: {error}") from error
+                raise CheckpointError(f"{path} is not TAESD's {name}: {shown(str(error), 120)}") from error
         self.requires_grad_(False).eval()
 
     def encode(self, image: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def measure_targets(
         name: open_array(folder / "values.npy", cache.denoised.shape[:2], np.float32)
         for name, folder in folders.items()
     }
-    done = {name: read_done(folder) for name, folder in folders.items()}
+    done = {name: read_done(folder, cache.count) for name, folder in folders.items()}
     first = min(done.values())
     on_step(first)
     with tqdm(total=cache.count, initial=first, desc="targets", mininterval=5) as bar:

@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from ..files import whole_file
 from ..pipeline import Model, SamplingConfig
 from ..tiles import build_grid
+from .origin import read_note
 
 _FILE = "probe.json"
 _TOLERANCE = 0.01  # of the largest value: what precision and memory management may change
@@ -174,6 +175,9 @@ def claim_model(folder: Path, probe: list[float]) -> None:
         with whole_file(path) as partial:
             partial.write_text(json.dumps(probe), encoding="utf-8")
         return
-    known, here = torch.tensor(json.loads(path.read_text(encoding="utf-8"))), torch.tensor(probe)
+    note = read_note(path)
+    if not isinstance(note, list) or not all(isinstance(value, float | int) for value in note):
+        raise ConfigError(f"{path} is damaged; remove {folder} to make it anew, or choose another folder")
+    known, here = torch.tensor(note, dtype=torch.float32), torch.tensor(probe)
     if known.shape != here.shape or float((known - here).abs().max()) > _TOLERANCE * float(known.abs().max()):
         raise ConfigError(f"{folder} was made with another model, VAE or prompt; choose another folder, or remove it")

@@ -21,7 +21,7 @@ from ..pipeline import PRESETS, SamplingConfig
 from ..solver import take_jump
 from ..tiles import build_grid
 from .dataset import PairDataset
-from .latent_pairs import open_array, read_done, write_done
+from .latent_pairs import map_array, open_array, read_done, write_done
 from .walked_model import WalkedModel
 
 
@@ -40,6 +40,7 @@ class WalkConfig(Config):
     batch_size: int = 8
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.preset not in PRESETS:
             raise ConfigError(f"preset {self.preset!r} is unknown; use one of {', '.join(PRESETS)}")
         if self.batch_size < 1:
@@ -72,10 +73,13 @@ class WalkCache:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.count = folder, read_done(folder)
+        self.folder = folder
         self.denoised, self.lq_latent, self.gt, self.index, self.sigma = (
-            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("denoised", "lq_latent", "gt", "index", "sigma")
+            map_array(folder / f"{name}.npy") for name in ("denoised", "lq_latent", "gt", "index", "sigma")
         )
+        if len({len(array) for array in (self.denoised, self.lq_latent, self.gt, self.index, self.sigma)}) > 1:
+            raise ConfigError(f"{folder} holds arrays of different lengths; remove it to make it anew")
+        self.count = read_done(folder, len(self.denoised))
 
 
 def draw_path(rng: np.random.Generator, steps: int, visits: int, largest: int) -> np.ndarray:
@@ -150,7 +154,7 @@ def build_walks(
     folder.mkdir(parents=True, exist_ok=True)
     arrays = _open_cache(folder, dataset, model, config)
     walker = _Walker(dataset, model, config, seed)
-    done = read_done(folder)
+    done = read_done(folder, len(dataset))
     on_step(done)
     with tqdm(total=len(dataset), initial=done, desc="walks", mininterval=5) as bar:
         while done < len(dataset):

@@ -1,18 +1,30 @@
 """Checkpoints: the embedded model, files of ours, and ordinary Stable Diffusion ones."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import comfy.sd
-from safetensors import SafetensorError, safe_open
+import torch
+from torch import nn
 
-from ...adadiffsr_core.checkpoint import FORMAT, load_checkpoint
+from ...adadiffsr_core.checkpoint import FORMAT
 from ...adadiffsr_core.errors import CheckpointError
+from ...adadiffsr_core.nets.mmle import Mmle
+from ...adadiffsr_core.nets.pfj import Pfj
+from ...adadiffsr_core.networks import MMLE_PREFIX, PFJ_PREFIX, Networks, has_own_autoencoder, open_networks
 from ...adadiffsr_core.pipeline import embedded_weights
+from ...adadiffsr_core.tensor_file import TensorFile
+from ...adadiffsr_core.text import shown
 from .folders import FOLDER, embedding_folders, find_file, list_files
 from .models import Loaded, build_model, build_vae, null_conditioning
+from .networks import entrust
+
+N = TypeVar("N", bound=nn.Module)
 
 EMBEDDED = "embedded model"
+_SAFE = (".safetensors", ".sft")
+_OWN_TEXTS = {"kind", "config"}
+_OWN_PREFIXES = (MMLE_PREFIX, PFJ_PREFIX)
 
 
 def list_checkpoints() -> list[str]:
@@ -30,12 +42,19 @@ def find_checkpoint(name: str) -> Path:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file says that it is of our format."""
-    try:
-        with safe_open(path, "pt") as file:
-            return bool((file.metadata() or {}).get("format") == FORMAT)
-    except (OSError, SafetensorError):
+    """Whether a file is of this project: says so, or holds what nothing else does.
+
+    The host would open one of ours whose description is damaged as something else, and leave what does not fit as
+    memory happens to be. So such a file is ours, to be refused by our own checks.
+
+    Raises:
+        CheckpointError: the file is missing, no ordinary file, or damaged.
+    """
+    if path.is_file() and path.suffix not in _SAFE:
         return False
+    file = TensorFile(path)
+    is_named = file.metadata.get("format", "").startswith(FORMAT.partition("/")[0]) or set(file.metadata) >= _OWN_TEXTS
+    return is_named or any(key.startswith(_OWN_PREFIXES) for key in file) or has_own_autoencoder(file)
 
 
 def open_checkpoint(path: Path) -> Loaded:
@@ -45,9 +64,15 @@ def open_checkpoint(path: Path) -> Loaded:
         CheckpointError: the file is damaged, or no diffusion model that the host knows.
     """
     if is_ours(path):
-        checkpoint = load_checkpoint(path, "ldm", "bundle")
-        model = build_model(checkpoint)
-        return Loaded(model, build_vae(checkpoint), null_conditioning(model))
+        networks = open_networks(path, "ldm", "bundle")
+        model = build_model(networks)
+        return Loaded(
+            model,
+            build_vae(networks),
+            null_conditioning(model),
+            mmle=entrust(_build(networks, Mmle)) if networks.has(Mmle) else None,
+            pfj=entrust(_build(networks, Pfj)) if networks.has(Pfj) else None,
+        )
     try:
         model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(
             str(path), output_vae=True, output_clip=True, embedding_directory=embedding_folders()
@@ -67,5 +92,9 @@ def _encode_nothing(clip: Any) -> list[Any]:
     return conditioning
 
 
+def _build(networks: Networks, net: type[N]) -> N:
+    return networks.build(net, "cpu", torch.float32)
+
+
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return shown((str(error).splitlines() or [type(error).__name__])[0])

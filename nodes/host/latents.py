@@ -4,11 +4,9 @@ from typing import Any
 
 import comfy.latent_formats
 
-from ...adadiffsr_core.checkpoint import Checkpoint
-from ...adadiffsr_core.errors import CheckpointError
 from ...adadiffsr_core.latent_colours import LatentColours, plain_colours
-from ...adadiffsr_core.nets.autoencoder import AutoencoderConfig
-from ...adadiffsr_core.networks import read_config
+from ...adadiffsr_core.nets.autoencoder import Autoencoder
+from ...adadiffsr_core.networks import Networks
 
 
 class RestorationFormat(comfy.latent_formats.LatentFormat):
@@ -29,19 +27,13 @@ class RestorationFormat(comfy.latent_formats.LatentFormat):
         self.latent_rgb_factors_bias = list(colours.bias)
 
 
-def latent_format(checkpoint: Checkpoint) -> Any:
+def latent_format(networks: Networks) -> Any:
     """Stable Diffusion 1's space for latents like its own, or one of our own, in the colours that the file says.
 
     Raises:
-        CheckpointError: the file's config says no latent space, or colours of another one.
+        CheckpointError: the file has no autoencoder.
     """
-    shape = read_config(checkpoint, "autoencoder", AutoencoderConfig)
+    shape = networks.config(Autoencoder)
     if (shape.z_channels, shape.factor) == (4, 8):
         return comfy.latent_formats.SD15()
-    known = "preview" in checkpoint.config
-    colours = read_config(checkpoint, "preview", LatentColours) if known else plain_colours(shape.z_channels)
-    if len(colours.factors) != shape.z_channels:
-        raise CheckpointError(
-            f"{checkpoint.path} has preview colours of {len(colours.factors)} channels for {shape.z_channels}"
-        )
-    return RestorationFormat(shape.z_channels, shape.factor, colours)
+    return RestorationFormat(shape.z_channels, shape.factor, networks.colours or plain_colours(shape.z_channels))

@@ -1,5 +1,6 @@
 """Our own models as the host's MODEL and VAE objects, so that its own nodes work with them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -12,11 +13,12 @@ import comfy.taesd.taesd
 import torch
 from torch import Tensor, nn
 
-from ...adadiffsr_core.checkpoint import Checkpoint
+from ...adadiffsr_core.errors import CheckpointError
 from ...adadiffsr_core.nets.autoencoder import Autoencoder
-from ...adadiffsr_core.nets.unet import UNetConfig
-from ...adadiffsr_core.networks import UNET_PREFIX, build_autoencoder, read_config, read_schedule
+from ...adadiffsr_core.nets.unet import UNet
+from ...adadiffsr_core.networks import UNET_PREFIX, Networks, read_schedule
 from .latents import latent_format
+from .networks import Network
 from .unet import RestorationUNet, unet_shape
 
 _PREDICTIONS = {
@@ -61,15 +63,17 @@ class RestorationModel(comfy.model_base.BaseModel):
         return super()._apply_model(seen, t, c_concat, *args, **options) + known
 
 
-def build_model(checkpoint: Checkpoint) -> Any:
+def build_model(networks: Networks) -> Any:
     """A MODEL of a checkpoint of ours, of kind ldm or bundle.
 
     Raises:
-        CheckpointError: its config cannot be used.
+        CheckpointError: its config cannot be used, or a weight is not finite.
     """
-    weights = {key: value for key, value in checkpoint.tensors.items() if key.startswith(UNET_PREFIX)}
-    family = _Family(unet_shape(read_config(checkpoint, "unet", UNetConfig)))
-    family.latent_format = latent_format(checkpoint)
+    schedule = read_schedule(networks.checkpoint)
+    # By our own checks: the host takes what fits and leaves the rest as memory happens to be.
+    weights = {UNET_PREFIX + key: value for key, value in networks.read(UNet).items()}
+    family = _Family(unet_shape(networks.config(UNet)))
+    family.latent_format = latent_format(networks)
     parameters = sum(value.numel() for value in weights.values())
     device = comfy.model_management.get_torch_device()
     dtype = comfy.model_management.unet_dtype(
@@ -77,12 +81,20 @@ def build_model(checkpoint: Checkpoint) -> Any:
     )
     cast_to = comfy.model_management.unet_manual_cast(dtype, device, family.supported_inference_dtypes)
     family.set_inference_dtype(dtype, cast_to)
-    schedule = read_schedule(checkpoint)
     model = RestorationModel(family, _PREDICTIONS[schedule.prediction])
     model.denoises_residual = schedule.target == "residual"
-    model.load_model_weights(dict(weights), UNET_PREFIX)
+    _check_names(model.diffusion_model, weights, networks)
+    model.load_model_weights(weights, UNET_PREFIX)
     offload = comfy.model_management.unet_offload_device()
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
+
+
+def _check_names(theirs: nn.Module, weights: Mapping[str, Tensor], networks: Networks) -> None:
+    """See that the host's class has the very weights that ours has."""
+    if odd := sorted({UNET_PREFIX + key for key in theirs.state_dict()} ^ weights.keys()):
+        raise CheckpointError(
+            f"{networks.checkpoint.path} cannot be opened: this ComfyUI's UNet and ours differ in {odd[0]}"
+        )
 
 
 class _FirstStage(nn.Module):
@@ -126,13 +138,14 @@ def _memory(pixels: int) -> int:
     return int(400 * 2**20 + 12 * 4 * pixels)
 
 
-def build_vae(checkpoint: Checkpoint) -> RestorationVae:
+def build_vae(networks: Networks) -> RestorationVae:
     """A VAE of a checkpoint of ours, of kind autoencoder, ldm or bundle.
 
     Raises:
         CheckpointError: it has no autoencoder, or one that does not fit its config.
     """
-    return RestorationVae(build_autoencoder(checkpoint, "cpu", torch.float32), latent_format(checkpoint).scale_factor)
+    autoencoder = networks.build(Autoencoder, "cpu", torch.float32)
+    return RestorationVae(autoencoder, latent_format(networks).scale_factor)
 
 
 def null_conditioning(model: Any) -> list[Any]:
@@ -148,9 +161,12 @@ class Loaded:
     Attributes:
         model, vae, null_prompt: the host's MODEL, VAE and CONDITIONING.
         clip: the host's CLIP, or None.
+        mmle, pfj: networks in the host's care, where the file has them.
     """
 
     model: Any
     vae: Any
     null_prompt: list[Any]
     clip: Any = None
+    mmle: Network | None = None
+    pfj: Network | None = None

@@ -176,7 +176,7 @@ def test_configs_survive_json(config):
         ({"nr_weights": (1.0,)}, "nr_weights"),
         ({"nr_weights": (-1.0, 2.0)}, "negative"),
         ({"fr_weights": (0.0, 0.0, 0.0, 0.0)}, "above 0"),
-        ({"fr_weights": (math.inf, 0.0, 0.0, 0.0)}, "above 0"),
+        ({"fr_weights": (math.inf, 0.0, 0.0, 0.0)}, "must be a number, got inf"),
         ({"worst": (0.0,)}, "one value for each"),
         ({"worst": (50.0, 1.0, 0.0, 1.0, 100.0, 0.0)}, "must differ"),
     ],

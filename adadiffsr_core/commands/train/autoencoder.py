@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...checkpoint import Checkpoint, load_checkpoint
 from ...networks import AUTOENCODER_PREFIX
@@ -56,6 +56,12 @@ def train_autoencoder(args: argparse.Namespace) -> int:
 _LATENT_SIDES = {"encoder.conv_out.weight": 0, "encoder.conv_out.bias": 0, "decoder.conv_in.weight": 1}
 
 
+def _differs_in(axis: int, given: Tensor, own: Tensor) -> bool:
+    """Whether two weights are alike but for one axis; of any others the file is refused as a whole."""
+    rest = [[side for place, side in enumerate(tensor.shape) if place != axis] for tensor in (given, own)]
+    return given.is_floating_point() and rest[0] == rest[1] and given.ndim == own.ndim
+
+
 @torch.no_grad()
 def begin_with(autoencoder: nn.Module, start: Checkpoint) -> None:
     """Take a file's weights; if it has another number of latent channels, for those that both have.
@@ -66,7 +72,7 @@ def begin_with(autoencoder: nn.Module, start: Checkpoint) -> None:
     own, tensors = autoencoder.state_dict(), dict(start.tensors)
     for key, axis in _LATENT_SIDES.items():
         given = tensors.get(AUTOENCODER_PREFIX + key)
-        if given is not None and given.ndim == own[key].ndim:
+        if given is not None and _differs_in(axis, given, own[key]):
             shared = min(given.shape[axis], own[key].shape[axis])
             fitted = own[key].detach().to("cpu", given.dtype, copy=True)
             fitted.narrow(axis, 0, shared).copy_(given.narrow(axis, 0, shared))

@@ -61,10 +61,7 @@ def choose_recipe(
         given[0]["steps"] = args.steps  # the recipe's are for another machine
     if args.compile:
         given[0]["compile"] = True
-    try:
-        return recipe.from_dict(read_recipe(kind, args.config, *given, **more))
-    except TypeError as error:
-        raise ConfigError(f"{args.config} holds a value of the wrong kind: {error}") from error
+    return recipe.from_dict(read_recipe(kind, args.config, *given, **more))
 
 
 def find_photographs(folders: list[Path], holdout: float) -> tuple[list[Path], PhotoSplit]:

@@ -1,0 +1,36 @@
+"""Foreign text in messages of ours: on one line, escaped, and cut."""
+
+import re
+from reprlib import Repr
+
+LIMIT = 200
+# Control codes, line and paragraph separators, marks that turn the direction of writing, and lone surrogates.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def one_line(text: str) -> str:
+    """The same text, with everything escaped that would break a line or cannot be written out."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def shown(value: object, limit: int = LIMIT) -> str:
+    """A name or value out of a file, as messages show it.
+
+    Args:
+        value: a text is shown as it is, anything else as Python writes it.
+        limit: characters; what is beyond is cut.
+    """
+    text = one_line(value[: limit + 1] if isinstance(value, str) else quoted(value, limit))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def quoted(value: object, limit: int = LIMIT) -> str:
+    """Like `shown`, but texts are in quotes."""
+    shortened = Repr()
+    shortened.maxstring = shortened.maxother = limit
+    shortened.maxtuple = shortened.maxlist = 16
+    try:
+        text = one_line(shortened.repr(value))
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        text = f"a {type(value).__name__} that is too long to show"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
