@@ -21,6 +21,7 @@ from .nets.layout import channels_last
 from .nets.mmle import Mmle, MmleConfig
 from .nets.pfj import Pfj, PfjConfig
 from .nets.unet import UNet, UNetConfig
+from .scales import Scales
 from .schedule import Schedule
 from .text import shown
 
@@ -250,3 +251,21 @@ def read_schedule(checkpoint: Checkpoint) -> Schedule:
         CheckpointError: it does not say, or says something unknown.
     """
     return read_config(checkpoint, "schedule", Schedule)
+
+
+def read_scales(checkpoint: Checkpoint) -> Scales:
+    """How many times larger a file's diffusion model was trained to make pictures: `"scales": [least, most]`.
+
+    Raises:
+        CheckpointError: what it says is no range of factors.
+    """
+    section: object = checkpoint.config.get("scales")
+    if section is None:
+        return Scales()
+    try:
+        least, most = map(float, section if isinstance(section, list) else ())
+        return Scales(least, most)
+    except (ConfigError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{checkpoint.path} has scales {section!r} that cannot be used; they are two factors such as [3, 8]"
+        ) from error

@@ -1,22 +1,20 @@
 """From a photograph to a sharper, larger one: the few calls that all three ways in share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .canvas_sampler import sample_canvas
-from .codebook import Solver, build_codebook
-from .colour import ColourMatch, match_colour
-from .compute_mask import keep_untouched, tile_levels
-from .config import Config
-from .controller import DtssConfig
+from .checks import check_image, check_planes
+from .codebook import build_codebook
+from .colour import match_colour
+from .compute_mask import find_needed, fit_pixels, keep_pixels, keep_untouched, pool_latents, tile_levels
 from .denoiser import UNetDenoiser
-from .errors import ConfigError, ShapeError
+from .enlarging import enlarge, reduce
 from .gain import GainEstimator, LatentStatistics
 from .merge import TileMerger
 from .mmle_estimator import MmleEstimator
@@ -24,71 +22,30 @@ from .nets.autoencoder import Autoencoder
 from .nets.mmle import Mmle
 from .nets.pfj import Pfj
 from .nets.unet import UNet
-from .networks import check_fit, check_latents, open_networks, read_schedule
+from .networks import check_fit, check_latents, open_networks, read_scales, read_schedule
 from .noise import field_noise, pad_noise
-from .report import RunReport
+from .report import RunReport, start_report
 from .sampler import sample_tiles
-from .schedule import Schedule, Spacing
+from .sampling_config import PRESETS, MergeMode, SamplingConfig
+from .scales import Scales, Size, base_size, plan_work
+from .schedule import Schedule
 from .tiles import TileGrid, build_grid, fit_grid, pad_canvas
+from .transparency import fill_hidden
 from .turn import Job, Progress
 
-MergeMode = Literal["final", "every_step"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingConfig(Config):
-    """How a picture is sampled.
-
-    Attributes:
-        steps: base steps N.
-        solver, eta, spacing, denoise: see `build_codebook` and `Schedule.build_sigmas`.
-        dtss: the controller's numbers.
-        merge: tiles merged once at the end (the paper), or composed at every base step.
-        tile: side of the tiles the model was trained on, latent px.
-        overlap: least overlap of tiles, latent px.
-        tile_fit: choose the tile size that evaluates the least area.
-        tile_batch: tiles in one call of the network.
-        seed: of all noise.
-        colour: how colours are matched to the input.
-        pfj_strength: of feature injection, where the model has it. More of the embedded model's is crisper and strays
-            further from the input.
-    """
-
-    steps: int = 24
-    solver: Solver = "euler"
-    eta: float | None = None
-    spacing: Spacing = "uniform"
-    denoise: float = 1.0
-    dtss: DtssConfig = field(default_factory=DtssConfig)
-    merge: MergeMode = "final"
-    tile: int = 64
-    overlap: int = 8
-    tile_fit: bool = True
-    tile_batch: int = 8
-    seed: int = 0
-    colour: ColourMatch = "wavelet"
-    pfj_strength: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.tile_batch < 1:
-            raise ConfigError(f"tile_batch must be at least 1, got {self.tile_batch}")
-        if not 0 <= self.pfj_strength < float("inf"):
-            raise ConfigError(f"pfj_strength must be a number from 0 up, got {self.pfj_strength}")
-
-    def uniform(self, interval: int) -> "SamplingConfig":
-        """The same without adaptivity: every jump covers `interval` base steps and no tile stops early."""
-        return replace(self, dtss=replace(self.dtss, intervals=(interval,) * 4, early_exit=False, first_jump=0.0))
-
-
-PRESETS: dict[str, SamplingConfig] = {
-    # Section 4.1: intervals of 5, 10, 15, 20 of 1,000 timesteps are 1 to 4 of 200 base steps.
-    "paper": SamplingConfig(steps=200, solver="ddpm", tile_fit=False),
-    # Its numbers: decisions D17, D28 and D57.
-    "everyday": SamplingConfig(
-        solver="dpmpp_2m", dtss=DtssConfig(gain_threshold=3e-4, early_exit=False, first_jump=0.5), pfj_strength=0.25
-    ),
-}
+__all__ = [
+    "PRESETS",
+    "MergeMode",
+    "Model",
+    "SamplingConfig",
+    "Upscaled",
+    "embedded_weights",
+    "load_model",
+    "plan_grid",
+    "plan_tiles",
+    "sample_latent",
+    "upscale",
+]
 
 
 @dataclass(frozen=True)
@@ -99,6 +56,7 @@ class Model:
         unet, autoencoder: on one device, in one dtype.
         schedule: that the UNet was trained on.
         mmle, pfj: regressor of gain and feature injection for this UNet, or None.
+        scales: how many times larger it was trained to make pictures.
 
     Raises:
         ConfigError: UNet and autoencoder do not fit, or one of the two is for other latents or another UNet.
@@ -109,6 +67,7 @@ class Model:
     schedule: Schedule
     mmle: Mmle | None = None
     pfj: Pfj | None = None
+    scales: Scales = field(default_factory=Scales)
 
     def __post_init__(self) -> None:
         check_latents(self.unet, self.autoencoder)
@@ -125,14 +84,14 @@ class Model:
         return next(self.unet.parameters()).dtype
 
     @torch.inference_mode()
-    def encode(self, image: Tensor) -> Tensor:
-        """Image `[N,3,H,W]` in [0,1] to latents `[N,C,H/8,W/8]` float32."""
-        return self.autoencoder.encode(_to_network(image, self)).float()
+    def encode(self, image: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Image `[N,3,H,W]` in [0,1] to latents `[N,C,H/8,W/8]` float32; see `Autoencoder.encode` for `wanted`."""
+        return self.autoencoder.encode(_to_network(image, self), wanted).float()
 
     @torch.inference_mode()
-    def decode(self, latent: Tensor) -> Tensor:
-        """Latents to an image `[N,3,8h,8w]` float32, clamped to [0,1]."""
-        return self.autoencoder.decode(_to_network(latent, self)).float().clamp_(0, 1)
+    def decode(self, latent: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Latents to an image `[N,3,8h,8w]` float32, clamped to [0,1]; see `Autoencoder.decode` for `wanted`."""
+        return self.autoencoder.decode(_to_network(latent, self), wanted).float().clamp_(0, 1)
 
 
 def _to_network(tensor: Tensor, model: Model) -> Tensor:
@@ -146,14 +105,24 @@ class Upscaled:
     Attributes:
         image: `[N,3,H,W]` float32 in [0,1], on the CPU.
         report: where the evaluations went.
-        grid: where the tiles were; latent px are `factor` image px.
-        factor: image px per latent px.
+        grid: where the tiles were; latent px are `factor` px of the size that was worked at.
+        factor: px per latent px, at that size.
+        work_size: (height, width) that was worked at, px: the image's, unless the model does not know the scale.
+        note: one sentence if it does not, else empty.
     """
 
     image: Tensor
     report: RunReport
     grid: TileGrid
     factor: int
+    work_size: Size
+    note: str = ""
+
+    @property
+    def latent_px(self) -> tuple[float, float]:
+        """How many px of the image a latent pixel is high and wide."""
+        height, width = self.image.shape[-2:]
+        return self.factor * height / self.work_size[0], self.factor * width / self.work_size[1]
 
 
 def embedded_weights() -> Path:
@@ -171,11 +140,11 @@ def load_model(
         CheckpointError: the file cannot be used; the message says why.
     """
     networks = open_networks(path or embedded_weights(), "ldm", "bundle")
-    schedule = read_schedule(networks.checkpoint)
+    schedule, scales = read_schedule(networks.checkpoint), read_scales(networks.checkpoint)
     unet, autoencoder = networks.build(UNet, device, dtype), networks.build(Autoencoder, device, dtype)
     mmle = networks.build(Mmle, device, dtype) if networks.has(Mmle) else None
     pfj = networks.build(Pfj, device, dtype) if networks.has(Pfj) else None
-    return Model(unet, autoencoder, schedule, mmle, pfj)
+    return Model(unet, autoencoder, schedule, mmle, pfj, scales)
 
 
 def plan_grid(height: int, width: int, config: SamplingConfig, multiple: int) -> TileGrid:
@@ -233,23 +202,21 @@ def sample_latent(
     return (restored if mask is None else keep_untouched(restored, lq_latent, mask)), report, grid
 
 
-def enlarge(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bicubic, and without moire where a side gets smaller: `[N,C,h,w]` to float32 `[N,C,*size]` in [0,1]."""
-    is_smaller = size[0] < image.shape[-2] or size[1] < image.shape[-1]
-    return F.interpolate(image.float(), size=size, mode="bicubic", antialias=is_smaller).clamp_(0, 1)
-
-
 def upscale(
     model: Model,
     image: Tensor,
-    size: tuple[int, int],
+    size: Size,
     config: SamplingConfig,
     *,
     mask: Tensor | None = None,
+    alpha: Tensor | None = None,
     estimator: GainEstimator | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Upscaled:
     """Upscale a batch of images of one size.
+
+    A scale that the model does not know is worked at one that it does, and reduced (decision D41). Where the mask is
+    black the image comes back as `enlarge` makes it, to the bit; what is wholly black costs nothing (decision D40).
 
     Args:
         model: the networks.
@@ -257,32 +224,63 @@ def upscale(
         size: (height, width) of the result, px.
         config: how to sample.
         mask: compute mask of the result's shape or any other, `[N or 1,1,*,*]` in [0,1]; it is resized.
+        alpha: opacity of the image `[N,1,h,w]`, or None: colours that it hides are seen by nobody (decision D42).
         estimator: see `sample_latent`.
         on_step: told after each turn.
 
     Raises:
-        ShapeError: the image is not `[N,3,h,w]`, has no pixels, or holds NaN.
+        ShapeError: the image is not `[N,3,h,w]`, has no pixels, or holds NaN; mask or alpha do not fit it.
         ConfigError: a setting or the size is impossible.
     """
-    _check_image(image, size)
-    if mask is not None and (mask.ndim != 4 or mask.shape[1] != 1):
-        raise ShapeError(f"a compute mask must be [N or 1,1,height,width], got {tuple(mask.shape)}")
-    factor = model.autoencoder.config.factor
-    enlarged = enlarge(image, size)
-    height, width = (-(-side // factor) for side in size)
-    bottom, right = height * factor - size[0], width * factor - size[1]
-    lq_latent = model.encode(F.pad(enlarged, (0, right, 0, bottom), mode="replicate"))
-    small_mask = None if mask is None else F.interpolate(mask.float(), size=(height, width), mode="area")
-    on_device = None if small_mask is None else small_mask.to(model.device)
-    latent, report, grid = sample_latent(model, lq_latent, config, mask=on_device, estimator=estimator, on_step=on_step)
-    restored = model.decode(latent)[..., : size[0], : size[1]].cpu()
-    return Upscaled(match_colour(restored, enlarged, config.colour).clamp(0, 1), report, grid, factor)
+    check_image(image, size)
+    check_planes(image, mask, alpha)
+    source: Size = (image.shape[-2], image.shape[-1])
+    work = plan_work(source, size, model.scales)
+    visible = image if alpha is None else fill_hidden(image, alpha)
+    # Not what is visible of it: what nobody asked to change keeps even its hidden colours.
+    original = enlarge(image if size == source else visible, size)
+    if mask is not None and not bool(mask.any()):
+        grid = plan_tiles(model, work.size, config)
+        report = start_report(grid, len(image), config.steps, config.tile_batch)
+        return Upscaled(original, report, grid, model.autoencoder.config.factor, work.size, work.note)
+    start = enlarge(enlarge(visible, base_size(source, size)), work.size)
+    restored, report, grid = _restore(model, start, config, mask, estimator, on_step)
+    # Matched before it is reduced: colours are then held to the photo over fewer of its pixels.
+    result = reduce(match_colour(restored, start, config.colour).clamp(0, 1), size)
+    if mask is not None:
+        result = keep_pixels(result, original, fit_pixels(mask, size))
+    return Upscaled(result, report, grid, model.autoencoder.config.factor, work.size, work.note)
 
 
-def _check_image(image: Tensor, size: tuple[int, int]) -> None:
-    if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
-        raise ShapeError(f"an image must be [N,3,height,width] with at least one pixel, got {tuple(image.shape)}")
-    if min(size) < 1:
-        raise ConfigError(f"the result must be at least 1x1 px, got {size[1]}x{size[0]}")
-    if not bool(torch.isfinite(image).all()):
-        raise ShapeError("the image holds NaN or infinity; repair it first")
+def plan_tiles(model: Model, size: Size, config: SamplingConfig) -> TileGrid:
+    """Tiles for a picture that is worked at this size, (height, width) in px."""
+    height, width = (-(-side // model.autoencoder.config.factor) for side in size)
+    return plan_grid(height, width, config, model.unet.config.multiple)
+
+
+def _restore(
+    model: Model,
+    enlarged: Tensor,
+    config: SamplingConfig,
+    mask: Tensor | None,
+    estimator: GainEstimator | None,
+    on_step: Callable[[Progress], None],
+) -> tuple[Tensor, RunReport, TileGrid]:
+    """Encode, sample and decode; what the mask leaves alone and no network looks at stays as it is."""
+    c = model.autoencoder.config
+    height, width = enlarged.shape[-2:]
+    padding = (0, -width % c.factor, 0, -height % c.factor)
+    levels = touched = needed = None
+    if mask is not None:
+        levels = pool_latents(fit_pixels(mask, (height, width)), c.factor)
+        grid = plan_tiles(model, (height, width), config)
+        needed = find_needed(levels, grid, len(enlarged), c.decoder_halo)
+        touched = (levels > 0).any(dim=0)[0].cpu()
+        levels = levels.to(model.device)
+    lq_latent = model.encode(F.pad(enlarged, padding, mode="replicate"), needed)
+    latent, report, grid = sample_latent(model, lq_latent, config, mask=levels, estimator=estimator, on_step=on_step)
+    restored = model.decode(latent, touched)[..., :height, :width].cpu()
+    if touched is not None:
+        is_touched = touched.repeat_interleave(c.factor, 0).repeat_interleave(c.factor, 1)[:height, :width]
+        restored = torch.where(is_touched, restored, enlarged.cpu())
+    return restored, report, grid

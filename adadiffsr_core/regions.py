@@ -49,20 +49,21 @@ class Region:
         return self.nfe / max(self.max_nfe, 1)
 
 
-def report_to_regions(report: RunReport, factor: int, image: int = 0) -> list[Region]:
+def report_to_regions(report: RunReport, factor: float | tuple[float, float], image: int = 0) -> list[Region]:
     """The tiles of one image of a run.
 
     Args:
         report: of the run.
-        factor: image px per latent px.
+        factor: image px per latent px, or (down, across) where they differ; edges are rounded to whole pixels.
         image: which image of the batch.
     """
+    down, across = factor if isinstance(factor, tuple) else (factor, factor)
     return [
         Region(
-            top_px=tile.top * factor,
-            left_px=tile.left * factor,
-            height_px=tile.height * factor,
-            width_px=tile.width * factor,
+            top_px=round(tile.top * down),
+            left_px=round(tile.left * across),
+            height_px=round((tile.top + tile.height) * down) - round(tile.top * down),
+            width_px=round((tile.left + tile.width) * across) - round(tile.left * across),
             nfe=tile.nfe,
             max_nfe=report.base_steps,
             tile_class=tile.outcome,

@@ -4,7 +4,7 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..adadiffsr_core.colour import match_colour
-from ..adadiffsr_core.pipeline import enlarge
+from ..adadiffsr_core.enlarging import enlarge
 from .images import image_to_planes, planes_to_image, repeat_single
 
 

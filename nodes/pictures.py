@@ -4,9 +4,9 @@ import torch
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
+from ..adadiffsr_core.enlarging import enlarge
 from ..adadiffsr_core.gain_curves import draw_gain_curves
 from ..adadiffsr_core.pictures import draw_comparison, draw_region_map
-from ..adadiffsr_core.pipeline import enlarge
 from ..adadiffsr_core.regions import regions_to_mask, report_to_regions
 from .images import image_to_planes, pictures_to_image, repeat_single
 from .tiles import Tiles

@@ -17,6 +17,7 @@ from adadiffsr_core.nets.mmle import MmleConfig
 from adadiffsr_core.nets.pfj import PfjConfig
 from adadiffsr_core.nets.unet import UNet, UNetConfig
 from adadiffsr_core.pipeline import Model
+from adadiffsr_core.scales import Scales
 from adadiffsr_core.schedule import Schedule
 from adadiffsr_core.tiles import TileGrid, crop_tiles
 
@@ -262,8 +263,8 @@ TINY_PFJ = PfjConfig(channels=TINY_UNET.widths, width=8)
 
 
 def tiny_model(schedule: Schedule | None = None) -> Model:
-    """A whole model with random weights: 8 px per latent px, tiles of any even side."""
+    """A whole model with random weights: 8 px per latent px, tiles of any even side, and every scale known."""
     unet, autoencoder = UNet(TINY_UNET), Autoencoder(TINY_AUTOENCODER)
     randomise(unet, 1)
     randomise(autoencoder, 2)
-    return Model(unet, autoencoder, schedule or Schedule())
+    return Model(unet, autoencoder, schedule or Schedule(), scales=Scales(1e-3, 1e5))

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..enlarging import enlarge
 from ..files import whole_file
 from ..images import Photo, write_photo
 from ..photo import levels_to_photo
 from ..pictures import draw_comparison, draw_region_map
-from ..pipeline import Model, SamplingConfig, Upscaled, enlarge
+from ..pipeline import Model, SamplingConfig, Upscaled
 from ..regions import report_to_regions
+from ..transparency import fill_hidden, show_over_grey
 from .plan import PhotoJob, Size
 
 
@@ -31,16 +33,18 @@ def write_outputs(job: PhotoJob, photo: Photo, result: Upscaled, quality: int, f
         OSError: the report cannot.
     """
     image, targets = result.image[0], job.targets
-    write_photo(_like(photo, image, job.size), targets.result, quality)
+    done = _like(photo, image, job.size)
+    write_photo(done, targets.result, quality)
+    seen = show_over_grey(image, done.alpha)
     if targets.map is not None:
-        levels = draw_region_map(image, report_to_regions(result.report, result.factor))
+        levels = draw_region_map(seen, report_to_regions(result.report, result.latent_px))
         write_photo(levels_to_photo(levels, has_alpha=False), targets.map, quality)
     if targets.compare is not None:
-        before = enlarge(photo.pixels[None], job.size)[0]
-        levels = draw_comparison([("input, bicubic", before), ("result", image)])
+        before = show_over_grey(enlarge(_visible(photo)[None], job.size)[0], done.alpha)
+        levels = draw_comparison([("input, bicubic", before), ("result", seen)])
         write_photo(levels_to_photo(levels, has_alpha=False), targets.compare, quality)
     if targets.report is not None:
-        text = json.dumps(_describe(job) | facts | {"latent_px": result.factor} | result.report.to_dict(), indent=1)
+        text = json.dumps(_describe(job) | facts | _describe_work(result) | result.report.to_dict(), indent=1)
         with whole_file(targets.report) as partial:
             partial.write_text(text + "\n", encoding="utf-8")
 
@@ -61,6 +65,14 @@ def _describe(job: PhotoJob) -> dict[str, Any]:
         "input_size_px": job.source_size[::-1],
         "output_size_px": job.size[::-1],
     }
+
+
+def _describe_work(result: Upscaled) -> dict[str, Any]:
+    return {"latent_px": result.factor, "work_size_px": result.work_size[::-1], "note": result.note}
+
+
+def _visible(photo: Photo) -> Tensor:
+    return photo.pixels if photo.alpha is None else fill_hidden(photo.pixels[None], photo.alpha[None])[0]
 
 
 def _like(photo: Photo, pixels: Tensor, size: Size) -> Photo:

@@ -1,12 +1,14 @@
 """`adadiffsr upscale`: photographs to sharper, larger ones, with the embedded model or one of our architecture."""
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..controller import DtssConfig
@@ -18,9 +20,10 @@ from ..pipeline import (
     SamplingConfig,
     embedded_weights,
     load_model,
-    plan_grid,
+    plan_tiles,
     upscale,
 )
+from ..scales import plan_work
 from ..schedule import Schedule
 from .options import add_arguments, choose_device, choose_dtype, set_threads
 from .outputs import describe_settings, write_outputs
@@ -90,10 +93,14 @@ def sampling_config(args: argparse.Namespace) -> SamplingConfig:
 def read_mask(path: Path) -> Tensor:
     """A compute mask `[1,1,H,W]` in [0,1]: black is left untouched, mid-grey automatic, white gets every step.
 
+    Where it is transparent it asks for nothing, as if there were no mask: automatic (decision D42).
+
     Raises:
         ImageError: the file cannot be read.
     """
-    return read_photo(path).pixels.mean(dim=0)[None, None].clamp(0, 1)
+    photo = read_photo(path)
+    levels = photo.pixels.mean(dim=0)[None, None].clamp(0, 1)
+    return levels if photo.alpha is None else torch.lerp(torch.full_like(levels, 0.5), levels, photo.alpha[None])
 
 
 def _plan_jobs(args: argparse.Namespace, refuse: Refuse) -> list[PhotoJob]:
@@ -136,9 +143,7 @@ def _upscale_all(
 
 
 def _count_tiles(job: PhotoJob, model: Model, config: SamplingConfig) -> int:
-    factor = model.autoencoder.config.factor
-    height, width = (-(-side // factor) for side in job.size)
-    return plan_grid(height, width, config, model.unet.config.multiple).count
+    return plan_tiles(model, plan_work(job.source_size, job.size, model.scales).size, config).count
 
 
 def _upscale_one(
@@ -151,7 +156,10 @@ def _upscale_one(
 ) -> None:
     began = time.monotonic()
     photo = read_photo(job.source)
-    result = upscale(model, photo.pixels[None], job.size, config, mask=mask, on_step=bar.update)
+    if note := plan_work(job.source_size, job.size, model.scales).note:
+        say(f"note: {job.source}: {note}", sys.stderr)
+    alpha = None if photo.alpha is None else photo.alpha[None]
+    result = upscale(model, photo.pixels[None], job.size, config, mask=mask, alpha=alpha, on_step=bar.update)
     write_outputs(job, photo, result, args.quality, describe_settings(config, model))
     seconds = time.monotonic() - began
     spent, full = result.report.nfe, result.report.full_nfe

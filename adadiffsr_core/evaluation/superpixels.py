@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..colour import match_colour
+from ..enlarging import enlarge
 from ..errors import ConfigError, MissingExtraError, ShapeError
-from ..pipeline import Model, SamplingConfig, enlarge, sample_latent
+from ..pipeline import Model, SamplingConfig, sample_latent
 from ..report import RunReport
 
 _Box = tuple[int, int, int, int]

@@ -78,6 +78,11 @@ class AutoencoderConfig(Config):
         """Pixels' worth of latents beyond its own square that a pixel depends on, along a side."""
         return self._reach(self.decoder_blocks)
 
+    @property
+    def decoder_halo(self) -> int:
+        """`decoder_reach` in whole latent pixels."""
+        return -(-self.decoder_reach // self.factor)
+
     def _reach(self, blocks: tuple[int, ...]) -> int:
         # Two 3x3 convolutions a block, and one each to come in and go out.
         widths = [self.patch * 2**level for level in range(len(blocks))]
@@ -210,11 +215,12 @@ class Autoencoder(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
 
-    def encode(self, image: Tensor) -> Tensor:
+    def encode(self, image: Tensor, wanted: Tensor | None = None) -> Tensor:
         """Encode an image.
 
         Args:
             image: `[N,3,H,W]` in [0,1], sides multiples of `config.factor`.
+            wanted: which latents are needed, bool `[H/8,W/8]`; others may be 0. None is all.
 
         Returns:
             Latents `[N,z_channels,H/8,W/8]` of about unit variance.
@@ -222,16 +228,20 @@ class Autoencoder(nn.Module):
         c = self.config
         halo = -(-c.encoder_reach // c.factor) * c.factor
         block = BLOCK * c.factor
-        return map_blocks(self._encode, image, block=block, halo=halo, numerator=1, denominator=c.factor)
+        return map_blocks(self._encode, image, block=block, halo=halo, numerator=1, denominator=c.factor, wanted=wanted)
 
     def _encode(self, image: Tensor) -> Tensor:
         return cast(Tensor, self.encoder(image * 2 - 1))
 
-    def decode(self, latent: Tensor) -> Tensor:
-        """Decode latents `[N,z_channels,h,w]` to an image `[N,3,8h,8w]`, about [0,1] and not clamped."""
+    def decode(self, latent: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Decode latents `[N,z_channels,h,w]` to an image `[N,3,8h,8w]`, about [0,1] and not clamped.
+
+        Of latents that are not `wanted`, bool `[h,w]`, the pixels may be 0; None is all.
+        """
         c = self.config
-        halo = -(-c.decoder_reach // c.factor)
-        return map_blocks(self._decode, latent, block=BLOCK, halo=halo, numerator=c.factor, denominator=1)
+        return map_blocks(
+            self._decode, latent, block=BLOCK, halo=c.decoder_halo, numerator=c.factor, denominator=1, wanted=wanted
+        )
 
     def _decode(self, latent: Tensor) -> Tensor:
         return cast(Tensor, self.decoder(latent)) / 2 + 0.5

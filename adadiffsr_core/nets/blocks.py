@@ -2,11 +2,21 @@
 
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
+
+from ..errors import ShapeError
 
 
 def map_blocks(
-    function: Callable[[Tensor], Tensor], image: Tensor, *, block: int, halo: int, numerator: int, denominator: int
+    function: Callable[[Tensor], Tensor],
+    image: Tensor,
+    *,
+    block: int,
+    halo: int,
+    numerator: int,
+    denominator: int,
+    wanted: Tensor | None = None,
 ) -> Tensor:
     """Apply `function` to overlapping blocks of `image` `[N,C,H,W]` and put the results together.
 
@@ -20,6 +30,11 @@ def map_blocks(
         block: side of a block without its halo, a multiple of `denominator`.
         halo: a multiple of `denominator`.
         numerator, denominator: of the change of size.
+        wanted: bool `[H/denominator,W/denominator]`; of each block only the box about these is computed, and the rest
+            of the result is 0. None wants everything.
+
+    Raises:
+        ShapeError: the image has no pixels, or none is wanted.
     """
     height, width = image.shape[-2:]
     result: Tensor | None = None
@@ -27,18 +42,37 @@ def map_blocks(
     def scaled(place: int) -> int:
         return place * numerator // denominator
 
+    for top, bottom, left, right in _boxes(height, width, block, denominator, wanted):
+        outer_top, outer_left = max(0, top - halo), max(0, left - halo)
+        part = function(image[..., outer_top : bottom + halo, outer_left : right + halo])
+        if result is None:
+            result = part.new_zeros((*part.shape[:2], scaled(height), scaled(width)))
+        y, x = scaled(top - outer_top), scaled(left - outer_left)
+        inner = part[..., y : y + scaled(bottom - top), x : x + scaled(right - left)]
+        result[..., scaled(top) : scaled(bottom), scaled(left) : scaled(right)] = inner
+    if result is None:
+        raise ShapeError("an image without pixels, or none of them wanted")
+    return result
+
+
+def _boxes(
+    height: int, width: int, block: int, cell: int, wanted: Tensor | None
+) -> Iterator[tuple[int, int, int, int]]:
+    """(top, bottom, left, right) of every block, or of what is wanted of it."""
     for top, bottom in _spans(height, block):
         for left, right in _spans(width, block):
-            outer_top, outer_left = max(0, top - halo), max(0, left - halo)
-            part = function(image[..., outer_top : bottom + halo, outer_left : right + halo])
-            if result is None:
-                result = part.new_empty((*part.shape[:2], scaled(height), scaled(width)))
-            y, x = scaled(top - outer_top), scaled(left - outer_left)
-            inner = part[..., y : y + scaled(bottom - top), x : x + scaled(right - left)]
-            result[..., scaled(top) : scaled(bottom), scaled(left) : scaled(right)] = inner
-    if result is None:
-        raise ValueError("an image without pixels")
-    return result
+            if wanted is None:
+                yield top, bottom, left, right
+                continue
+            part = wanted[top // cell : bottom // cell, left // cell : right // cell]
+            rows, cols = (torch.nonzero(part.any(dim=dim)).flatten().tolist() for dim in (1, 0))
+            if rows:
+                yield (
+                    top + rows[0] * cell,
+                    top + (rows[-1] + 1) * cell,
+                    left + cols[0] * cell,
+                    left + (cols[-1] + 1) * cell,
+                )
 
 
 def _spans(length: int, block: int) -> Iterator[tuple[int, int]]:

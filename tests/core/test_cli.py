@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from adadiffsr_core import pipeline
-from adadiffsr_core.checkpoint import Checkpoint, save_checkpoint
+from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from adadiffsr_core.cli import main
 from adadiffsr_core.commands import upscale as command
 from adadiffsr_core.commands.options import choose_device, choose_dtype, parse_size
@@ -39,6 +39,7 @@ def weights(tmp_path_factory):
         "unet": unet.config.to_dict(),
         "autoencoder": autoencoder.config.to_dict(),
         "schedule": {"prediction": "v"},
+        "scales": [0.01, 16384],
     }
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_checkpoint(Checkpoint("ldm", config, tensors), path)
@@ -360,6 +361,51 @@ def test_mask_saves_evaluations(run, tmp_path):
     for mask, nfe in (("black", 0), ("white", 5)):
         _, lines, _ = run("photo.png", "-o", f"{mask}-big.png", "--mask", f"{mask}.png", "--scale", "1", steps=5)
         assert DONE.match(lines[0]).groups()[1:3] == (str(nfe), "5")
+
+
+def test_black_comes_back_to_the_level(run, tmp_path):
+    make_photo(tmp_path / "photo.png", "RGBA")
+    Image.new("L", (2, 1), 0).save(tmp_path / "black.png")
+    Image.frombytes("L", (2, 1), bytes([0, 255])).save(tmp_path / "half.png")
+    given = np.asarray(Image.open(tmp_path / "photo.png"))
+    for mask, width in (("black", SIDE + 4), ("half", SIDE // 2 + 2)):
+        run("photo.png", "-o", f"{mask}-big.png", "--mask", f"{mask}.png", "--scale", "1")
+        found = np.asarray(Image.open(tmp_path / f"{mask}-big.png"))
+        assert np.array_equal(found[:, :width], given[:, :width])
+
+
+def test_a_transparent_mask_asks_for_nothing(tmp_path):
+    Image.fromarray(np.array([[[255, 255], [0, 255], [255, 0], [0, 0]]], np.uint8), "LA").save(tmp_path / "mask.png")
+    assert command.read_mask(tmp_path / "mask.png").tolist() == [[[[1.0, 0.0, 0.5, 0.5]]]]
+
+
+def test_a_strange_scale_is_worked_at_a_known_one_and_told(run, tmp_path, weights, capsys):
+    make_photo(tmp_path / "photo.png")
+    checkpoint = load_checkpoint(weights)
+    plain = {name: section for name, section in checkpoint.config.items() if name != "scales"}
+    save_checkpoint(replace(checkpoint, config=plain), tmp_path / "plain.safetensors")
+    words = ["photo.png", "-o", "big.png", "--map", "map.png", "--report", "big.json", "--steps", "2"]
+    for scale, work in (("2", [96, 80]), ("9", [216, 180]), ("4", [96, 80])):
+        assert main(["upscale", *words, "--model", "plain.safetensors", "--scale", scale]) == 0
+        told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+        report = json.loads((tmp_path / "big.json").read_text())
+        assert report["work_size_px"] == work
+        assert told == ([f"note: photo.png: {report['note']}"] if scale != "4" else [])
+        with Image.open(tmp_path / "big.png") as picture:
+            assert picture.size == (24 * int(scale), 20 * int(scale))
+
+
+def test_hidden_colours_reach_no_picture(run, tmp_path):
+    photo = make_photo(tmp_path / "a.png", "RGBA")
+    levels = np.array(Image.open(photo))
+    levels[5:15, 5:, 3], levels[:5, :, 3], levels[15:, :, 3], levels[:, :5, 3] = 0, 255, 255, 255
+    Image.fromarray(levels).save(photo)
+    levels[5:15, 5:, :3] = 255 - levels[5:15, 5:, :3]
+    Image.fromarray(levels).save(tmp_path / "b.png")
+    for name in "ab":
+        run(f"{name}.png", "-o", f"{name}-big.png", "--map", f"{name}-map.png", "--compare", f"{name}-compare.png")
+    for kind in ("big", "map", "compare"):
+        assert (tmp_path / f"a-{kind}.png").read_bytes() == (tmp_path / f"b-{kind}.png").read_bytes()
 
 
 def test_no_argument_is_one_sentence(capsys):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from adadiffsr_core.errors import ConfigError
+from adadiffsr_core.errors import ConfigError, ShapeError
 from adadiffsr_core.nets import autoencoder as module
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.blocks import map_blocks
@@ -221,3 +221,21 @@ def test_an_image_without_pixels_is_refused():
 
 def test_decoding_survives_latents_far_outside_the_data(autoencoder):
     assert autoencoder.decode(draw(1, 4, 4, 4) * 1e4).abs().max() < 100
+
+
+def test_what_is_not_wanted_is_not_computed_and_the_rest_is_the_same():
+    image = torch.rand(1, 1, 40, 40)
+    wanted, seen = torch.zeros(20, 20, dtype=torch.bool), []
+    wanted[3, 4], wanted[5, 8], wanted[19, 19] = True, True, True
+
+    def halve(part):
+        seen.append(tuple(part.shape[-2:]))
+        return torch.nn.functional.avg_pool2d(part, 2)
+
+    found = map_blocks(halve, image, block=20, halo=2, numerator=1, denominator=2, wanted=wanted)
+    assert seen == [(10, 14), (4, 4)]
+    assert torch.equal(found[..., 3:6, 4:9], halve(image)[..., 3:6, 4:9])
+    assert found[..., 19, 19] == halve(image)[..., 19, 19]
+    assert found.count_nonzero() == 3 * 5 + 1
+    with pytest.raises(ShapeError, match="wanted"):
+        map_blocks(halve, image, block=20, halo=2, numerator=1, denominator=2, wanted=wanted & False)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import adadiffsr_core
 from adadiffsr_core import pipeline
 from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from adadiffsr_core.codebook import build_codebook
 from adadiffsr_core.controller import DtssConfig
+from adadiffsr_core.enlarging import enlarge
 from adadiffsr_core.errors import CheckpointError, ConfigError, ShapeError
 from adadiffsr_core.gain import LatentStatistics
 from adadiffsr_core.mmle_estimator import MmleEstimator
@@ -31,6 +33,7 @@ from adadiffsr_core.pipeline import (
     upscale,
 )
 from adadiffsr_core.sampler import sample_tiles
+from adadiffsr_core.scales import Scales
 from adadiffsr_core.schedule import Schedule
 from tests.oracles import TINY_AUTOENCODER, TINY_MMLE, TINY_PFJ, TINY_UNET, randomise, tiny_model
 
@@ -146,6 +149,68 @@ def test_a_mask_of_any_size_reaches_the_tiles(model):
     asked = [tile.top * 8 < 40 and tile.left * 8 < 40 for tile in result.report.tiles]
     assert [tile.nfe > 0 for tile in result.report.tiles] == asked
     assert 0 < sum(asked) < len(asked)
+
+
+# Black halves, of a mask as large as the input, and of one in levels of its own.
+HALVES = [torch.cat([torch.zeros(1, 1, rows, 5), torch.ones(1, 1, rows, 5)], dim=3) for rows in (1, 64)]
+
+
+@pytest.mark.parametrize("colour", ["wavelet", "adain", "none"])
+@pytest.mark.parametrize("mask", HALVES, ids=["small", "large"])
+@pytest.mark.parametrize(("size", "scales"), [((30, 30), (1, 8)), ((30, 30), (3, 8)), ((60, 120), (1, 8))])
+def test_black_is_the_enlarged_input_to_the_bit(size, scales, mask, colour, model):
+    image = draw(1, 3, 30, 30)
+    model = replace(model, scales=Scales(*scales))
+    found = upscale(model, image, size, replace(SMALL, colour=colour), mask=mask).image
+    half = size[1] // 2
+    assert torch.equal(found[..., :half], enlarge(image, size)[..., :half])
+    assert (found - enlarge(image, size))[..., half + 8 :].abs().mean() > 1e-3
+
+
+def test_all_black_touches_no_network(model):
+    def fail(*args):
+        raise AssertionError("asked for nothing")
+
+    idle = replace(model)
+    object.__setattr__(idle, "encode", fail)
+    object.__setattr__(idle, "decode", fail)
+    image = draw(2, 3, 30, 20)
+    result = upscale(idle, image, (120, 80), SMALL, mask=torch.zeros(1, 1, 3, 3))
+    assert torch.equal(result.image, enlarge(image, (120, 80)))
+    assert {tile.outcome for tile in result.report.tiles} == {"untouched"}
+    assert len(result.report.tiles) == 2 * result.grid.count
+
+
+@pytest.mark.parametrize("merge", ["final", "every_step"])
+def test_what_is_not_encoded_is_missed_by_nobody(merge, model, monkeypatch):
+    """Only a corner is asked for: it is the same as if all latents were there."""
+    mask = torch.zeros(1, 1, 40, 40)
+    mask[..., 30:, 30:] = 1.0
+    config, image = replace(SMALL, merge=merge), draw(1, 3, 40, 40)
+    found = upscale(model, image, (320, 320), config, mask=mask).image
+    monkeypatch.setattr(pipeline, "find_needed", lambda *args: None)
+    everything = upscale(model, image, (320, 320), config, mask=mask).image
+    torch.testing.assert_close(found, everything, rtol=0, atol=1e-5)
+
+
+def test_an_unknown_scale_is_worked_at_a_known_one_and_reduced(model):
+    image, strict = draw(1, 3, 20, 30), replace(model, scales=Scales())
+    result = upscale(strict, image, (20, 45), SMALL)
+    whole = upscale(strict, image, (80, 120), SMALL)
+    assert (result.work_size, result.latent_px) == ((80, 120), (2.0, 3.0))
+    assert "worked at 120 x 80 px" in result.note
+    assert (whole.work_size, whole.note) == ((80, 120), "")
+    torch.testing.assert_close(result.image, F.interpolate(whole.image, (20, 45), mode="area"))
+
+
+def test_hidden_colours_change_no_pixel(model):
+    image, alpha = draw(1, 3, 20, 20), torch.ones(1, 1, 20, 20)
+    alpha[..., 5:15, 5:] = 0
+    found = upscale(model, image, (80, 80), SMALL, alpha=alpha).image
+    other = upscale(model, torch.where(alpha > 0, image, 1 - image), (80, 80), SMALL, alpha=alpha).image
+    assert torch.equal(found, other)
+    with pytest.raises(ShapeError, match="alpha"):
+        upscale(model, image, (80, 80), SMALL, alpha=alpha[..., 1:])
 
 
 def test_progress_is_told_after_every_call(model):
@@ -370,6 +435,19 @@ def test_a_saved_model_gives_the_same_picture(model, tmp_path):
     image = draw(1, 3, 20, 20)
     expected = upscale(model, image, (80, 80), SMALL).image
     torch.testing.assert_close(upscale(loaded, image, (80, 80), SMALL).image, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("section", "scales"), [(None, Scales(3, 8)), ([1, 4], Scales(1, 4)), ([2.5, 6], Scales(2.5, 6))]
+)
+def test_a_file_says_what_scales_it_knows(section, scales, model, tmp_path):
+    assert load_model(save_model(tmp_path / "model.safetensors", model, scales=section)).scales == scales
+
+
+@pytest.mark.parametrize("section", [[4], [4, 1], [0, 4], [1, 2, 3], ["x", 4], 4, {"least": 1}, [None, 4], "14"])
+def test_scales_that_are_no_range_are_refused(section, model, tmp_path):
+    with pytest.raises(CheckpointError, match="scales"):
+        load_model(save_model(tmp_path / "model.safetensors", model, scales=section))
 
 
 def test_half_precision_networks_give_nearly_the_same(model, tmp_path):
