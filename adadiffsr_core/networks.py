@@ -23,7 +23,7 @@ from .nets.pfj import Pfj, PfjConfig
 from .nets.unet import UNet, UNetConfig
 from .scales import Scales
 from .schedule import Schedule
-from .text import shown
+from .text import quoted, shown
 
 C = TypeVar("C", bound=Config)
 N = TypeVar("N", bound=nn.Module)
@@ -60,7 +60,7 @@ _PARTS: dict[type[nn.Module], _Part] = {
     Mmle: _Part("mmle", MMLE_PREFIX, MmleConfig),
     Pfj: _Part("pfj", PFJ_PREFIX, PfjConfig),
 }
-_OTHERS = ("schedule", "preview")
+_OTHERS = ("schedule", "preview", "scales")
 
 
 class Networks:
@@ -70,6 +70,7 @@ class Networks:
         checkpoint: the file.
         schedule: of its diffusion model, or None.
         colours: what previews of its latents show, or None.
+        scales: that its diffusion model was trained for.
 
     Raises:
         CheckpointError: a config cannot be used, weights are not those that it says, or two parts do not fit.
@@ -89,6 +90,7 @@ class Networks:
             )
         self.schedule = read_config(checkpoint, "schedule", Schedule) if "schedule" in checkpoint.config else None
         self.colours = read_config(checkpoint, "preview", LatentColours) if "preview" in checkpoint.config else None
+        self.scales = read_scales(checkpoint)
         self._check_fit()
 
     def _outline(self, net: type[N]) -> N:
@@ -267,5 +269,5 @@ def read_scales(checkpoint: Checkpoint) -> Scales:
         return Scales(least, most)
     except (ConfigError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{checkpoint.path} has scales {section!r} that cannot be used; they are two factors such as [3, 8]"
+            f"{checkpoint.path} has scales {quoted(section)} that cannot be used; they are two factors such as [3, 8]"
         ) from error

@@ -22,7 +22,7 @@ from .nets.autoencoder import Autoencoder
 from .nets.mmle import Mmle
 from .nets.pfj import Pfj
 from .nets.unet import UNet
-from .networks import check_fit, check_latents, open_networks, read_scales, read_schedule
+from .networks import check_fit, check_latents, open_networks, read_schedule
 from .noise import field_noise, pad_noise
 from .report import RunReport, start_report
 from .sampler import sample_tiles
@@ -140,7 +140,7 @@ def load_model(
         CheckpointError: the file cannot be used; the message says why.
     """
     networks = open_networks(path or embedded_weights(), "ldm", "bundle")
-    schedule, scales = read_schedule(networks.checkpoint), read_scales(networks.checkpoint)
+    schedule, scales = read_schedule(networks.checkpoint), networks.scales
     unet, autoencoder = networks.build(UNet, device, dtype), networks.build(Autoencoder, device, dtype)
     mmle = networks.build(Mmle, device, dtype) if networks.has(Mmle) else None
     pfj = networks.build(Pfj, device, dtype) if networks.has(Pfj) else None
