@@ -1,17 +1,22 @@
 """`adadiffsr upscale`: photographs to sharper, larger ones, with the embedded model or one of our architecture."""
 
 import argparse
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..controller import DtssConfig
-from ..errors import ConfigError
-from ..images import read_photo
+from ..errors import ConfigError, ImageError
+from ..images import open_photo, read_photo
+from ..interrupts import stop_if_asked
+from ..memory import name_out_of_memory
+from ..photo import Notes
 from ..pipeline import (
     PRESETS,
     Model,
@@ -23,8 +28,9 @@ from ..pipeline import (
 )
 from ..schedule import Schedule
 from .options import add_arguments, choose_device, choose_dtype, set_threads
-from .outputs import describe_settings, write_outputs
-from .plan import PhotoJob, Planner, find_photos, target_size
+from .outputs import Outputs, describe_settings
+from .plan import Draft, Page, PhotoJob, Planner, draft_photo
+from .sources import Source, find_photos
 from .terminal import REFUSALS, ProgressBar, complain, say
 
 Refuse = Callable[[BaseException, object], None]
@@ -58,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         refused.append(error)
         complain(error, str(about))
 
-    jobs = _plan_jobs(args, refuse)
+    jobs = _plan_jobs(args, device, refuse)
     if jobs:
         _upscale_all(jobs, model, config, mask, args, refuse)
     return 2 if refused else 0
@@ -96,21 +102,41 @@ def read_mask(path: Path) -> Tensor:
     return read_photo(path).pixels.mean(dim=0)[None, None].clamp(0, 1)
 
 
-def _plan_jobs(args: argparse.Namespace, refuse: Refuse) -> list[PhotoJob]:
+def _plan_jobs(args: argparse.Namespace, device: torch.device, refuse: Refuse) -> list[PhotoJob]:
     sources = find_photos(args.inputs, refuse)
-    protected = [*sources, *(path for path in (args.mask, args.model or embedded_weights()) if path is not None)]
-    is_many = len(args.inputs) > 1 or sources != [Path(args.inputs[0])]
-    inputs = {path.resolve(): path for path in protected}
-    planner = Planner(args.output, args.map, args.compare, args.report, is_many, inputs)
+    paths = [source.path for source in sources]
+    protected = [*paths, *(path for path in (args.mask, args.model or embedded_weights()) if path is not None)]
+    drafts = _draft_photos(sources, args, refuse)
+    if not drafts:
+        return []
+    planner = Planner(
+        args.output,
+        args.map,
+        args.compare,
+        args.report,
+        is_many=len(args.inputs) > 1 or paths != [Path(args.inputs[0])],
+        inputs={path.resolve(): path for path in protected},
+        device=device,
+        tell=lambda text: say(f"adadiffsr: {text}", sys.stderr),
+    )
     jobs = []
+    for draft, targets in zip(drafts, planner.name(drafts), strict=True):
+        try:
+            jobs.append(planner.plan(draft, targets))
+        except REFUSALS as error:
+            refuse(error, draft.source.path)
+    return jobs
+
+
+def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, refuse: Refuse) -> list[Draft]:
+    drafts = []
     for source in sources:
         try:
-            photo = read_photo(source)
-            size = target_size((photo.pixels.shape[1], photo.pixels.shape[2]), args.scale, args.size)
-            jobs.append(planner.plan(source, photo, size))
+            with name_out_of_memory():
+                drafts.append(draft_photo(source, args.scale, args.size))
         except REFUSALS as error:
-            refuse(error, source)
-    return jobs
+            refuse(error, source.path)
+    return drafts
 
 
 def _upscale_all(
@@ -121,13 +147,14 @@ def _upscale_all(
     args: argparse.Namespace,
     refuse: Refuse,
 ) -> None:
-    tiles = [_count_tiles(job, model, config) for job in jobs]
-    bar = ProgressBar(tiles, -(-config.steps // config.dtss.intervals[0]))
+    tiles = [[_count_tiles(page, model, config) for page in job.pages] for job in jobs]
+    bar = ProgressBar([sum(counts) for counts in tiles], -(-config.steps // config.dtss.intervals[0]))
     try:
-        for job, count in zip(jobs, tiles, strict=True):
-            bar.begin(count)
+        for job, counts in zip(jobs, tiles, strict=True):
+            bar.begin(sum(counts))
             try:
-                _upscale_one(job, model, config, mask, args, bar)
+                with name_out_of_memory():
+                    _upscale_one(job, model, config, mask, args, bar)
             except REFUSALS as error:
                 refuse(error, job.source)
             bar.end()
@@ -135,9 +162,9 @@ def _upscale_all(
         bar.close()
 
 
-def _count_tiles(job: PhotoJob, model: Model, config: SamplingConfig) -> int:
+def _count_tiles(page: Page, model: Model, config: SamplingConfig) -> int:
     factor = model.autoencoder.config.factor
-    height, width = (-(-side // factor) for side in job.size)
+    height, width = (-(-side // factor) for side in page.size)
     return plan_grid(height, width, config, model.unet.config.multiple).count
 
 
@@ -150,10 +177,18 @@ def _upscale_one(
     bar: ProgressBar,
 ) -> None:
     began = time.monotonic()
-    photo = read_photo(job.source)
-    result = upscale(model, photo.pixels[None], job.size, config, mask=mask, on_step=bar.update)
-    write_outputs(job, photo, result, args.quality, describe_settings(config, model))
+    outputs = Outputs(job, args.quality, describe_settings(config, model))
+    for page, photo in zip(job.pages, open_photo(job.source).read_pages()):  # noqa: B905 (some are not asked for)
+        kept = replace(photo, notes=Notes()) if args.strip else photo
+        result = upscale(model, photo.pixels[None], page.size, config, mask=mask, on_step=bar.update)
+        stop_if_asked()
+        outputs.add(kept, page, result)
+        bar.turn_page()
+    if len(outputs.reports) < len(job.pages):
+        raise ImageError(f"{job.source} was changed while it was worked on; start again")
+    stop_if_asked()
+    outputs.write()
     seconds = time.monotonic() - began
-    spent, full = result.report.nfe, result.report.full_nfe
-    saved = f"{100 * result.report.saved:.0f} % saved"
+    spent, full = (sum(report[name] for report in outputs.reports) for name in ("nfe", "full_nfe"))
+    saved = f"{100 * (1 - spent / full):.0f} % saved"
     say(f"{job.source}: {spent} of {full} evaluations spent ({saved}), {seconds:.1f} s")
