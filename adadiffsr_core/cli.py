@@ -2,14 +2,21 @@
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from .commands import eval as evaluate
-from .commands import train, upscale
-from .commands.terminal import REFUSALS, Parser, complain, say
+# Nothing else here: whatever takes time is imported where Ctrl-C is looked after.
+from .interrupts import STOPPED, STOPPED_CODE, ignore_more, stop_if_asked, watch_run, watch_start
+
+if TYPE_CHECKING:
+    from .commands.terminal import Parser
 
 
-def build_parser() -> Parser:
+def build_parser() -> "Parser":
     """The parser of every subcommand; what it parses has a `run`."""
+    from .commands import eval as evaluate
+    from .commands import train, upscale
+    from .commands.terminal import Parser
+
     parser = Parser(prog="adadiffsr", description="Super-resolution that gives each region only the steps it needs.")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     upscale.add_parser(subparsers)
@@ -27,12 +34,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 if anything was refused (said in one sentence on stderr), or 130 after Ctrl-C.
     """
+    is_process = argv is None
+    if is_process:
+        watch_start()
     try:
-        args = build_parser().parse_args(argv)
-        return int(args.run(args))
+        parser = build_parser()
+    except MemoryError:
+        sys.stderr.write("adadiffsr: there is not enough memory to start; close something else\n")
+        return 2
+    with watch_run(is_process=is_process):
+        return _run(parser, argv)
+
+
+def _run(parser: "Parser", argv: Sequence[str] | None) -> int:
+    from .commands.terminal import REFUSALS, complain, say
+    from .memory import name_out_of_memory
+
+    try:
+        with name_out_of_memory():
+            args = parser.parse_args(argv)
+            code = int(args.run(args))
+        stop_if_asked()
+        return code
     except KeyboardInterrupt:
-        say("adadiffsr: stopped; what was finished is kept, and no file is half written", sys.stderr)
-        return 130
+        ignore_more()
+        say(STOPPED, sys.stderr)
+        return STOPPED_CODE
     except REFUSALS as error:
         complain(error)
         return 2

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .injection import FeatureInjector
+from .memory import is_out_of_memory
 from .nets.fusion import Residual
 from .nets.pfj import Pfj
 from .nets.unet import UNet
@@ -83,7 +84,7 @@ def _to(residual: Residual, dtype: torch.dtype) -> Residual:
 
 
 class ElasticDenoiser:
-    """Calls a denoiser, in halves once the device's memory has run out.
+    """Calls a denoiser, in halves once memory has run out, the device's or the processor's.
 
     Attributes:
         tile_batch: the largest batch to ask for; halved at each failure and never raised again.
@@ -98,7 +99,7 @@ class ElasticDenoiser:
         """As `Denoiser`; any batch size.
 
         Raises:
-            torch.OutOfMemoryError: a single tile does not fit.
+            RuntimeError, MemoryError: a single tile does not fit (see `is_out_of_memory`).
         """
         done: list[Tensor] = []
         start = 0
@@ -106,11 +107,11 @@ class ElasticDenoiser:
             part = slice(start, start + self.tile_batch)
             try:
                 done.append(self.denoiser(x[part], sigma[part], tiles[part], None if gain is None else gain[part]))
-            except torch.OutOfMemoryError:
-                if self.tile_batch == 1:
+            except (RuntimeError, MemoryError) as error:
+                if self.tile_batch == 1 or not is_out_of_memory(error):
                     raise
                 self.tile_batch = max(1, min(self.tile_batch, len(tiles)) // 2)
-                logger.warning("out of device memory: going on with %d tiles at a time", self.tile_batch)
+                logger.warning("out of memory: going on with %d tiles at a time", self.tile_batch)
                 continue
             self.calls.append(len(done[-1]))
             start += len(done[-1])

@@ -1,6 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what can be known beforehand about whether they will."""
 
+import errno
+import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,14 +13,68 @@ from pathlib import Path
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, moved onto it only if the block ends well.
 
-    The folder is created if need be. Whatever stops the block, Ctrl-C included, an old file stays as it was
-    and nothing else stays behind.
+    The folder is created if need be, and a link is written through: it stays, and the file that it names is replaced.
+    Whatever stops the block, Ctrl-C included, an old file stays as it was and nothing else stays behind.
+
+    Raises:
+        OSError: the path is no ordinary file, such as a folder or a device, which is never replaced.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    target = _follow(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
     # Not of the path's own name, which may be as long as names can be.
-    partial = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
+    partial = target.with_name(f".{secrets.token_hex(8)}{path.suffix}")
     try:
         yield partial
-        partial.replace(path)
+        partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a path that `whole_file` could not write, before the work is done.
+
+    Raises:
+        OSError: it is no ordinary file, it or its folder is protected, or its folder does not exist.
+    """
+    target = _follow(path)
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "the file is protected against writing; choose another output", str(path))
+    folder = target.parent if path.is_symlink() else path.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"the folder {folder} does not exist; create it first", str(path))
+    probe = target.with_name(f".{secrets.token_hex(8)}")
+    try:
+        # Tried rather than asked: permissions say nothing of a file system that is read-only, least of all to root.
+        probe.touch(exist_ok=False)
+    except OSError as error:
+        told = f"the folder {folder} cannot be written to ({error.strerror}); choose another output"
+        raise OSError(error.errno, told, str(path)) from None
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def free_bytes(path: Path) -> tuple[int, int]:
+    """The file system that a file in an existing folder would be on (its number), and what is free there, in bytes.
+
+    Raises:
+        OSError: the folder is gone.
+    """
+    folder = _follow(path).parent
+    return folder.stat().st_dev, shutil.disk_usage(folder).free
+
+
+def _follow(path: Path) -> Path:
+    """Where a link leads, even if nothing is there yet; what is there must be an ordinary file.
+
+    Raises:
+        OSError: it is something else, or the link leads in a circle.
+    """
+    try:
+        target = path.resolve()
+    except RuntimeError:
+        raise OSError(errno.ELOOP, "the link leads in a circle; name a file", str(path)) from None
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; name a file", str(path))
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "is no ordinary file; name one, or one that does not exist yet", str(path))
+    return target

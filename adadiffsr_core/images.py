@@ -1,138 +1,168 @@
-"""Photographs on disk: read to tensors, and written back whole, with the precision and the profile they came with."""
+"""Photographs on disk: read to tensors page by page, with the precision, the profile and the notes they came with."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, ImageError, MissingExtraError
-from .files import whole_file
-from .photo import Photo, levels_to_photo, photo_to_levels
+from .containers import Motion, is_animated_png, is_lossless_webp, read_png_texts
+from .encoding import WRITABLE, check_output_fits, check_output_path, encode_photo, holds_all, write_photo, write_stills
+from .errors import ImageError
+from .exif import read_exif
+from .photo import Notes, Photo, levels_to_photo
+from .pillow_reader import PillowFile, open_with_pillow
+from .tiff_tree import read_directories, to_numbers
+from .vips import import_vips
 
 __all__ = [
     "MAX_PIXELS",
     "READABLE",
     "WRITABLE",
+    "Motion",
     "Photo",
+    "PhotoFile",
     "check_output_fits",
     "check_output_path",
+    "encode_photo",
+    "holds_all",
+    "is_picture",
+    "open_photo",
     "read_photo",
     "write_photo",
+    "write_stills",
 ]
 
 MAX_PIXELS = 2**28  # 16384 x 16384, 3 GB as float32 RGB; a few kilobytes of file can claim far more
-WRITABLE = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
-READABLE = (*WRITABLE, ".gif")
-_LOADERS = ("png", "jpeg", "webp", "tiff", "gif")
-_MAX_SIDE = {"jpeg": 65535, "webp": 16383}
-_PIXELS_PER_MM = 72 / 25.4  # unset, libvips declares 25 dpi, and layout programs place huge pictures
+READABLE = (*WRITABLE, ".mpo", ".gif", ".apng", ".bmp", ".dib", ".avif", ".avifs", ".heic", ".heif", ".hif")
+KINDS = "PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"
+_LOADERS = ("png", "jpeg", "webp", "tiff", "gif", "heif")
+_SMALLER_OR_MASK = 1 | 4  # of TIFF's NewSubfileType
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoFile:
+    """A photograph's file whose header was read.
+
+    Attributes:
+        path: of the file.
+        count: frames or pages.
+        motion: of frames; None for a still, and for pages.
+    """
+
+    path: Path
+    count: int
+    motion: Motion | None
+    _encoded: bytes
+    _header: Any
+    _pages: tuple[int, ...]
+    _pillow: PillowFile | None = None
+
+    @property
+    def parts(self) -> str:
+        """What there are several of, in words."""
+        return f"{self.count} {'pages' if self.motion is None else 'frames'}"
+
+    def read_pages(self) -> Iterator[Photo]:
+        """Every frame or page in its order, decoded when it is asked for.
+
+        Palettes and 1-bit pictures are expanded, CMYK and Lab become sRGB, and the EXIF orientation is applied. RGB and
+        grey pixels stay in the space of their profile, which is kept.
+
+        Raises:
+            ImageError: the file is damaged, cut short, too large, or of an unsupported pixel type.
+        """
+        if self._pillow is None and self.motion is None:
+            return self._decode_pages()
+        notes = Notes() if self._header is None else _read_notes(self._header, self._encoded)
+        frames = self._decode_frames() if self._pillow is None else self._decode_with_pillow(self._pillow)
+        return (replace(photo, notes=notes) for photo in frames)
+
+    def _decode_pages(self) -> Iterator[Photo]:
+        for page in self._pages:
+            image = self._open_page({"page": page} if self._header.get_typeof("n-pages") else {})
+            yield replace(self._to_photo(image), notes=_read_notes(image, self._encoded, page))
+
+    def _decode_frames(self) -> Iterator[Photo]:
+        """Frames of an animation from top to bottom of one decoder's output: each is drawn upon the one before."""
+        height = self._header.height
+        strip = self._open_page({"n": -1})
+        for number in range(self.count):
+            yield self._to_photo(strip, number * height, height)
+
+    def _decode_with_pillow(self, pillow: PillowFile) -> Iterator[Photo]:
+        self._check_size(pillow.width, pillow.height)
+        profile = None if self._header is None else _profile(self._header)
+        for levels, has_alpha in pillow.read():
+            yield levels_to_photo(levels, has_alpha=has_alpha, icc_profile=profile, path=self.path)
+
+    def _open_page(self, options: dict[str, int]) -> Any:
+        pyvips = import_vips()
+        try:
+            return pyvips.Image.new_from_buffer(self._encoded, "", access="sequential", fail_on="error", **options)
+        except pyvips.Error as error:
+            raise _blame(error, self.path) from None
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > MAX_PIXELS:
+            raise ImageError(f"{self.path} has {width} x {height} px; at most {MAX_PIXELS // 10**6} megapixels fit")
+
+    def _to_photo(self, image: Any, top: int = 0, height: int | None = None) -> Photo:
+        path, pyvips = self.path, import_vips()
+        height = image.height if height is None else height
+        self._check_size(image.width, height)
+        if image.format not in ("uchar", "ushort"):
+            raise ImageError(f"{path} holds {image.format} values; save it with 8 or 16 bits per channel")
+        try:
+            image = _to_rgb_or_grey(image.crop(0, top, image.width, height).copy_memory().autorot())
+            levels = image.numpy().reshape(image.height, image.width, image.bands)
+        except pyvips.Error as error:
+            raise _blame(error, path) from None
+        has_alpha = bool(image.hasalpha())
+        if image.bands - has_alpha not in (1, 3):
+            raise ImageError(f"{path} has {image.bands} channels; save it as grey or RGB, with or without transparency")
+        photo = levels_to_photo(levels, has_alpha=has_alpha, icc_profile=_profile(image), path=path)
+        return replace(photo, is_lossless_webp=is_lossless_webp(self._encoded))
 
 
 def read_photo(path: str | Path) -> Photo:
-    """Read a PNG, JPEG, WebP, TIFF or GIF file; of several frames or pages, the first.
-
-    Palettes and 1-bit pictures are expanded, CMYK and Lab become sRGB, the EXIF orientation is applied, and other EXIF
-    is dropped. RGB and grey pixels stay in the space of their profile, which is kept.
+    """Read a PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP file; of several frames or pages, the first.
 
     Raises:
         ImageError: the file is missing, damaged, cut short, no picture, too large, or of an unsupported pixel type.
     """
-    path, pyvips = Path(path), _import_vips()
-    image = _open(path)
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"{path} has {image.width} x {image.height} px; at most {MAX_PIXELS // 10**6} megapixels fit")
-    if image.format not in ("uchar", "ushort"):
-        raise ImageError(f"{path} holds {image.format} values; save it with 8 or 16 bits per channel")
-    try:
-        image = _to_rgb_or_grey(image.copy_memory().autorot())
-        levels = image.numpy().reshape(image.height, image.width, image.bands)
-    except pyvips.Error:
-        raise ImageError(f"{path} is damaged or cut short; get a whole copy of it") from None
-    has_alpha = bool(image.hasalpha())
-    if image.bands - has_alpha not in (1, 3):
-        raise ImageError(f"{path} has {image.bands} channels; save it as grey or RGB, with or without transparency")
-    return levels_to_photo(levels, has_alpha=has_alpha, icc_profile=_profile(image), path=path)
+    return next(open_photo(path).read_pages())
 
 
-def write_photo(photo: Photo, path: str | Path, quality: int = 95) -> None:
-    """Write a photo in the format of the suffix; the file appears whole or not at all.
-
-    PNG and TIFF keep 16 bits; JPEG and WebP have 8. The profile is embedded unless it is of another kind than the
-    file's pixels, such as a grey profile in WebP, which has no grey.
-
-    Args:
-        photo: values outside [0, 1] are clamped.
-        path: ends in .png, .jpg, .jpeg, .webp, .tif or .tiff; an existing file is replaced.
-        quality: 1 to 100, of JPEG and WebP.
+def open_photo(path: str | Path) -> PhotoFile:
+    """Read what a photograph's file says, and decode nothing yet.
 
     Raises:
-        ImageError: the format is unknown or cannot hold the transparency or the size, the picture has NaN, or the file
-            cannot be written.
-        ConfigError: `quality` is out of its range.
-    """
-    path, pyvips = Path(path), _import_vips()
-    check_output_path(path)
-    if not 1 <= quality <= 100:
-        raise ConfigError(f"quality goes from 1 to 100, got {quality}")
-    file_format = WRITABLE[path.suffix.lower()]
-    check_output_fits(path, *photo.pixels.shape[1:], is_opaque=photo.is_opaque)
-    if not bool(photo.pixels.isfinite().all()) or (photo.alpha is not None and not bool(photo.alpha.isfinite().all())):
-        raise ImageError(f"{path} was not written: the picture holds values that are not numbers")
-    try:
-        encoded = _encode(photo, file_format, quality)
-    except pyvips.Error:
-        raise ImageError(f"{path} was not written: the picture cannot be encoded as {file_format}") from None
-    _write_whole(path, encoded)
-
-
-def check_output_path(path: str | Path) -> None:
-    """Refuse a path that `write_photo` cannot write, before the work is done.
-
-    Raises:
-        ImageError: the suffix names no supported format, the path is a folder, or its folder does not exist.
+        ImageError: the file is missing, damaged, or no picture.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder; name a file")
-    if path.suffix.lower() not in WRITABLE:
-        raise ImageError(f"{path} names no format that can be written; end it in {', '.join(WRITABLE)}")
-    if not path.parent.is_dir():
-        raise ImageError(f"the folder {path.parent} does not exist; create it first")
+    encoded = _read_bytes(path)
+    header = _open_header(encoded)
+    rest: dict[str, Any] = {"path": path, "_encoded": encoded, "_header": header}
+    if (header is None or is_animated_png(encoded)) and (pillow := open_with_pillow(encoded, path)) is not None:
+        return PhotoFile(count=pillow.count, motion=pillow.motion, _pages=(), _pillow=pillow, **rest)
+    if header is None:
+        raise ImageError(f"{path} is damaged, or is no {KINDS} picture")
+    pages, motion = _find_pages(header, encoded), _read_motion(header)
+    return PhotoFile(count=len(pages), motion=motion, _pages=pages, **rest)
 
 
-def check_output_fits(path: str | Path, height: int, width: int, *, is_opaque: bool) -> None:
-    """Refuse a format that cannot hold such a picture, before the work is done.
-
-    Args:
-        path: ends in a suffix of `WRITABLE`.
-        height: of the picture, px.
-        width: of the picture, px.
-        is_opaque: whether nothing is lost by leaving alpha out.
-
-    Raises:
-        ImageError: the format has no transparency, or no pictures of that size.
-    """
-    path = Path(path)
-    file_format = WRITABLE[path.suffix.lower()]
-    if file_format == "jpeg" and not is_opaque:
-        raise ImageError(f"{path} cannot hold this photo's transparency; write {path.with_suffix('.png').name} instead")
-    if max(height, width) > _MAX_SIDE.get(file_format, height + width):
-        raise ImageError(f"{path} cannot hold {width} x {height} px; write {path.with_suffix('.png').name} instead")
-
-
-def _import_vips() -> Any:
-    """Libvips, when a photograph is really read or written: training needs none, and is done where there is none.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+def is_picture(path: Path) -> bool:
+    """Whether a file begins as a picture that can be read, whatever its name."""
     try:
-        import pyvips
-    except ImportError as error:
-        raise MissingExtraError("photographs are read and written by libvips: pip install 'pyvips[binary]'") from error
-    return pyvips
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False
+    return head.startswith(_SIGNATURES) or head[8:] == b"WEBP" or head[4:] in (b"ftypavif", b"ftypavis", b"ftypheic")
 
 
-def _open(path: Path) -> Any:
-    """The picture's header; its pixels are decoded when its size is known to be sane."""
+def _read_bytes(path: Path) -> bytes:
     if path.exists() and not path.is_file():
         raise ImageError(f"{path} is not a file")
     try:
@@ -142,15 +172,60 @@ def _open(path: Path) -> Any:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from None
     if not encoded:
         raise ImageError(f"{path} is empty")
-    pyvips = _import_vips()
-    unknown = ImageError(f"{path} is damaged, or is no PNG, JPEG, WebP, TIFF or GIF picture")
+    return encoded
+
+
+def _blame(error: Exception, path: Path) -> Exception:
+    if "out of memory" in str(error):
+        return MemoryError(str(error))
+    return ImageError(f"{path} is damaged or cut short; get a whole copy of it")
+
+
+def _open_header(encoded: bytes) -> Any:
+    """The picture's header, or None if libvips does not know the file."""
+    pyvips = import_vips()
     try:
         image = pyvips.Image.new_from_buffer(encoded, "", access="sequential", fail_on="error")
     except pyvips.Error:
-        raise unknown from None
-    if not image.get("vips-loader").startswith(_LOADERS):
-        raise unknown
-    return image
+        return None
+    return image if image.get("vips-loader").startswith(_LOADERS) else None
+
+
+def _find_pages(header: Any, encoded: bytes) -> tuple[int, ...]:
+    """Pages in their order, a HEIF's primary first, without a TIFF's smaller copies and masks."""
+    count = header.get("n-pages") if header.get_typeof("n-pages") else 1
+    pages = list(range(count))
+    loader = header.get("vips-loader")
+    if loader.startswith("heif") and header.get_typeof("heif-primary"):
+        pages.sort(key=lambda page: page != header.get("heif-primary"))
+    if loader.startswith("tiff") and count > 1:
+        try:
+            kinds = [directory.tags.get(0xFE) for directory in read_directories(encoded)]
+            pages = [n for n, kind in enumerate(kinds) if not (kind and to_numbers(*kind)[0] & _SMALLER_OR_MASK)]
+        except (ImageError, KeyError):
+            pass
+    return tuple(page for page in pages if page < count) or (0,)
+
+
+def _read_motion(header: Any) -> Motion | None:
+    if not header.get_typeof("delay") or header.get("n-pages") < 2:
+        return None
+    count, delays = header.get("n-pages"), [max(0, delay) for delay in header.get("delay")]
+    delays = (delays or [100]) + count * (delays or [100])[-1:]
+    return Motion(delays_ms=tuple(delays[:count]), plays=header.get("loop") if header.get_typeof("loop") else 0)
+
+
+def _read_notes(header: Any, encoded: bytes, page: int = 0) -> Notes:
+    dpi = (25.4 * header.xres, 25.4 * header.yres)
+    is_given = header.xres != 1 or header.yres != 1  # libvips' way of saying that there is none
+    is_tiff = header.get("vips-loader").startswith("tiff")
+    block = encoded if is_tiff else bytes(header.get("exif-data")) if header.get_typeof("exif-data") else None
+    return Notes(
+        dpi=dpi if is_given and all(1e-3 < dots < 1e6 for dots in dpi) else None,
+        exif=None if block is None else read_exif(block, page if is_tiff else 0),
+        blobs=tuple((name, bytes(header.get(name))) for name in ("xmp-data", "iptc-data") if header.get_typeof(name)),
+        texts=read_png_texts(encoded),
+    )
 
 
 def _to_rgb_or_grey(image: Any) -> Any:
@@ -171,31 +246,3 @@ def _profile(image: Any) -> bytes | None:
         return None
     profile = bytes(image.get("icc-profile-data"))
     return profile if profile[36:40] == b"acsp" else None
-
-
-def _encode(photo: Photo, file_format: str, quality: int) -> bytes:
-    pyvips = _import_vips()
-    bit_depth = photo.bit_depth if file_format in ("png", "tiff") else 8
-    levels = photo_to_levels(photo, bit_depth=bit_depth, with_alpha=file_format != "jpeg")
-    grey, rgb = ("b-w", "srgb") if bit_depth == 8 else ("grey16", "rgb16")
-    image = pyvips.Image.new_from_array(levels).copy(
-        interpretation=grey if photo.is_grey else rgb, xres=_PIXELS_PER_MM, yres=_PIXELS_PER_MM
-    )
-    kind = b"GRAY" if photo.is_grey and file_format != "webp" else b"RGB "
-    if photo.icc_profile is not None and photo.icc_profile[16:20] == kind:
-        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", photo.icc_profile)
-    options: dict[str, dict[str, Any]] = {
-        "png": {"filter": "all"},  # half the size of libvips' default on photographs
-        "jpeg": {"Q": quality, "optimize_coding": True},
-        "webp": {"Q": quality, "smart_subsample": True},
-        "tiff": {"compression": "deflate", "predictor": "horizontal", "bigtiff": levels.nbytes > 2**31},
-    }
-    return bytes(getattr(image, f"{file_format}save_buffer")(keep="icc", **options[file_format]))
-
-
-def _write_whole(path: Path, encoded: bytes) -> None:
-    try:
-        with whole_file(path) as partial:
-            partial.write_bytes(encoded)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror}") from None

@@ -10,8 +10,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .errors import ConfigError, ShapeError
+from .tiff_tree import Directory
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Notes:
+    """What a file says about its photograph, besides what is needed to show it.
+
+    Attributes:
+        dpi: dots per inch, across and down; None if the file gives none.
+        exif: without what says how pixels are stored.
+        blobs: XMP and IPTC, under libvips' names.
+        texts: a PNG's chunks of text, name and content.
+    """
+
+    dpi: tuple[float, float] | None = None
+    exif: Directory | None = None
+    blobs: tuple[tuple[str, bytes], ...] = ()
+    texts: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,6 +43,8 @@ class Photo:
         is_grey: the file has one colour channel, and will have one again.
         icc_profile: bytes of the colour profile, or None for sRGB.
         path: where the photo was read from.
+        notes: what else the file says.
+        is_lossless_webp: it comes from a WebP without loss, and will be one again.
 
     Raises:
         ShapeError: pixels or alpha have another shape than given above.
@@ -37,6 +57,8 @@ class Photo:
     is_grey: bool = False
     icc_profile: bytes | None = None
     path: Path | None = None
+    notes: Notes = Notes()
+    is_lossless_webp: bool = False
 
     def __post_init__(self) -> None:
         shape = list(self.pixels.shape)

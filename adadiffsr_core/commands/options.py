@@ -12,7 +12,7 @@ from ..codebook import Solver
 from ..colour import ColourMatch
 from ..errors import ConfigError
 from ..pipeline import PRESETS, MergeMode
-from .plan import Size
+from .resources import Size
 
 MAX_SCALE = 16384.0
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -64,6 +64,7 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--compare", metavar="PNG", help="the input enlarged by bicubic, and the result")
     group.add_argument("--report", metavar="JSON", help="every tile's steps, classes and gains")
     group.add_argument("--quality", type=int, default=95, metavar="N", help="of JPEG and WebP, 1 to 100 (95)")
+    group.add_argument("--strip", action="store_true", help="leave out EXIF, XMP, IPTC, text and resolution")
 
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:

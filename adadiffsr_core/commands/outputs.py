@@ -1,52 +1,107 @@
 """What `adadiffsr upscale` writes: the result in its photograph's kind, the pictures about it, and the report."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ..drawing import PAPER
 from ..enlarging import enlarge
 from ..files import whole_file
-from ..images import Photo, write_photo
+from ..images import Photo, encode_photo, holds_all, write_stills
 from ..photo import levels_to_photo
 from ..pictures import draw_comparison, draw_region_map
 from ..pipeline import Model, SamplingConfig, Upscaled
 from ..regions import report_to_regions
 from ..transparency import fill_hidden, show_over_grey
-from .plan import PhotoJob, Size
+from .plan import Page, PhotoJob
+from .resources import Size
+
+_SPARE_PX = 64  # below the first of several pictures: the legends of others may take a line more
 
 
-def write_outputs(job: PhotoJob, photo: Photo, result: Upscaled, quality: int, facts: dict[str, Any]) -> None:
-    """Write every file that the job asks for, each whole or not at all.
+@dataclass
+class Outputs:
+    """Collects what becomes of a photograph, frame by frame or page by page, and then writes every file.
 
-    Args:
+    Only encoded pictures are held, as no memory holds the pixels of long animations.
+
+    Attributes:
         job: names the files.
-        photo: what was read.
-        result: what became of it.
         quality: of JPEG and WebP.
         facts: for the report, besides its own.
-
-    Raises:
-        ImageError: a picture cannot be written.
-        OSError: the report cannot.
+        reports: of the pages so far, as plain values.
     """
-    image, targets = result.image[0], job.targets
-    done = _like(photo, image, job.size)
-    write_photo(done, targets.result, quality)
-    seen = show_over_grey(image, done.alpha)
-    if targets.map is not None:
-        levels = draw_region_map(seen, report_to_regions(result.report, result.latent_px))
-        write_photo(levels_to_photo(levels, has_alpha=False), targets.map, quality)
-    if targets.compare is not None:
-        before = show_over_grey(enlarge(_visible(photo)[None], job.size)[0], done.alpha)
-        levels = draw_comparison([("input, bicubic", before), ("result", seen)])
-        write_photo(levels_to_photo(levels, has_alpha=False), targets.compare, quality)
-    if targets.report is not None:
-        text = json.dumps(_describe(job) | facts | _describe_work(result) | result.report.to_dict(), indent=1)
-        with whole_file(targets.report) as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
+
+    job: PhotoJob
+    quality: int
+    facts: dict[str, Any]
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    _stills: dict[Path, list[bytes]] = field(default_factory=dict)
+    _drawn: dict[Path, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, photo: Photo, page: Page, result: Upscaled) -> None:
+        """Take the next page.
+
+        Args:
+            photo: what was read.
+            page: its sizes.
+            result: what became of it.
+
+        Raises:
+            ImageError: a picture cannot be encoded.
+        """
+        image, targets = result.image[0], self.job.targets
+        done = _like(photo, image, page.size)
+        self._keep(targets.result, done)
+        seen = show_over_grey(image, done.alpha)
+        if targets.map is not None:
+            self._draw(targets.map, draw_region_map(seen, report_to_regions(result.report, result.latent_px)))
+        if targets.compare is not None:
+            before = show_over_grey(enlarge(_visible(photo)[None], page.size)[0], done.alpha)
+            self._draw(targets.compare, draw_comparison([("input, bicubic", before), ("result", seen)]))
+        sizes = {"input_size_px": page.source_size[::-1], "output_size_px": page.size[::-1]}
+        self.reports.append(sizes | _describe_work(result) | result.report.to_dict())
+
+    def write(self) -> None:
+        """Write every file, each whole or not at all.
+
+        Raises:
+            ImageError: a picture cannot be written.
+            OSError: the report cannot.
+        """
+        for path, stills in self._stills.items():
+            size = self._drawn.get(path, self.job.pages[0].size)
+            write_stills(stills, path, self.job.motion, size)
+        if self.job.targets.report is not None:
+            text = json.dumps(self._describe(), indent=1)
+            with whole_file(self.job.targets.report) as partial:
+                partial.write_text(text + "\n", encoding="utf-8")
+
+    def _keep(self, path: Path, photo: Photo) -> None:
+        stills = self._stills.setdefault(path, [])
+        if not stills or holds_all(path, len(self.job.pages), self.job.motion):
+            stills.append(encode_photo(photo, path, self.quality))
+
+    def _draw(self, path: Path, levels: NDArray[np.uint8]) -> None:
+        """Frames of one file have one size, the first one's and a little more."""
+        if self.job.motion is not None and len(self.job.pages) > 1:
+            height, width = self._drawn.setdefault(path, (levels.shape[0] + _SPARE_PX, levels.shape[1]))
+            levels = _fit(levels, height, width)
+        self._keep(path, levels_to_photo(levels, has_alpha=False))
+
+    def _describe(self) -> dict[str, Any]:
+        """One page's report is that of the photograph; several are listed, and summed up."""
+        facts = {"input": str(self.job.source), "output": str(self.job.targets.result)} | self.facts
+        if len(self.reports) == 1:
+            return facts | self.reports[0]
+        sums = {name: sum(report[name] for report in self.reports) for name in ("nfe", "full_nfe")}
+        return facts | sums | {"pages": self.reports}
 
 
 def describe_settings(config: SamplingConfig, model: Model) -> dict[str, Any]:
@@ -58,13 +113,11 @@ def describe_settings(config: SamplingConfig, model: Model) -> dict[str, Any]:
     }
 
 
-def _describe(job: PhotoJob) -> dict[str, Any]:
-    return {
-        "input": str(job.source),
-        "output": str(job.targets.result),
-        "input_size_px": job.source_size[::-1],
-        "output_size_px": job.size[::-1],
-    }
+def _fit(levels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    sheet = np.tile(np.array(PAPER, dtype=np.uint8), (height, width, 1))
+    part = levels[:height, :width]
+    sheet[: part.shape[0], : part.shape[1]] = part
+    return sheet
 
 
 def _describe_work(result: Upscaled) -> dict[str, Any]:

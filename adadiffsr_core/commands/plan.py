@@ -3,16 +3,23 @@
 Everything that can be refused is refused here, before the first evaluation.
 """
 
-import glob
-from collections.abc import Callable, Iterable
+import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import ConfigError, ImageError
-from ..images import MAX_PIXELS, READABLE, WRITABLE, check_output_fits, check_output_path
-from ..photo import Photo
+import torch
 
-Size = tuple[int, int]
+from ..errors import ConfigError
+from ..files import check_writable
+from ..images import MAX_PIXELS, WRITABLE, Motion, check_output_fits, check_output_path, holds_all, open_photo
+from ..interrupts import stop_if_asked
+from .naming import common_folder, grant_wishes, make_wish
+from .resources import DiskBudget, Size, check_memory
+from .sources import Source
+
+_LEGEND = 1.25  # a map or comparison is this much higher than its pictures
+_DRAWN_PX = 3072
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,50 +32,81 @@ class Targets:
     report: Path | None = None
 
     @property
+    def pictures(self) -> list[Path]:
+        """The result and what is drawn of it."""
+        return [path for path in (self.result, self.map, self.compare) if path is not None]
+
+    @property
     def paths(self) -> list[Path]:
         """All that will be written."""
-        return [path for path in (self.result, self.map, self.compare, self.report) if path is not None]
+        return [*self.pictures, *([] if self.report is None else [self.report])]
 
 
-@dataclass(frozen=True)
-class PhotoJob:
-    """One photograph to upscale: its file, its size and the result's (height, width), and the files it becomes."""
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A frame or page: its size and the result's (height, width), and what its pixels are."""
 
-    source: Path
     source_size: Size
     size: Size
+    is_opaque: bool
+    bit_depth: int
+    channels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A photograph that could be read.
+
+    Attributes:
+        source: its file.
+        pages: all of its frames or pages.
+        motion: of frames.
+        parts: what there are several of, in words.
+    """
+
+    source: Source
+    pages: tuple[Page, ...]
+    motion: Motion | None
+    parts: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoJob:
+    """One photograph to upscale: its file, the frames or pages that are made, and the files it becomes."""
+
+    source: Path
+    pages: tuple[Page, ...]
+    motion: Motion | None
     targets: Targets
 
 
-def find_photos(names: Iterable[str], on_error: Callable[[BaseException, object], None]) -> list[Path]:
-    """Files that the user named, by themselves, by their folder or by a pattern; each once, in order.
+def draft_photo(source: Source, scale: float, size: Size | int | None) -> Draft:
+    """Read every frame or page once, so that a damaged one is found before the work.
 
-    Of a folder, its pictures without those in sub-folders. What cannot be found is told to `on_error`.
+    Args:
+        source: the photograph.
+        scale: see `target_size`.
+        size: see `target_size`.
+
+    Raises:
+        ImageError: it cannot be read.
+        ConfigError: a result would be too small or too large.
     """
-    found: dict[Path, Path] = {}
-    for name in names:
-        try:
-            for path in _expand(name):
-                found.setdefault(path.resolve(), path)
-        except ImageError as error:
-            on_error(error, name)
-    return list(found.values())
-
-
-def _expand(name: str) -> list[Path]:
-    path = Path(name)
-    if path.is_dir():
-        pictures = [file for file in sorted(path.iterdir()) if file.suffix.lower() in READABLE and file.is_file()]
-        pictures = [file for file in pictures if not file.name.startswith(".")]
-        if not pictures:
-            raise ImageError(f"{name} holds no picture ({', '.join(READABLE)})")
-        return pictures
-    if glob.has_magic(name) and not path.exists():
-        matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207 (takes any root)
-        if not (files := [match for match in matches if match.is_file()]):
-            raise ImageError(f"no file matches {name}")
-        return files
-    return [path]
+    file = open_photo(source.path)
+    pages = []
+    for photo in file.read_pages():
+        stop_if_asked()
+        height, width = photo.pixels.shape[1:]
+        pages.append(
+            Page(
+                source_size=(height, width),
+                size=target_size((height, width), scale, size),
+                is_opaque=photo.is_opaque,
+                bit_depth=photo.bit_depth,
+                channels=(1 if photo.is_grey else 3) + (photo.alpha is not None),
+            )
+        )
+    return Draft(source=source, pages=tuple(pages), motion=file.motion, parts=file.parts)
 
 
 def target_size(source: Size, scale: float, size: Size | int | None) -> Size:
@@ -94,12 +132,14 @@ def target_size(source: Size, scale: float, size: Size | int | None) -> Size:
 
 @dataclass
 class Planner:
-    """Names the files that photographs become, and sees to it that none is written over another.
+    """Names the files that photographs become, and sees to it that they can be written and none over another.
 
     Attributes:
         out, map, compare, report: as the user gave them; files for one photograph, folders for many.
         is_many: whether they are folders.
         inputs: files that must not be written over.
+        device: of the networks.
+        tell: is told in a sentence what a file cannot hold.
     """
 
     out: str
@@ -108,41 +148,83 @@ class Planner:
     report: str | None
     is_many: bool
     inputs: dict[Path, Path]
+    device: torch.device
+    tell: Callable[[str], None]
     _claimed: dict[Path, Path] = field(default_factory=dict)
+    _disk: DiskBudget = field(default_factory=DiskBudget)
 
-    def plan(self, source: Path, photo: Photo, size: Size) -> PhotoJob:
-        """Decide where the result of `source` goes.
+    def name(self, drafts: Sequence[Draft]) -> list[Targets]:
+        """Where the results of each go; those in folders get names that are all different.
 
         Raises:
-            AdaDiffSRError: a file of it cannot be written, or must not be.
+            ConfigError: a file is named where a folder is needed.
+            OSError: a folder cannot be created, or not be written to.
+        """
+        common = common_folder([draft.source for draft in drafts])
+        given = {"result": self.out, "map": self.map, "compare": self.compare, "report": self.report}
+        asked = {kind: (text, self._folder(text)) for kind, text in given.items() if text is not None}
+        places = [(kind, number) for number in range(len(drafts)) for kind in asked]
+        wishes = {
+            (kind, number): make_wish(drafts[number].source, _ending(kind, drafts[number]), folder, common)
+            for kind, number in places
+            if (folder := asked[kind][1]) is not None
+        }
+        granted = dict(zip(wishes, grant_wishes(list(wishes.values())), strict=True))
+        paths = {place: granted.get(place) or Path(asked[place[0]][0]) for place in places}
+        return [Targets(**{kind: paths[kind, number] for kind in asked}) for number in range(len(drafts))]
+
+    def plan(self, draft: Draft, targets: Targets) -> PhotoJob:
+        """Decide what is made of a photograph.
+
+        Raises:
+            AdaDiffSRError: a file of it cannot be written, or must not be, or there is no room for it.
             OSError: a folder cannot be created.
         """
-        targets = Targets(
-            result=self._place(self.out, source.stem, source.suffix if source.suffix.lower() in WRITABLE else ".png"),
-            map=None if self.map is None else self._place(self.map, f"{source.stem}-map", ".png"),
-            compare=None if self.compare is None else self._place(self.compare, f"{source.stem}-compare", ".png"),
-            report=None if self.report is None else self._place(self.report, source.stem, ".json"),
-        )
-        self._check(targets, photo, size)
-        self._claim(targets, source)
-        return PhotoJob(source, (photo.pixels.shape[1], photo.pixels.shape[2]), size, targets)
+        for path in targets.paths if self.is_many else ():
+            path.parent.mkdir(parents=True, exist_ok=True)  # sub-folders of folders that can be written to
+        for path in targets.pictures:
+            check_output_path(path)
+        if targets.report is not None:
+            check_writable(targets.report)
+        pages = draft.pages if holds_all(targets.result, len(draft.pages), draft.motion) else draft.pages[:1]
+        for page in pages:
+            check_output_fits(targets.result, *page.size, is_opaque=page.is_opaque)
+            check_memory(page.source_size, page.size, self.device)
+        self._claim(targets, draft.source.path)
+        self._reserve(targets, pages)
+        self._tell_what_is_left_out(draft, targets)
+        return PhotoJob(source=draft.source.path, pages=pages, motion=draft.motion, targets=targets)
 
-    def _place(self, given: str, stem: str, suffix: str) -> Path:
+    def _folder(self, given: str) -> Path | None:
+        """The folder that files are named in, made if need be; None if the user named the file."""
         path = Path(given)
         if not self.is_many and not path.is_dir() and not given.endswith("/"):
-            return path
-        if path.is_file():
+            return None
+        if path.exists() and not path.is_dir():
             raise ConfigError(f"{given} is a file; name a folder for what several photographs become")
         path.mkdir(parents=True, exist_ok=True)
-        return path / f"{stem}{suffix}"
+        check_writable(path / secrets.token_hex(8))
+        return path
 
-    def _check(self, targets: Targets, photo: Photo, size: Size) -> None:
-        for path in (targets.result, targets.map, targets.compare):
-            if path is not None:
-                check_output_path(path)
-        check_output_fits(targets.result, *size, is_opaque=photo.is_opaque)
-        if targets.report is not None and (targets.report.is_dir() or not targets.report.parent.is_dir()):
-            raise ConfigError(f"the report {targets.report} cannot be written; name a file in a folder that exists")
+    def _reserve(self, targets: Targets, pages: Sequence[Page]) -> None:
+        for page in pages:
+            self._disk.plan(targets.result, page.size, channels=page.channels, bit_depth=page.bit_depth)
+            drawn = min(1.0, _DRAWN_PX / max(page.size))
+            height, width = (round(side * drawn) for side in page.size)
+            if targets.map is not None:
+                self._disk.plan(targets.map, (round(height * _LEGEND), width))
+            if targets.compare is not None:
+                self._disk.plan(targets.compare, (round(height * _LEGEND), 2 * width))
+
+    def _tell_what_is_left_out(self, draft: Draft, targets: Targets) -> None:
+        count = len(draft.pages)
+        short = [path.name for path in targets.pictures if not holds_all(path, count, draft.motion)]
+        if short:
+            better = ".tif" if draft.motion is None else ".png, .webp or .tif"
+            self.tell(
+                f"{draft.source.path} has {draft.parts}; {' and '.join(short)} can hold one, so only the first is in "
+                f"there; end the name in {better} for all"
+            )
 
     def _claim(self, targets: Targets, source: Path) -> None:
         claimed = dict(self._claimed)
@@ -154,3 +236,15 @@ class Planner:
                 raise ConfigError(f"{path} would be written for {claimed[key]} and again for {source}; keep them apart")
             claimed[key] = source
         self._claimed = claimed
+
+
+def _ending(kind: str, draft: Draft) -> str:
+    """What follows a photograph's name in that of a file of this kind."""
+    suffix = draft.source.path.suffix
+    if kind == "result":
+        return suffix if suffix.lower() in WRITABLE else ".png"
+    if kind == "report":
+        return ".json"
+    # Pages would not fit into a PNG, and what a result holds its map should.
+    has_pages = len(draft.pages) > 1 and draft.motion is None and WRITABLE.get(suffix.lower()) == "tiff"
+    return f"-{kind}.tif" if has_pages else f"-{kind}.png"

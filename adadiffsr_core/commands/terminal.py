@@ -9,6 +9,8 @@ import torch
 from tqdm import tqdm
 
 from ..errors import AdaDiffSRError, ConfigError
+from ..interrupts import stop_if_asked
+from ..memory import is_out_of_memory
 from ..turn import Progress
 
 REFUSALS = (AdaDiffSRError, OSError, MemoryError, torch.OutOfMemoryError)
@@ -45,8 +47,10 @@ def complain(error: BaseException, about: str = "") -> None:
 
 
 def _sentence(error: BaseException) -> str:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "there is not enough memory; ask for a smaller --scale or --tile-batch, or try --device cpu"
+    if is_out_of_memory(error):
+        is_device = isinstance(error, torch.OutOfMemoryError)
+        more = ", or try --device cpu" if is_device else ""
+        return f"there is not enough memory; ask for a smaller --scale or --tile-batch{more}"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
@@ -65,7 +69,7 @@ class ProgressBar:
 
     def __init__(self, tiles: Sequence[int], each: int) -> None:
         self.waiting = sum(tiles)
-        self.done_tiles = self.done_nfe = self.tiles = self.nfe = 0
+        self.done_tiles = self.done_nfe = self.tiles = self.nfe = self.turned_nfe = 0
         self.bar = tqdm(total=self.waiting * each, desc="upscale", unit="tile step", mininterval=0.5)
 
     def begin(self, tiles: int) -> None:
@@ -74,17 +78,26 @@ class ProgressBar:
         self.tiles = tiles
 
     def update(self, progress: Progress) -> None:
-        """The sampler's `on_step`."""
-        self.nfe = progress.nfe
-        self._expect(progress.expected_nfe)
+        """The sampler's `on_step`, and the place where a Ctrl-C that was lost is found again.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed.
+        """
+        stop_if_asked()
+        self.nfe = self.turned_nfe + progress.nfe
+        self._expect(self.turned_nfe + progress.expected_nfe)
         self.bar.update(self.done_nfe + self.nfe - self.bar.n)
+
+    def turn_page(self) -> None:
+        """The sampler begins again with the next frame or page of the photograph."""
+        self.turned_nfe = self.nfe
 
     def end(self) -> None:
         """The photograph is finished, or was given up."""
         self._expect(self.nfe)
         self.done_tiles += self.tiles
         self.done_nfe += self.nfe
-        self.tiles = self.nfe = 0
+        self.tiles = self.nfe = self.turned_nfe = 0
 
     def _expect(self, nfe: int) -> None:
         """The present photograph will have cost `nfe`, and those that wait as much per tile as all so far."""

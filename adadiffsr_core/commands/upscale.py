@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from ..controller import DtssConfig
-from ..errors import ConfigError
-from ..images import read_photo
+from ..errors import ConfigError, ImageError
+from ..images import open_photo, read_photo
+from ..interrupts import stop_if_asked
+from ..memory import name_out_of_memory
+from ..photo import Notes
 from ..pipeline import (
     PRESETS,
     Model,
@@ -26,8 +29,9 @@ from ..pipeline import (
 from ..scales import plan_work
 from ..schedule import Schedule
 from .options import add_arguments, choose_device, choose_dtype, set_threads
-from .outputs import describe_settings, write_outputs
-from .plan import PhotoJob, Planner, find_photos, target_size
+from .outputs import Outputs, describe_settings
+from .plan import Draft, Page, PhotoJob, Planner, draft_photo
+from .sources import Source, find_photos
 from .terminal import REFUSALS, ProgressBar, complain, say
 
 Refuse = Callable[[BaseException, object], None]
@@ -61,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         refused.append(error)
         complain(error, str(about))
 
-    jobs = _plan_jobs(args, refuse)
+    jobs = _plan_jobs(args, device, refuse)
     if jobs:
         _upscale_all(jobs, model, config, mask, args, refuse)
     return 2 if refused else 0
@@ -103,21 +107,41 @@ def read_mask(path: Path) -> Tensor:
     return levels if photo.alpha is None else torch.lerp(torch.full_like(levels, 0.5), levels, photo.alpha[None])
 
 
-def _plan_jobs(args: argparse.Namespace, refuse: Refuse) -> list[PhotoJob]:
+def _plan_jobs(args: argparse.Namespace, device: torch.device, refuse: Refuse) -> list[PhotoJob]:
     sources = find_photos(args.inputs, refuse)
-    protected = [*sources, *(path for path in (args.mask, args.model or embedded_weights()) if path is not None)]
-    is_many = len(args.inputs) > 1 or sources != [Path(args.inputs[0])]
-    inputs = {path.resolve(): path for path in protected}
-    planner = Planner(args.output, args.map, args.compare, args.report, is_many, inputs)
+    paths = [source.path for source in sources]
+    protected = [*paths, *(path for path in (args.mask, args.model or embedded_weights()) if path is not None)]
+    drafts = _draft_photos(sources, args, refuse)
+    if not drafts:
+        return []
+    planner = Planner(
+        args.output,
+        args.map,
+        args.compare,
+        args.report,
+        is_many=len(args.inputs) > 1 or paths != [Path(args.inputs[0])],
+        inputs={path.resolve(): path for path in protected},
+        device=device,
+        tell=lambda text: say(f"adadiffsr: {text}", sys.stderr),
+    )
     jobs = []
+    for draft, targets in zip(drafts, planner.name(drafts), strict=True):
+        try:
+            jobs.append(planner.plan(draft, targets))
+        except REFUSALS as error:
+            refuse(error, draft.source.path)
+    return jobs
+
+
+def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, refuse: Refuse) -> list[Draft]:
+    drafts = []
     for source in sources:
         try:
-            photo = read_photo(source)
-            size = target_size((photo.pixels.shape[1], photo.pixels.shape[2]), args.scale, args.size)
-            jobs.append(planner.plan(source, photo, size))
+            with name_out_of_memory():
+                drafts.append(draft_photo(source, args.scale, args.size))
         except REFUSALS as error:
-            refuse(error, source)
-    return jobs
+            refuse(error, source.path)
+    return drafts
 
 
 def _upscale_all(
@@ -128,13 +152,14 @@ def _upscale_all(
     args: argparse.Namespace,
     refuse: Refuse,
 ) -> None:
-    tiles = [_count_tiles(job, model, config) for job in jobs]
-    bar = ProgressBar(tiles, -(-config.steps // config.dtss.intervals[0]))
+    tiles = [[_count_tiles(page, model, config) for page in job.pages] for job in jobs]
+    bar = ProgressBar([sum(counts) for counts in tiles], -(-config.steps // config.dtss.intervals[0]))
     try:
-        for job, count in zip(jobs, tiles, strict=True):
-            bar.begin(count)
+        for job, counts in zip(jobs, tiles, strict=True):
+            bar.begin(sum(counts))
             try:
-                _upscale_one(job, model, config, mask, args, bar)
+                with name_out_of_memory():
+                    _upscale_one(job, model, config, mask, args, bar)
             except REFUSALS as error:
                 refuse(error, job.source)
             bar.end()
@@ -142,8 +167,8 @@ def _upscale_all(
         bar.close()
 
 
-def _count_tiles(job: PhotoJob, model: Model, config: SamplingConfig) -> int:
-    return plan_tiles(model, plan_work(job.source_size, job.size, model.scales).size, config).count
+def _count_tiles(page: Page, model: Model, config: SamplingConfig) -> int:
+    return plan_tiles(model, plan_work(page.source_size, page.size, model.scales).size, config).count
 
 
 def _upscale_one(
@@ -155,13 +180,22 @@ def _upscale_one(
     bar: ProgressBar,
 ) -> None:
     began = time.monotonic()
-    photo = read_photo(job.source)
-    if note := plan_work(job.source_size, job.size, model.scales).note:
+    first = job.pages[0]
+    if note := plan_work(first.source_size, first.size, model.scales).note:
         say(f"note: {job.source}: {note}", sys.stderr)
-    alpha = None if photo.alpha is None else photo.alpha[None]
-    result = upscale(model, photo.pixels[None], job.size, config, mask=mask, alpha=alpha, on_step=bar.update)
-    write_outputs(job, photo, result, args.quality, describe_settings(config, model))
+    outputs = Outputs(job, args.quality, describe_settings(config, model))
+    for page, photo in zip(job.pages, open_photo(job.source).read_pages()):  # noqa: B905 (some are not asked for)
+        kept = replace(photo, notes=Notes()) if args.strip else photo
+        alpha = None if photo.alpha is None else photo.alpha[None]
+        result = upscale(model, photo.pixels[None], page.size, config, mask=mask, alpha=alpha, on_step=bar.update)
+        stop_if_asked()
+        outputs.add(kept, page, result)
+        bar.turn_page()
+    if len(outputs.reports) < len(job.pages):
+        raise ImageError(f"{job.source} was changed while it was worked on; start again")
+    stop_if_asked()
+    outputs.write()
     seconds = time.monotonic() - began
-    spent, full = result.report.nfe, result.report.full_nfe
-    saved = f"{100 * result.report.saved:.0f} % saved"
+    spent, full = (sum(report[name] for report in outputs.reports) for name in ("nfe", "full_nfe"))
+    saved = f"{100 * (1 - spent / full):.0f} % saved"
     say(f"{job.source}: {spent} of {full} evaluations spent ({saved}), {seconds:.1f} s")

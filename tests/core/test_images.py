@@ -224,9 +224,12 @@ def png_that_claims(width, height):
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
 BAD_INPUTS = {
     "empty": (b"", "is empty"),
-    "text": (b"not a picture at all", "no PNG, JPEG, WebP, TIFF or GIF"),
-    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>', "no PNG, JPEG, WebP, TIFF or GIF"),
-    "bmp": (encode(NOISE, "BMP"), "no PNG, JPEG, WebP, TIFF or GIF"),
+    "text": (b"not a picture at all", "no PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"),
+    "svg": (
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>',
+        "no PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP",
+    ),
+    "tga": (encode(NOISE, "TGA"), "no PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"),
     "zero size": (png_that_claims(0, 5), "damaged"),
     "bomb": (png_that_claims(60000, 60000), "60000 x 60000 px; at most 268 megapixels"),
     "fewer pixels than claimed": (png_that_claims(600, 600), "damaged or cut short"),
@@ -236,7 +239,7 @@ BAD_INPUTS = {
             encode(NOISE, file_format)[: int(share * len(encode(NOISE, file_format)))],
             "dam",
         )
-        for file_format in ("PNG", "JPEG", "WEBP", "TIFF", "GIF")
+        for file_format in ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF")
         for share in (0.02, 0.3, 0.9, 0.98)
     },
 }

@@ -1,0 +1,96 @@
+"""Names for what photographs become in a folder: as short as can be, and no two the same."""
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .sources import Source
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A file that a photograph wants to become.
+
+    Attributes:
+        names: relative to the folder it goes to, the one that is wanted most first.
+        is_own: the first name is the photograph's own.
+        folder: that it goes to.
+    """
+
+    names: tuple[Path, ...]
+    is_own: bool
+    folder: Path
+
+    def take(self, rank: int) -> Path:
+        """The path of that rank; beyond the list, the last name with a number."""
+        if rank < len(self.names):
+            return self.folder / self.names[rank]
+        last = self.names[-1]
+        return self.folder / last.with_name(f"{last.stem}-{rank - len(self.names) + 2}{last.suffix}")
+
+
+def make_wish(source: Source, ending: str, folder: Path, common: Path) -> Wish:
+    """The names that a file of this photograph may have.
+
+    Args:
+        source: the photograph.
+        ending: what follows the name: ".png", "-map.png".
+        folder: where the file goes.
+        common: a folder that every photograph of the run lies in.
+    """
+    path = source.path
+    whole = path.name if path.suffix == ending else f"{path.name}{ending}"
+    below = Path(os.path.relpath(_folder_of(source), common))
+    names = (source.folder / f"{path.stem}{ending}", source.folder / whole, below / whole)
+    return Wish(names=tuple(dict.fromkeys(names)), is_own=path.suffix == ending, folder=folder)
+
+
+def common_folder(sources: Sequence[Source]) -> Path:
+    """The innermost folder that every photograph lies in."""
+    folders = [_folder_of(source) for source in sources]
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError:  # on several drives of Windows
+        return Path(_folder_of(sources[0]))
+
+
+def grant_wishes(wishes: Sequence[Wish]) -> list[Path]:
+    """A path for each wish.
+
+    Where several want one path, who asks for its own name has it, and the others take the next of theirs; the order of
+    wishes decides only between those that are left with numbers.
+
+    Source: decision D46.
+    """
+    ranks = [0] * len(wishes)
+    while True:
+        groups: dict[str, list[int]] = defaultdict(list)
+        for number, wish in enumerate(wishes):
+            groups[_key(wish.take(ranks[number]))].append(number)
+        clashes = [group for group in groups.values() if len(group) > 1]
+        if not clashes:
+            return [wish.take(rank) for wish, rank in zip(wishes, ranks, strict=True)]
+        for group in clashes:
+            for number in _losers(group, wishes, ranks):
+                ranks[number] += 1
+
+
+def _folder_of(source: Source) -> str:
+    return os.path.abspath(source.path.parent)  # noqa: PTH100 (links are not followed: they are the user's names)
+
+
+def _losers(group: Sequence[int], wishes: Sequence[Wish], ranks: Sequence[int]) -> list[int]:
+    owners = [number for number in group if wishes[number].is_own and ranks[number] == 0]
+    if len(owners) == 1:
+        return [number for number in group if number != owners[0]]
+    movable = [number for number in group if ranks[number] + 1 < len(wishes[number].names)]
+    return movable or list(group[1:])
+
+
+def _key(path: Path) -> str:
+    """Two paths of one key are one file where letters' case does not count."""
+    text = os.path.normpath(path.absolute())
+    return text.casefold() if sys.platform in ("win32", "darwin") else text

@@ -1,0 +1,77 @@
+"""What a run will need, against what there is: refused in a sentence before the work, not after it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ..errors import ConfigError
+from ..files import free_bytes
+from ..memory import available_bytes
+
+Size = tuple[int, int]
+
+RESULT_BYTES = 59  # of memory per pixel of the result
+SOURCE_BYTES = 24  # and per pixel of the photograph
+BASE_BYTES = 150 * 2**20  # a batch of tiles on its way through the network
+# Of a file, per level (one channel of one pixel): below what photographs take, so that nobody is turned away wrongly.
+_FILE_BYTES = {".png": 0.35, ".tif": 0.35, ".tiff": 0.35}
+_LOSSY_BYTES = 0.03
+
+
+def check_memory(source: Size, size: Size, device: torch.device, free: int | None = None) -> None:
+    """Refuse a photograph that the processor's memory cannot hold on its way.
+
+    Args:
+        source: (height, width) of the photograph.
+        size: of the result.
+        device: the networks'; of others nothing is known beforehand.
+        free: bytes; None asks.
+
+    Raises:
+        ConfigError: more memory is needed than is free.
+    """
+    free = available_bytes() if free is None else free
+    if free is None or device.type != "cpu":
+        return
+    pixels = size[0] * size[1]
+    needed = BASE_BYTES + RESULT_BYTES * pixels + SOURCE_BYTES * source[0] * source[1]
+    if needed > free:
+        raise ConfigError(
+            f"{size[1]} x {size[0]} px ({pixels / 1e6:.3g} MP) need about {in_words(needed)} of memory, and "
+            f"{in_words(free)} are free; ask for a smaller --scale or --size"
+        )
+
+
+@dataclass
+class DiskBudget:
+    """Room on file systems, as files are planned one after another."""
+
+    _planned: dict[int, float] = field(default_factory=dict)
+
+    def plan(self, path: Path, size: Size, *, channels: int = 3, bit_depth: int = 8, pages: int = 1) -> None:
+        """Count on a picture of (height, width) px.
+
+        Raises:
+            ConfigError: with those that were planned before, more room is needed than is free.
+            OSError: the folder is gone.
+        """
+        suffix = path.suffix.lower()
+        each = _FILE_BYTES[suffix] * bit_depth / 8 if suffix in _FILE_BYTES else _LOSSY_BYTES
+        needed = each * channels * size[0] * size[1] * pages
+        device, free = free_bytes(path)
+        before = self._planned.get(device, 0)
+        if before + needed > free:
+            others = f" besides {in_words(before)} for others" if before else ""
+            raise ConfigError(
+                f"{path} needs about {in_words(needed)} of disk space{others}, and {in_words(free)} are free; make room"
+            )
+        self._planned[device] = before + needed
+
+
+def in_words(count: float) -> str:
+    """Bytes as people say them."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count / 1e3:.0f} kB"

@@ -1,0 +1,85 @@
+"""Which photographs the user named: files, folders and patterns."""
+
+import glob
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ImageError
+from ..images import READABLE, is_picture
+
+# Pictures of kinds that are not read: they are spoken of where they lie in a folder among others.
+_OTHER_PICTURES = (
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dds", ".dng", ".emf", ".eps", ".erf", ".exr", ".fff",
+    ".fits", ".hdr", ".icns", ".ico", ".iiq", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr", ".k25", ".kdc",
+    ".mef", ".mng", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pam", ".pbm", ".pcx", ".pef", ".pfm", ".pgm",
+    ".pnm", ".ppm", ".psb", ".psd", ".qoi", ".raf", ".raw", ".rw2", ".rwl", ".sgi", ".sr2", ".srf", ".srw",
+    ".svg", ".tga", ".wdp", ".wmf", ".x3f", ".xbm", ".xcf", ".xpm",
+)  # fmt: skip
+_MOST_NAMES = 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photograph's file, and the sub-folders that a pattern found it in, which its results keep."""
+
+    path: Path
+    folder: Path = Path()
+
+
+def find_photos(names: Iterable[str], on_error: Callable[[BaseException, object], None]) -> list[Source]:
+    """Files that the user named, by themselves, by their folder or by a pattern; each once, in order.
+
+    Of a folder, its pictures without those in sub-folders. What cannot be found, and pictures that are passed over
+    because they are of kinds that are not read, are told to `on_error`.
+    """
+    found: dict[Path, Source] = {}
+    for name in names:
+        try:
+            for source in _expand(name, on_error):
+                found.setdefault(source.path.resolve(), source)
+        except (ImageError, OSError) as error:
+            on_error(error, name)
+    return list(found.values())
+
+
+def _expand(name: str, on_error: Callable[[BaseException, object], None]) -> list[Source]:
+    path = Path(name)
+    if path.is_dir():
+        return [Source(file) for file in _list_folder(path, name, on_error)]
+    if glob.has_magic(name) and not path.exists():
+        matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207 (takes any root)
+        if not (files := [match for match in matches if match.is_file()]):
+            raise ImageError(f"no file matches {name}")
+        root = _fixed_part(path)
+        return [Source(file, file.parent.relative_to(root)) for file in files]
+    return [Source(path)]
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder that every match of a pattern lies in."""
+    fixed = Path()
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed /= part
+    return fixed
+
+
+def _list_folder(folder: Path, name: str, on_error: Callable[[BaseException, object], None]) -> list[Path]:
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    pictures = [file for file in files if file.suffix.lower() in READABLE]
+    others = [file for file in files if file.suffix.lower() not in READABLE]
+    passed_over = [file.name for file in others if file.suffix.lower() in _OTHER_PICTURES or is_picture(file)]
+    told = f"passed over {_join(passed_over)}: not a name or a kind that is read ({', '.join(READABLE)})"
+    if not pictures:
+        rest = f"; {told}" if passed_over else f" ({', '.join(READABLE)})"
+        raise ImageError(f"{name} holds no picture that can be read{rest}")
+    if passed_over:
+        on_error(ImageError(f"{name}: {told}"), name)
+    return pictures
+
+
+def _join(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

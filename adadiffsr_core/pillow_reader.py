@@ -1,0 +1,85 @@
+"""What libvips does not read: the frames of animated PNG and AVIF, and BMP."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .containers import Motion, is_animated_png
+from .errors import ImageError
+
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PillowFile:
+    """A file that Pillow opened.
+
+    Attributes:
+        path: of the file.
+        width, height: px.
+        count: frames.
+        motion: of several frames.
+    """
+
+    path: Path
+    width: int
+    height: int
+    count: int
+    motion: Motion | None
+    _encoded: bytes
+
+    def read(self) -> Iterator[tuple[NDArray[np.uint8], bool]]:
+        """Every frame as levels [H, W, channels], all of one kind, and whether the last channel is alpha.
+
+        Raises:
+            ImageError: a frame is damaged.
+        """
+        try:
+            image = _open(self._encoded)
+            mode = _plain_mode(image)
+            for frame in _frames(image):
+                levels = np.array(frame.convert(mode))
+                yield levels.reshape(self.height, self.width, -1), mode in ("LA", "RGBA")
+        except _DAMAGE:
+            raise ImageError(f"{self.path} is damaged or cut short; get a whole copy of it") from None
+
+
+def open_with_pillow(encoded: bytes, path: Path) -> PillowFile | None:
+    """What a file's frames are, or None if it is none of those that are read here."""
+    try:
+        image = _open(encoded)
+        delays = [round(frame.info.get("duration", 0)) for frame in _frames(image)]
+    except _DAMAGE:
+        return None
+    motion = Motion(delays_ms=tuple(delays), plays=image.info.get("loop", 0)) if len(delays) > 1 else None
+    size = {"width": image.width, "height": image.height}
+    return PillowFile(path=path, count=len(delays), motion=motion, _encoded=encoded, **size)
+
+
+def _open(encoded: bytes) -> Image.Image:
+    # Stills in PNG are libvips' affair: it refuses those that are cut short.
+    formats = ("PNG",) if is_animated_png(encoded) else ("AVIF", "BMP", "DIB")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
+        return Image.open(io.BytesIO(encoded), formats=formats)
+
+
+def _frames(image: Any) -> Iterator[Image.Image]:
+    """The frames of an animation, without a still that is shown only where there is no animation."""
+    for number in range(int(getattr(image, "default_image", False)), getattr(image, "n_frames", 1)):
+        image.seek(number)
+        yield image
+
+
+def _plain_mode(image: Image.Image) -> str:
+    is_grey = image.mode in ("1", "L", "LA", "I", "I;16")
+    if image.has_transparency_data:
+        return "LA" if is_grey else "RGBA"
+    return "L" if is_grey else "RGB"
