@@ -1,0 +1,70 @@
+"""The long run: `python -m tests.fuzz.run`, 20,000 damaged files in processes of their own.
+
+With COMFYUI_DIR set, `--subjects host` tries ComfyUI's loader too.
+"""
+
+import argparse
+import collections
+import logging
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+SHARES = {"bundle": 0.5, "state": 0.35, "cache": 0.15}
+_SPARE = 6 * 2**30  # address space beyond which a case fails rather than the machine
+
+
+def work(name, seed, numbers):
+    """The verdicts of these cases of one subject."""
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    if name == "host":
+        sys.path.insert(0, os.environ["COMFYUI_DIR"])
+        sys.argv = [sys.argv[0], "--cpu"]
+    import torch
+
+    from tests.fuzz.judge import try_case
+    from tests.fuzz.subjects import SUBJECTS
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        subject = SUBJECTS[name](Path(folder))
+        sound = subject.path.read_bytes()
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + _SPARE, -1))
+        verdicts = []
+        for number in numbers:
+            verdicts.append(try_case(subject, sound, seed, number))
+    return name, verdicts
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--subjects", nargs="+", default=list(SHARES))
+    args = parser.parse_args()
+    total = sum(SHARES.get(name, 1) for name in args.subjects)
+    jobs = []
+    for name in args.subjects:
+        numbers = list(range(round(args.count * SHARES.get(name, 1) / total)))
+        jobs += [(name, args.seed, numbers[start : start + 1000]) for start in range(0, len(numbers), 1000)]
+    faults, counts = collections.Counter(), collections.Counter()
+    with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
+        for name, verdicts in pool.starmap(work, jobs, chunksize=1):
+            for verdict in verdicts:
+                counts[name, "refused" if verdict.refused else "opened"] += 1
+                if verdict.fault:
+                    faults[name] += 1
+                    print(name, verdict.case, verdict.fault.replace("\n", " ")[:200])  # noqa: T201
+    print({f"{name} {what}": count for (name, what), count in counts.items()}, "faults:", dict(faults))  # noqa: T201
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
