@@ -201,7 +201,7 @@ def check_colours(colours: LatentColours, autoencoder: Autoencoder) -> None:
     """
     if len(colours.factors) != autoencoder.config.z_channels:
         raise ConfigError(
-            f"preview colours of {len(colours.factors)} channels are not for latents of {autoencoder.config.z_channels}"
+            f"its preview has colours of {len(colours.factors)} channels for {autoencoder.config.z_channels} of the latents"
         )
 
 

@@ -22,14 +22,13 @@ def work(name, seed, numbers):
     """The verdicts of these cases of one subject."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    if name == "host":
-        sys.path.insert(0, os.environ["COMFYUI_DIR"])
-        sys.argv = [sys.argv[0], "--cpu"]
     import torch
 
     from tests.fuzz.judge import try_case
-    from tests.fuzz.subjects import SUBJECTS
+    from tests.fuzz.subjects import SUBJECTS, start_host
 
+    if name == "host":
+        start_host(os.environ["COMFYUI_DIR"])
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         subject = SUBJECTS[name](Path(folder))

@@ -1,6 +1,7 @@
 """What is damaged, and who reads it: each subject writes one sound file, and reads a damaged one in its place."""
 
-import os
+import importlib
+import sys
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from adadiffsr_core.training.loop_config import LoopConfig
 from adadiffsr_core.training.origin import claim_cache
 from adadiffsr_core.training.processor import Processor
 from tests.fuzz.mutations import mutate, mutate_array, mutate_note
+from tests.host.pack import part
 from tests.oracles import TINY_AUTOENCODER, TINY_MMLE, TINY_PFJ, TINY_UNET, randomise, tiny_model
 from tests.trained import FixedPairs, make_pairs
 
@@ -56,12 +58,21 @@ class Bundle:
             yield lambda load=load: assert_sound(load(self.path))
 
 
+def start_host(folder):
+    """Make ComfyUI importable, on the processor; its own `tests` would shadow ours, which are imported by now."""
+    sys.path.insert(0, str(folder))
+    for name, change in (("options", lambda host: host.enable_args_parsing(False)), ("cli_args", _without_gpu)):
+        change(importlib.import_module(f"comfy.{name}"))
+
+
+def _without_gpu(host):
+    host.args.cpu = True
+
+
 class HostBundle(Bundle):
     """The same by ComfyUI's loader."""
 
     def __init__(self, folder):
-        from tests.host.pack import part
-
         super().__init__(folder)
         self.checkpoints = part("nodes.host.checkpoints")
         self.read()
@@ -98,11 +109,11 @@ class State:
         (self.folder / "weights.safetensors").unlink()
 
     def read(self):
-        before = sorted(os.listdir(self.folder)), self.path.read_bytes()
+        before = sorted(path.name for path in self.folder.iterdir()), self.path.read_bytes()
         try:
             run = Run(self.task, self.config, self.folder)
         finally:
-            assert (sorted(os.listdir(self.folder)), self.path.read_bytes()) == before
+            assert (sorted(path.name for path in self.folder.iterdir()), self.path.read_bytes()) == before
         assert type(run.step) is int
         assert run.step >= 0
         assert_sound(run.task.networks)
