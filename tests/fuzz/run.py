@@ -15,11 +15,13 @@ import warnings
 from pathlib import Path
 
 SHARES = {"bundle": 0.5, "state": 0.35, "cache": 0.15}
+_CHUNK = 500  # cases of one process
 _SPARE = 6 * 2**30  # address space beyond which a case fails rather than the machine
 
 
-def work(name, seed, numbers):
+def work(job):
     """The verdicts of these cases of one subject."""
+    name, seed, numbers = job
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     import torch
@@ -35,10 +37,7 @@ def work(name, seed, numbers):
         sound = subject.path.read_bytes()
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + _SPARE, -1))
-        verdicts = []
-        for number in numbers:
-            verdicts.append(try_case(subject, sound, seed, number))
-    return name, verdicts
+        return name, [try_case(subject, sound, seed, number) for number in numbers]
 
 
 def main():
@@ -52,15 +51,15 @@ def main():
     jobs = []
     for name in args.subjects:
         numbers = list(range(round(args.count * SHARES.get(name, 1) / total)))
-        jobs += [(name, args.seed, numbers[start : start + 1000]) for start in range(0, len(numbers), 1000)]
+        jobs += [(name, args.seed, numbers[start : start + _CHUNK]) for start in range(0, len(numbers), _CHUNK)]
     faults, counts = collections.Counter(), collections.Counter()
     with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
-        for name, verdicts in pool.starmap(work, jobs, chunksize=1):
+        for name, verdicts in pool.imap_unordered(work, jobs):
             for verdict in verdicts:
                 counts[name, "refused" if verdict.refused else "opened"] += 1
                 if verdict.fault:
                     faults[name] += 1
-                    print(name, verdict.case, verdict.fault.replace("\n", " ")[:200])  # noqa: T201
+                    print(name, verdict.case, verdict.fault.replace("\n", " ")[:200], flush=True)  # noqa: T201
     print({f"{name} {what}": count for (name, what), count in counts.items()}, "faults:", dict(faults))  # noqa: T201
     return 1 if faults else 0
 
