@@ -1,4 +1,4 @@
-"""Files that contradict themselves, or are none: refused by what their headers say, before anything is built or read."""
+"""Files that contradict themselves, or are none: refused by their headers, before anything is built or read."""
 
 import json
 import os
