@@ -202,10 +202,9 @@ def check_colours(colours: LatentColours, autoencoder: Autoencoder) -> None:
     Raises:
         ConfigError: they are for others.
     """
-    if len(colours.factors) != autoencoder.config.z_channels:
-        raise ConfigError(
-            f"preview colours of {len(colours.factors)} channels are not for latents of {autoencoder.config.z_channels}"
-        )
+    given, channels = len(colours.factors), autoencoder.config.z_channels
+    if given != channels:
+        raise ConfigError(f"its preview has colours of {given} channels for {channels} of the latents")
 
 
 def check_fit(unet: UNet, mmle: Mmle | None, pfj: Pfj | None) -> None:

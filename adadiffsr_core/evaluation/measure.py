@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,6 +13,7 @@ from ..errors import CheckpointError
 from ..files import whole_file
 from ..images import read_photo
 from ..metrics.base import Metric
+from ..plain_json import parse_json
 from .pairs import Pair
 
 _FORMAT = "adadiffsr-results/1"
@@ -109,13 +111,17 @@ def upscale_bicubic(image: Tensor, scale: int) -> Tensor:
 
 def _read(path: Path) -> dict[str, dict[str, float]]:
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_bytes())
         if content["format"] != _FORMAT:
             raise ValueError(content["format"])
         values = content["values"]
-        return {
-            key: {name: math.nan if number is None else float(number) for name, number in row.items()}
-            for key, row in values.items()
-        }
+        return {key: {name: _to_number(number) for name, number in row.items()} for key, row in values.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is no results file, or is damaged; move it away to start again") from error
+
+
+def _to_number(value: Any) -> float:
+    """A stored number; null is one that was undefined."""
+    if isinstance(value, bool) or not isinstance(value, int | float | None):
+        raise TypeError("no number")
+    return math.nan if value is None else float(value)

@@ -6,6 +6,7 @@ from itertools import count
 import torch
 
 from ..errors import CheckpointError, ConfigError
+from ..text import shown
 from .unet import UNet, UNetConfig
 
 # Alike in both: widths 320, 640, 1280, 1280, with attention on all levels but the coarsest.
@@ -44,13 +45,15 @@ def detect_unet_config(shapes: Mapping[str, Sequence[int]]) -> UNetConfig:
     """
     try:
         config = _guess(shapes)
-    except (KeyError, IndexError, ZeroDivisionError, ConfigError) as error:
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:  # a ConfigError is a ValueError
         raise CheckpointError("the diffusion model is no UNet of Stable Diffusion 1 or 2") from error
     with torch.device("meta"):
         expected = {key: tuple(value.shape) for key, value in UNet(config).state_dict().items()}
     found = {key: tuple(shape) for key, shape in shapes.items()}
     if odd := sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)):
-        raise CheckpointError(f"the diffusion model is no UNet of Stable Diffusion 1 or 2; {odd[0]} does not fit")
+        raise CheckpointError(
+            f"the diffusion model is no UNet of Stable Diffusion 1 or 2; {shown(odd[0], 80)} does not fit"
+        )
     return config
 
 
