@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_TRUST_PX = 17  # how far about a pixel others of more opacity make its colour count for less; odd
+_TRUST_PX = 33  # how far about a pixel others of more opacity make its colour count for less; odd
 
 _HAZE = 0.25  # what is less opaque than this share of what is near counts for still less: it is all but hidden
 

@@ -4,8 +4,9 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..adadiffsr_core.colour import match_colour
+from ..adadiffsr_core.compute_mask import fit_pixels, keep_pixels
 from ..adadiffsr_core.enlarging import enlarge
-from .images import image_to_planes, planes_to_image, repeat_single
+from .images import crop_as_encoded, image_to_planes, planes_to_image, repeat_single
 
 
 class ColourMatch(io.ComfyNode):
@@ -32,14 +33,26 @@ class ColourMatch(io.ComfyNode):
                     default="wavelet",
                     tooltip="wavelet takes over colours place by place; adain only each channel's mean and contrast.",
                 ),
+                io.Mask.Input(
+                    "mask",
+                    # Optional, so that graphs saved before it was there still run.
+                    optional=True,
+                    tooltip="The compute mask or noise mask of the run: where it is black the reference's own pixels "
+                    "come back, which encoding and decoding would change.",
+                ),
             ],
             outputs=[io.Image.Output("matched", display_name="matched", tooltip="The result in the photo's colours.")],
         )
 
     @classmethod
-    def execute(cls, image: Tensor, reference: Tensor, method: str) -> io.NodeOutput:
-        """Match every image to its reference."""
+    def execute(cls, image: Tensor, reference: Tensor, method: str, mask: Tensor | None = None) -> io.NodeOutput:
+        """Match every image to its reference, and put the reference back where the mask is black."""
         planes = image_to_planes(image)
-        enlarged = enlarge(image_to_planes(reference), tuple(planes.shape[-2:]))
-        matched = match_colour(planes, repeat_single(enlarged, len(planes), "reference"), method)
+        size = (planes.shape[-2], planes.shape[-1])
+        original = enlarge(crop_as_encoded(image_to_planes(reference), size), size)
+        original = repeat_single(original, len(planes), "reference")
+        matched = match_colour(planes, original, method).clamp(0, 1)
+        if mask is not None:
+            levels = fit_pixels(crop_as_encoded(mask, size), size)
+            matched = keep_pixels(matched, original, repeat_single(levels, len(planes), "mask"))
         return io.NodeOutput(planes_to_image(matched))

@@ -10,6 +10,8 @@ from torch import Tensor
 from ..adadiffsr_core.drawing import stack_pictures
 from ..adadiffsr_core.errors import ShapeError
 
+_LATENT_PX = 8
+
 
 def image_to_planes(image: Tensor) -> Tensor:
     """The colours of an IMAGE as [N,3,H,W] float32; alpha is left out and grey repeated.
@@ -21,6 +23,18 @@ def image_to_planes(image: Tensor) -> Tensor:
         raise ShapeError(f"an image has shape [N,height,width,3] and at least one pixel, got {list(image.shape)}")
     planes = image.float().movedim(-1, 1)
     return planes.expand(-1, 3, -1, -1) if planes.shape[1] == 1 else planes[:, :3]
+
+
+def crop_as_encoded(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """A picture or mask `[...,H,W]` cut as VAE Encode cuts it, to sides of whole latent pixels about its middle.
+
+    One that is not a latent pixel or less larger than `size`, (height, width) in px, comes back as it is.
+    """
+    beyond = [have - wanted for have, wanted in zip(planes.shape[-2:], size, strict=True)]
+    if any(side % _LATENT_PX for side in size) or not all(0 <= side < _LATENT_PX for side in beyond):
+        return planes
+    top, left = (side // 2 for side in beyond)
+    return planes[..., top : top + size[0], left : left + size[1]]
 
 
 def planes_to_image(planes: Tensor) -> Tensor:

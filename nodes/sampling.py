@@ -122,8 +122,8 @@ def _region_inputs() -> list[Any]:
         io.Mask.Input(
             "compute_mask",
             optional=True,
-            tooltip="Where to spend work: black is left untouched and costs nothing, grey decides by itself, white "
-            "gets every step.",
+            tooltip="Where to spend work: black keeps its latent and costs no steps, grey decides by itself, white "
+            "gets every step. Connect it to Colour Match too, which keeps black's pixels.",
         ),
     ]
 

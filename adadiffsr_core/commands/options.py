@@ -30,7 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_size(parser: argparse.ArgumentParser) -> None:
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--scale", type=parse_scale, default=4.0, metavar="X", help="times larger (4)")
+    size.add_argument(
+        "--scale",
+        type=parse_scale,
+        default=4.0,
+        metavar="X",
+        help="times larger (4); below what the model knows, worked at 4 and reduced",
+    )
     size.add_argument("--size", type=parse_size, metavar="WxH|N", help="width and height, or the long side, px")
 
 
@@ -54,7 +60,9 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
         "--pfj-strength", type=float, metavar="X", help="of feature injection: 0 softer and closer, 1 crisper (0.25)"
     )
     group.add_argument("--denoise", type=float, metavar="X", help="above 0, to 1: how much is drawn anew (1)")
-    group.add_argument("--mask", type=Path, metavar="MASK", help="black: leave; grey: automatic; white: every step")
+    group.add_argument(
+        "--mask", type=Path, metavar="MASK", help="black: leave; grey or transparent: automatic; white: every step"
+    )
     group.add_argument("--seed", type=int, metavar="N", help="of all noise (0)")
     group.add_argument("--colour", choices=get_args(ColourMatch), help="how colours are matched to the input")
 

@@ -17,6 +17,7 @@ from .parts import (
     decode,
     finish,
     read_me,
+    reduce,
     sample,
     save,
     show_account,
@@ -41,7 +42,7 @@ Press **Run**. Nothing has to be downloaded: the model comes with the pack and a
 **For your own picture**, put a *Load Image* node in the place of *Example Photo*.
 
 **What to change first**
-- *scale_by*: how much larger, 1 only restores.
+- *scale_by*: how much larger. The embedded model is made for **3 to 8**; for less, leave 4 and wake *Reduce*.
 - *seed*: another draw of the same details.
 - *steps*: more is slower; 24 is a good start.
 """,
@@ -50,9 +51,9 @@ Press **Run**. Nothing has to be downloaded: the model comes with the pack and a
     checkpoint = add_model(g)
     tiles = sample(g, checkpoint, enlarged, mmle=checkpoint["mmle"], pfj=checkpoint["pfj"], first_jump=0.5)
     result = finish(g, checkpoint, tiles, enlarged)
-    save(g, result, "upscaled", 5)
-    show_map(g, tiles, result, 6)
-    show_account(g, tiles, 7)
+    save(g, reduce(g, result, 5), "upscaled", 6)
+    show_map(g, tiles, result, 7)
+    show_account(g, tiles, 8)
 
 
 def own_checkpoint(g: Graph) -> None:
@@ -169,7 +170,7 @@ def compute_mask(g: Graph) -> None:
 
 You decide where work is done:
 
-- **black**: left untouched, and costs nothing
+- **black**: the enlarged photo, to the last bit, and costs no steps
 - **grey**: decides by itself, as without a mask
 - **white**: every step
 
@@ -177,7 +178,7 @@ Here the left third is black, the middle grey, the right white. A tile takes the
 *tile_size* is 256 here, so that tiles follow the mask more closely.
 
 **For a mask of your own**, open a picture in *Load Image*, choose *Open in Mask Editor*, and connect its *MASK* to
-*compute_mask*. Any size will do.
+*compute_mask* and to *mask* of *Colour Match*. Any size will do.
 """,
     )
     enlarged = add_picture(g)
@@ -191,7 +192,7 @@ Here the left third is black, the middle grey, the right white. A tile takes the
     mask = g.add("MaskComposite", "Right: white", destination=left, source=stripe, x=200, operation="add")
     g.add("PreviewImage", "The mask", images=g.add("MaskToImage", mask=mask)).tall(280)
     tiles = sample(g, checkpoint, enlarged, 4, compute_mask=mask, tile_size=256)
-    result = finish(g, checkpoint, tiles, enlarged, 5)
+    result = finish(g, checkpoint, tiles, enlarged, 5, ", and its pixels where the mask is black", mask=mask)
     save(g, result, "compute_mask", 6)
     show_map(g, tiles, result, 7)
     show_account(g, tiles, 8)

@@ -52,19 +52,28 @@ def sample(g: Graph, checkpoint: Node, enlarged: Node, number: int = 3, **inputs
     return add_sampler(g, checkpoint, latent, **inputs)
 
 
-def decode(g: Graph, checkpoint: Node, tiles: Node, enlarged: Node) -> Node:
-    """Tiles to a picture in the photo's colours."""
+def decode(g: Graph, checkpoint: Node, tiles: Node, enlarged: Node, **kept: Node) -> Node:
+    """Tiles to a picture in the photo's colours; `mask`, if given, says where the photo's pixels stay."""
     merged = g.add("AdaDiffSR_GaussianLatentMerge", tiles=tiles)
     decoded = g.add("VAEDecode", samples=merged, vae=checkpoint["vae"])
-    return g.add("AdaDiffSR_ColourMatch", image=decoded, reference=enlarged, method="wavelet")
+    return g.add("AdaDiffSR_ColourMatch", image=decoded, reference=enlarged, method="wavelet", **kept)
 
 
-def finish(g: Graph, checkpoint: Node, tiles: Node, enlarged: Node, number: int = 4) -> Node:
-    """`decode` in a column of its own."""
+def finish(
+    g: Graph, checkpoint: Node, tiles: Node, enlarged: Node, number: int = 4, more: str = "", **kept: Node
+) -> Node:
+    """`decode` in a column of its own, with a note that `more` is added to."""
     g.column(NARROW)
     g.group(f"{number}  Join and decode", BLUE)
-    g.note("Tiles are joined without seams and decoded. *Colour Match* takes the tones of the photo back.")
-    return decode(g, checkpoint, tiles, enlarged)
+    g.note(f"Tiles are joined without seams and decoded. *Colour Match* takes the tones of the photo back{more}.")
+    return decode(g, checkpoint, tiles, enlarged, **kept)
+
+
+def reduce(g: Graph, result: Node, number: int) -> Node:
+    """A way to less than four times, asleep until it is wanted."""
+    g.group(f"{number}  Smaller (off)", GREY)
+    g.note("For **less than 4x**, press **Ctrl+B** to wake it: 0.5 makes it 2x, 0.25 as large as the photo.")
+    return g.add("ImageScaleBy", "Reduce", image=result, upscale_method="area", scale_by=0.5).bypassed()
 
 
 def save(g: Graph, result: Node, prefix: str, number: int) -> None:

@@ -249,3 +249,30 @@ def test_missing_example_is_a_sentence(pack, run, monkeypatch, tmp_path):
     monkeypatch.setattr(pack("nodes.examples"), "FOLDER", tmp_path)
     with pytest.raises(refusal(pack), match=r"photos/cat\.jpg is missing"):
         run("nodes.examples", "ExamplePhoto", photo="cat")
+
+
+@pytest.mark.parametrize("method", ["wavelet", "adain"])
+@pytest.mark.parametrize("shape", [(1, 2, 3), (2, 48, 64)])
+def test_colour_match_puts_the_reference_back_under_black(method, shape, run):
+    image, reference = draw(2, 48, 64, 3), draw(1, 48, 64, 3, seed=1)
+    mask = torch.ones(*shape)
+    mask[..., : shape[2] // 2] = 0
+    (matched,) = run("nodes.colour", "ColourMatch", image=image, reference=reference, method=method, mask=mask).args
+    black = 64 * (shape[2] // 2) // shape[2]
+    assert torch.equal(matched[:, :, :black], reference.expand_as(matched)[:, :, :black])
+    (plain,) = run("nodes.colour", "ColourMatch", image=image, reference=reference, method=method).args
+    assert torch.equal(matched[:, :, black + 9 :], plain[:, :, black + 9 :])
+
+
+def test_a_black_mask_gives_the_reference_as_vae_encode_cut_it(run):
+    """The host cuts sides to multiples of 8 about the middle; what comes back lies where it was."""
+    image, reference, mask = draw(1, 48, 64, 3), draw(1, 55, 67, 3, seed=1), torch.zeros(1, 55, 67)
+    (matched,) = run("nodes.colour", "ColourMatch", image=image, reference=reference, method="wavelet", mask=mask).args
+    assert torch.equal(matched, reference[:, 3:51, 1:65])
+
+
+@pytest.mark.parametrize("mask", [torch.zeros(3, 8, 8), torch.full((1, 8, 8), torch.nan), torch.zeros(8, 8)])
+def test_masks_that_do_not_fit_are_refused(mask, run, pack):
+    image = draw(2, 8, 8, 3)
+    with pytest.raises(refusal(pack), match="mask"):
+        run("nodes.colour", "ColourMatch", image=image, reference=image, method="adain", mask=mask)
