@@ -1,13 +1,14 @@
 """The command line: `adadiffsr upscale`, `adadiffsr train` and `adadiffsr eval`."""
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 # Nothing else here: whatever takes time is imported where Ctrl-C is looked after.
-from .interrupts import STOPPED, STOPPED_CODE, ignore_more, stop_if_asked, watch_run, watch_start
+from .interrupts import STOPPED, STOPPED_CODE, Watch, ignore_more, stop_if_asked, watch_start
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .commands.terminal import Parser
 
 
@@ -25,7 +26,7 @@ def build_parser() -> "Parser":
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command.
 
     Args:
@@ -42,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         sys.stderr.write("adadiffsr: there is not enough memory to start; close something else\n")
         return 2
-    with watch_run(is_process=is_process):
+    with Watch(is_process=is_process):
         return _run(parser, argv)
 
 
-def _run(parser: "Parser", argv: Sequence[str] | None) -> int:
+def _run(parser: "Parser", argv: "Sequence[str] | None") -> int:
     from .commands.terminal import REFUSALS, complain, say
     from .memory import name_out_of_memory
 

@@ -166,15 +166,20 @@ def join_webp(stills: Sequence[bytes], motion: Motion, size: tuple[int, int]) ->
     return _extend_webp([*before, plays, *frames, *after], size, flags)
 
 
-def embed_in_jpeg(encoded: bytes, exif: Directory | None) -> bytes:
-    """A JPEG with EXIF, unless that is longer than a JPEG's segments."""
+def embed_in_jpeg(encoded: bytes, exif: Directory | None, dpi: tuple[float, float]) -> bytes:
+    """A JPEG with its resolution, and with EXIF unless that is longer than a JPEG's segments."""
+    density = (max(1, min(65535, round(dots))) for dots in dpi)
+    start = _segment(0xE0, b"JFIF\0" + struct.pack(">BBBHHBB", 1, 1, 1, *density, 0, 0))
     block = b"" if exif is None else b"Exif\0\0" + exif_to_block(exif)
-    if not block or len(block) > 65533:
-        return encoded
+    said = _segment(0xE1, block) if 0 < len(block) <= 65533 else b""
     place = 2
-    if encoded[2:4] == b"\xff\xe0":  # JFIF comes first
+    if encoded[2:4] == b"\xff\xe0":
         place += 2 + struct.unpack_from(">H", encoded, 4)[0]
-    return encoded[:place] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + encoded[place:]
+    return encoded[:2] + start + said + encoded[place:]
+
+
+def _segment(marker: int, data: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
 
 
 def embed_in_tiff(encoded: bytes, exif: Directory | None) -> bytes:

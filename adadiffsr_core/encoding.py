@@ -181,7 +181,9 @@ def _embed(encoded: bytes, photo: Photo, file_format: str) -> bytes:
     exif = None if notes.exif is None else exif_for(notes.exif, (height, width), notes.dpi)
     if file_format == "png":
         return embed_in_png(encoded, exif, notes.texts) if exif or notes.texts else encoded
-    return embed_in_jpeg(encoded, exif) if file_format == "jpeg" else embed_in_tiff(encoded, exif)
+    if file_format == "jpeg":
+        return embed_in_jpeg(encoded, exif, notes.dpi or _DEFAULT_DPI)
+    return embed_in_tiff(encoded, exif)
 
 
 def _write_whole(path: Path, encoded: bytes) -> None:

@@ -1,5 +1,6 @@
 """EXIF blocks as a photograph's result needs them: upright, of its own size and resolution, without a thumbnail."""
 
+import struct
 from itertools import islice
 
 from .errors import ImageError
@@ -26,6 +27,18 @@ def read_exif(block: bytes, page: int = 0) -> Directory | None:
     tags = {tag: whole.tags[tag] for tag in _WORDS if tag in whole.tags}
     below = {tag: whole.below[tag] for tag in (_EXIF, _GPS) if tag in whole.below}
     return Directory(tags=tags, below=below) if tags or below else None
+
+
+def read_dpi(block: bytes) -> tuple[float, float] | None:
+    """Dots per inch, across and down, that an EXIF block gives; None if none, or none that can be."""
+    try:
+        tags = next(read_directories(block.removeprefix(_PREFIX)), Directory()).tags
+        pairs = [struct.unpack("<II", tags[tag][1]) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
+        unit = struct.unpack("<H", tags[_UNIT][1])[0] if _UNIT in tags else 2
+        across, down = ((2.54 if unit == 3 else 1) * top / bottom for top, bottom in pairs)
+    except (ImageError, KeyError, struct.error, ZeroDivisionError):
+        return None
+    return (across, down) if unit in (2, 3) else None
 
 
 def exif_for(exif: Directory | None, size: tuple[int, int], dpi: tuple[float, float] | None) -> Directory | None:

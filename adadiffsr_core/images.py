@@ -8,7 +8,7 @@ from typing import Any
 from .containers import Motion, is_animated_png, is_lossless_webp, read_png_texts
 from .encoding import WRITABLE, check_output_fits, check_output_path, encode_photo, holds_all, write_photo, write_stills
 from .errors import ImageError
-from .exif import read_exif
+from .exif import read_dpi, read_exif
 from .photo import Notes, Photo, levels_to_photo
 from .pillow_reader import PillowFile, open_with_pillow
 from .tiff_tree import read_directories, to_numbers
@@ -216,12 +216,13 @@ def _read_motion(header: Any) -> Motion | None:
 
 
 def _read_notes(header: Any, encoded: bytes, page: int = 0) -> Notes:
-    dpi = (25.4 * header.xres, 25.4 * header.yres)
-    is_given = header.xres != 1 or header.yres != 1  # libvips' way of saying that there is none
     is_tiff = header.get("vips-loader").startswith("tiff")
     block = encoded if is_tiff else bytes(header.get("exif-data")) if header.get_typeof("exif-data") else None
+    dpi: tuple[float, float] | None = (25.4 * header.xres, 25.4 * header.yres)
+    if header.xres == header.yres == 1:  # libvips' way of saying that it knows of none
+        dpi = None if block is None else read_dpi(block)
     return Notes(
-        dpi=dpi if is_given and all(1e-3 < dots < 1e6 for dots in dpi) else None,
+        dpi=dpi if dpi is not None and all(0.1 <= dots <= 65535 for dots in dpi) else None,
         exif=None if block is None else read_exif(block, page if is_tiff else 0),
         blobs=tuple((name, bytes(header.get(name))) for name in ("xmp-data", "iptc-data") if header.get_typeof(name)),
         texts=read_png_texts(encoded),

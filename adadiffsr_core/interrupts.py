@@ -1,24 +1,52 @@
-"""Ctrl-C that is never lost, and never a traceback; imports nothing that takes time."""
+"""Ctrl-C that is never lost, and never a traceback.
+
+Imports next to nothing: until this module is there, Ctrl-C is Python's own.
+"""
 
 import os
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+
+TYPE_CHECKING = False  # typing itself takes longer than all of this
+if TYPE_CHECKING:
+    from types import FrameType
 
 STOPPED = "adadiffsr: stopped; what was finished is kept, and no file is half written"
 STOPPED_CODE = 130
 # Frames that C code called: what is raised there is written to the screen and forgotten.
 _DEAF_PACKAGES = ("pyvips",)
 
-_asked = threading.Event()
+
+def watch_start() -> None:
+    """From now on Ctrl-C says so and ends the process at once; for imports.
+
+    Nothing is there yet that would have to be cleaned up, and much that swallows errors.
+    """
+    _listen(_leave)
 
 
-def leave_at_once() -> None:
-    """Say so and end the process: for times when nothing is there to be cleaned up, and much that swallows errors."""
-    os.write(2, f"{STOPPED}\n".encode())
-    os._exit(STOPPED_CODE)
+class Watch:
+    """Within the block Ctrl-C raises KeyboardInterrupt, at the latest from `stop_if_asked`.
+
+    Args:
+        is_process: nothing comes after the block but the end of the process, which Ctrl-C cannot hasten; otherwise the
+            caller's handler comes back.
+    """
+
+    def __init__(self, *, is_process: bool) -> None:
+        self.is_process = is_process
+
+    def __enter__(self) -> None:
+        _Asked.is_set = False
+        self.before = _listen(_ask)
+
+    def __exit__(self, *error: object) -> None:
+        _listen(signal.SIG_IGN if self.is_process else self.before)
+        _Asked.is_set = False
+
+
+def ignore_more() -> None:
+    """Ctrl-C was heard; until the end of the watch more of it changes nothing."""
+    _listen(signal.SIG_IGN)
 
 
 def stop_if_asked() -> None:
@@ -27,51 +55,33 @@ def stop_if_asked() -> None:
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed.
     """
-    if _asked.is_set():
+    if _Asked.is_set:
         raise KeyboardInterrupt
 
 
-def watch_start() -> None:
-    """From now on Ctrl-C ends the process at once; for imports, which come before anything is begun."""
-    if _is_main_thread():
-        signal.signal(signal.SIGINT, lambda number, frame: leave_at_once())
+class _Asked:
+    """Whether Ctrl-C was pressed; of the process, as signals are."""
+
+    is_set = False
 
 
-@contextmanager
-def watch_run(*, is_process: bool) -> Iterator[None]:
-    """Within the block Ctrl-C raises KeyboardInterrupt, at the latest from `stop_if_asked`.
-
-    Args:
-        is_process: nothing comes after the block but the end of the process, which Ctrl-C cannot hasten; otherwise the
-            caller's handler comes back.
-    """
-    if not _is_main_thread():
-        yield
-        return
-    _asked.clear()
-    before = signal.signal(signal.SIGINT, _ask)
+def _listen(handler: object) -> object:
+    """The handler before; in other threads than the main one, which have no signals, nothing is done."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN if is_process else before)
-        _asked.clear()
+        return signal.signal(signal.SIGINT, handler)  # type: ignore[arg-type]
+    except (ValueError, TypeError):  # TypeError: the one before was not Python's
+        return signal.SIG_DFL
 
 
-def ignore_more() -> None:
-    """Ctrl-C was heard; until the end of `watch_run` more of it changes nothing."""
-    if _is_main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave(number: int, frame: "FrameType | None") -> None:
+    os.write(2, f"{STOPPED}\n".encode())
+    os._exit(STOPPED_CODE)
 
 
-def _ask(number: int, frame: FrameType | None) -> None:
-    _asked.set()
+def _ask(number: int, frame: "FrameType | None") -> None:
+    _Asked.is_set = True
     while frame is not None:
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package in _DEAF_PACKAGES:
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in _DEAF_PACKAGES:
             return
         frame = frame.f_back
     raise KeyboardInterrupt
-
-
-def _is_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()

@@ -73,8 +73,11 @@ def _open(encoded: bytes) -> Image.Image:
 
 def _frames(image: Any) -> Iterator[Image.Image]:
     """The frames of an animation, without a still that is shown only where there is no animation."""
-    for number in range(int(getattr(image, "default_image", False)), getattr(image, "n_frames", 1)):
+    count = getattr(image, "n_frames", 1)
+    for number in range(int(getattr(image, "default_image", False)), count):
         image.seek(number)
+        if count > 1:
+            image.load()  # some durations are known only then
         yield image
 
 
