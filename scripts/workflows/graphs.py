@@ -49,7 +49,9 @@ Press **Run**. Nothing has to be downloaded: the model comes with the pack and a
     )
     enlarged = add_picture(g)
     checkpoint = add_model(g)
-    tiles = sample(g, checkpoint, enlarged, mmle=checkpoint["mmle"], pfj=checkpoint["pfj"], first_jump=0.5)
+    tiles = sample(
+        g, checkpoint, enlarged, mmle=checkpoint["mmle"], pfj=checkpoint["pfj"], first_jump=0.5, pfj_strength=0.25
+    )
     result = finish(g, checkpoint, tiles, enlarged)
     save(g, reduce(g, result, 5), "upscaled", 6)
     show_map(g, tiles, result, 7)
@@ -227,7 +229,9 @@ The photo here is tiny, so that much of it is lost: expect better from larger on
     small = g.add("ImageScaleBy", "Make 4x smaller", image=truth, upscale_method="area", scale_by=0.25)
     enlarged = g.add("ImageScaleBy", "Enlarge 4x", image=small, upscale_method="bicubic", scale_by=4.0)
     checkpoint = add_model(g)
-    tiles = sample(g, checkpoint, enlarged, mmle=checkpoint["mmle"], pfj=checkpoint["pfj"], first_jump=0.5)
+    tiles = sample(
+        g, checkpoint, enlarged, mmle=checkpoint["mmle"], pfj=checkpoint["pfj"], first_jump=0.5, pfj_strength=0.25
+    )
     result = finish(g, checkpoint, tiles, enlarged)
     g.column(NARROW)
     g.group("5  Measure", VIOLET)
