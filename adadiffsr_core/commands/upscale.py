@@ -156,7 +156,8 @@ def _upscale_one(
 ) -> None:
     began = time.monotonic()
     photo = read_photo(job.source)
-    if note := plan_work(job.source_size, job.size, model.scales).note:
+    note = plan_work(job.source_size, job.size, model.scales).note
+    if note and (mask is None or bool(mask.any())):
         say(f"note: {job.source}: {note}", sys.stderr)
     alpha = None if photo.alpha is None else photo.alpha[None]
     result = upscale(model, photo.pixels[None], job.size, config, mask=mask, alpha=alpha, on_step=bar.update)
