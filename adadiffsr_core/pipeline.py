@@ -33,19 +33,8 @@ from .tiles import TileGrid, build_grid, fit_grid, pad_canvas
 from .transparency import fill_hidden
 from .turn import Job, Progress
 
-__all__ = [
-    "PRESETS",
-    "MergeMode",
-    "Model",
-    "SamplingConfig",
-    "Upscaled",
-    "embedded_weights",
-    "load_model",
-    "plan_grid",
-    "plan_tiles",
-    "sample_latent",
-    "upscale",
-]
+__all__ = ["PRESETS", "MergeMode", "Model", "SamplingConfig", "Upscaled", "embedded_weights", "load_model"]
+__all__ += ["plan_grid", "plan_tiles", "sample_latent", "upscale"]
 
 
 @dataclass(frozen=True)
@@ -237,18 +226,18 @@ def upscale(
     source: Size = (image.shape[-2], image.shape[-1])
     work = plan_work(source, size, model.scales)
     visible = image if alpha is None else fill_hidden(image, alpha)
-    # Not what is visible of it: what nobody asked to change keeps even its hidden colours.
-    original = enlarge(image if size == source else visible, size)
-    if mask is not None and not bool(mask.any()):
-        grid = plan_tiles(model, work.size, config)
-        report = start_report(grid, len(image), config.steps, config.tile_batch)
-        return Upscaled(original, report, grid, model.autoencoder.config.factor, work.size, work.note)
+    original = None
+    if mask is not None:
+        # Not what is visible of it: what nobody asked to change keeps even its hidden colours.
+        original = enlarge(image if size == source else visible, size).cpu()
+        if not bool(mask.any()):
+            return _leave(model, original, config)
     start = enlarge(enlarge(visible, base_size(source, size)), work.size)
     restored, report, grid = _restore(model, start, config, mask, estimator, on_step)
     # Matched before it is reduced: colours are then held to the photo over fewer of its pixels.
     result = reduce(match_colour(restored, start, config.colour).clamp(0, 1), size)
-    if mask is not None:
-        result = keep_pixels(result, original, fit_pixels(mask, size))
+    if mask is not None and original is not None:
+        result = keep_pixels(result, original, fit_pixels(mask.cpu(), size))
     return Upscaled(result, report, grid, model.autoencoder.config.factor, work.size, work.note)
 
 
@@ -256,6 +245,15 @@ def plan_tiles(model: Model, size: Size, config: SamplingConfig) -> TileGrid:
     """Tiles for a picture that is worked at this size, (height, width) in px."""
     height, width = (-(-side // model.autoencoder.config.factor) for side in size)
     return plan_grid(height, width, config, model.unet.config.multiple)
+
+
+def _leave(model: Model, original: Tensor, config: SamplingConfig) -> Upscaled:
+    """The result of a mask that is black all over."""
+    size: Size = (original.shape[-2], original.shape[-1])
+    grid = plan_tiles(model, size, config)
+    report = start_report(grid, len(original), config.steps, config.tile_batch)
+    report.gain_threshold = config.dtss.gain_threshold
+    return Upscaled(original, report, grid, model.autoencoder.config.factor, size)
 
 
 def _restore(

@@ -181,7 +181,8 @@ def _upscale_one(
 ) -> None:
     began = time.monotonic()
     first = job.pages[0]
-    if note := plan_work(first.source_size, first.size, model.scales).note:
+    note = plan_work(first.source_size, first.size, model.scales).note
+    if note and (mask is None or bool(mask.any())):
         say(f"note: {job.source}: {note}", sys.stderr)
     outputs = Outputs(job, args.quality, describe_settings(config, model))
     for page, photo in zip(job.pages, open_photo(job.source).read_pages()):  # noqa: B905 (some are not asked for)

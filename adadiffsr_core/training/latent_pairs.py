@@ -80,10 +80,10 @@ class LatentPairs:
         Raises:
             ConfigError: a value is not finite.
         """
-        gt, lq = (torch.from_numpy(array[indices]).float() for array in (self.gt, self.lq))
-        if not bool(gt.isfinite().all() and lq.isfinite().all()):
+        gt, lq = (array[indices] for array in (self.gt, self.lq))
+        if not (np.isfinite(gt).all() and np.isfinite(lq).all()):
             raise ConfigError(f"{self.folder} holds NaN or infinity; remove it to make it anew")
-        return gt, lq
+        return torch.from_numpy(gt).float(), torch.from_numpy(lq).float()
 
 
 def read_done(folder: Path, most: int) -> int:

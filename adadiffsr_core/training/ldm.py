@@ -64,6 +64,7 @@ class LdmTask:
         pictures: what to restore and look at, truth and low-quality ones of the same size, uint8 `[N,3,S,S]`.
         processor: that trains.
         seed: of everything random.
+        scales: smallest and largest, of what the pairs were made smaller by, for the exported file; None leaves it out.
     """
 
     name = "ldm"
@@ -79,9 +80,10 @@ class LdmTask:
         pictures: tuple[Tensor, Tensor],
         processor: Processor,
         seed: int,
+        scales: tuple[float, float] | None = None,
     ) -> None:
         torch.manual_seed(seed)
-        self.config, self.processor, self.seed = config, processor, seed
+        self.config, self.processor, self.seed, self.scales = config, processor, seed, scales
         self.truth, self.low_quality = (processor.place(part).float().div(255) for part in pictures)
         self.distance = _perceptual(processor)
         self.schedule = Schedule(config.prediction, config.target)
@@ -139,7 +141,7 @@ class LdmTask:
 
     def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:
         """A weights file of kind `ldm`: UNet, autoencoder, and what the network predicts of what."""
-        save_ldm(cast(UNet, networks["unet"]), self.autoencoder, self.schedule, path, facts)
+        save_ldm(cast(UNet, networks["unet"]), self.autoencoder, self.schedule, path, facts, self.scales)
 
 
 def _perceptual(processor: Processor) -> StLpips | None:
@@ -149,14 +151,22 @@ def _perceptual(processor: Processor) -> StLpips | None:
         return None
 
 
-def save_ldm(unet: UNet, autoencoder: Autoencoder, schedule: Schedule, path: Path, facts: Mapping[str, object]) -> None:
-    """Write a weights file of kind `ldm`: UNet, autoencoder, and what the network predicts of what."""
+def save_ldm(
+    unet: UNet,
+    autoencoder: Autoencoder,
+    schedule: Schedule,
+    path: Path,
+    facts: Mapping[str, object],
+    scales: tuple[float, float] | None = None,
+) -> None:
+    """Write a weights file of kind `ldm`: UNet, autoencoder, what the network predicts of what, and at which scales."""
     tensors = {f"{UNET_PREFIX}{key}": value for key, value in unet.state_dict().items()}
     tensors |= {f"{AUTOENCODER_PREFIX}{key}": value for key, value in autoencoder.state_dict().items()}
     config = {
         "unet": unet.config.to_dict(),
         "autoencoder": autoencoder.config.to_dict(),
         "schedule": schedule.to_dict(),
+        **({} if scales is None else {"scales": list(scales)}),
     }
     save_checkpoint(Checkpoint("ldm", config, tensors, facts), path)
 

@@ -58,7 +58,8 @@ def train_ldm(args: argparse.Namespace) -> int:
     autoencoder = load_autoencoder(weights).to(processor.device)
     _check_sizes(recipe, autoencoder.config.factor, autoencoder.config.z_channels)
     pairs, held_out, pictures = prepare_source(args, recipe, autoencoder, processor)
-    task = LdmTask(recipe.net, recipe.task, autoencoder, pairs, held_out, pictures, processor, recipe.loop.seed)
+    seed, scales = recipe.loop.seed, recipe.data.scales
+    task = LdmTask(recipe.net, recipe.task, autoencoder, pairs, held_out, pictures, processor, seed, scales)
     if start is not None:
         start.load_into(task.networks["unet"], UNET_PREFIX)  # a run that goes on loads its own over it
     return train_task(task, recipe.loop, args.folder)
