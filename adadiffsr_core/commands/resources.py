@@ -38,8 +38,8 @@ def check_memory(source: Size, size: Size, device: torch.device, free: int | Non
     needed = BASE_BYTES + RESULT_BYTES * pixels + SOURCE_BYTES * source[0] * source[1]
     if needed > free:
         raise ConfigError(
-            f"there is not enough memory: {size[1]} x {size[0]} px ({pixels / 1e6:.3g} MP) need about {in_words(needed)}, "
-            f"and {in_words(free)} are free; ask for a smaller --scale or --size"
+            f"there is not enough memory: {size[1]} x {size[0]} px ({pixels / 1e6:.3g} MP) need about "
+            f"{in_words(needed)}, and {in_words(free)} are free; ask for a smaller --scale or --size"
         )
 
 
