@@ -3,7 +3,7 @@
 import sys
 
 # Nothing else here: whatever takes time is imported where Ctrl-C is looked after.
-from .interrupts import STOPPED, STOPPED_CODE, Watch, ignore_more, stop_if_asked, watch_start
+from .commands.interrupts import STOPPED, STOPPED_CODE, Watch, ignore_more, stop_if_asked, watch_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """Photographs on disk: read to tensors page by page, with the precision, the profile and the notes they came with."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ READABLE = (*WRITABLE, ".mpo", ".gif", ".apng", ".bmp", ".dib", ".avif", ".avifs
 KINDS = "PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"
 _LOADERS = ("png", "jpeg", "webp", "tiff", "gif", "heif")
 _SMALLER_OR_MASK = 1 | 4  # of TIFF's NewSubfileType
+_BLOBS = ("xmp-data", "iptc-data")
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -144,9 +146,13 @@ def open_photo(path: str | Path) -> PhotoFile:
     encoded = _read_bytes(path)
     header = _open_header(encoded)
     rest: dict[str, Any] = {"path": path, "_encoded": encoded, "_header": header}
-    if (header is None or is_animated_png(encoded)) and (pillow := open_with_pillow(encoded, path)) is not None:
+    is_animated = is_animated_png(encoded)
+    pillow = open_with_pillow(encoded, path) if header is None or is_animated else None
+    if pillow is not None and (header is None or pillow.motion is not None):
         return PhotoFile(count=pillow.count, motion=pillow.motion, _pages=(), _pillow=pillow, **rest)
-    if header is None:
+    # Decoders count the frames that are there, whether or not the file goes on.
+    is_cut = encoded.startswith(b"GIF8") and not encoded.rstrip(b"\0").endswith(b";")
+    if header is None or (is_animated and pillow is None) or is_cut:
         raise ImageError(f"{path} is damaged, or is no {KINDS} picture")
     pages, motion = _find_pages(header, encoded), _read_motion(header)
     return PhotoFile(count=len(pages), motion=motion, _pages=pages, **rest)
@@ -178,6 +184,8 @@ def _read_bytes(path: Path) -> bytes:
 def _blame(error: Exception, path: Path) -> Exception:
     if "out of memory" in str(error):
         return MemoryError(str(error))
+    if "codec" in str(error).lower():
+        return ImageError(f"{path} is compressed in a way that libvips does not decode here; save it as PNG or JPEG")
     return ImageError(f"{path} is damaged or cut short; get a whole copy of it")
 
 
@@ -224,9 +232,16 @@ def _read_notes(header: Any, encoded: bytes, page: int = 0) -> Notes:
     return Notes(
         dpi=dpi if dpi is not None and all(0.1 <= dots <= 65535 for dots in dpi) else None,
         exif=None if block is None else read_exif(block, page if is_tiff else 0),
-        blobs=tuple((name, bytes(header.get(name))) for name in ("xmp-data", "iptc-data") if header.get_typeof(name)),
+        blobs=tuple(
+            (name, _upright(header.get(name))) for name in ("xmp-data", "iptc-data") if header.get_typeof(name)
+        ),
         texts=read_png_texts(encoded),
     )
+
+
+def _upright(blob: bytes) -> bytes:
+    """XMP that does not turn the picture again, which is upright by now; anything else as it is."""
+    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", bytes(blob))
 
 
 def _to_rgb_or_grey(image: Any) -> Any:

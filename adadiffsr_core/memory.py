@@ -55,19 +55,26 @@ def _of_machine() -> int | None:
 
 
 def _of_container() -> int | None:
-    """Control groups, version 2 and 1; the files' cache within one is given back when it is needed."""
+    """Control groups, version 2 with those around this one, and 1; their files' cache is given back when needed."""
     root = Path("/sys/fs/cgroup")
-    for limit, used, cache in (
-        (root / "memory.max", root / "memory.current", root / "memory.stat"),
-        (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes", root / "memory/memory.stat"),
-    ):
-        try:
-            stat = dict(line.split() for line in cache.read_text().splitlines())
-            given_back = int(stat.get("inactive_file", stat.get("total_inactive_file", 0)))
-            return int(limit.read_text()) - int(used.read_text()) + given_back
-        except (OSError, ValueError):  # "max" is no number and no limit
-            continue
-    return None
+    try:
+        inner = Path("/proc/self/cgroup").read_text().partition("0::/")[2].partition("\n")[0]
+    except OSError:
+        return None
+    groups = [root / inner, *(root / inner).parents]
+    places = [(group, "memory.max", "memory.current") for group in groups if group.is_relative_to(root)]
+    places.append((root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"))
+    known = [left for place in places if (left := _left_in(*place)) is not None]
+    return min(known) if known else None
+
+
+def _left_in(group: Path, limit: str, used: str) -> int | None:
+    try:
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        given_back = int(stat.get("inactive_file", stat.get("total_inactive_file", 0)))
+        return int((group / limit).read_text()) - int((group / used).read_text()) + given_back
+    except (OSError, ValueError):  # "max" is no number and no limit
+        return None
 
 
 def _of_limit() -> int | None:

@@ -11,9 +11,9 @@ from ..memory import available_bytes
 
 Size = tuple[int, int]
 
-RESULT_BYTES = 59  # of memory per pixel of the result
-SOURCE_BYTES = 24  # and per pixel of the photograph
-BASE_BYTES = 150 * 2**20  # a batch of tiles on its way through the network
+RESULT_BYTES = 62  # of memory per pixel of the result
+SOURCE_BYTES = 34  # and per pixel of the photograph
+BASE_BYTES = 250 * 10**6  # a batch of tiles on its way through the network
 # Of a file, per level (one channel of one pixel): below what photographs take, so that nobody is turned away wrongly.
 _FILE_BYTES = {".png": 0.35, ".tif": 0.35, ".tiff": 0.35}
 _LOSSY_BYTES = 0.03
@@ -38,8 +38,8 @@ def check_memory(source: Size, size: Size, device: torch.device, free: int | Non
     needed = BASE_BYTES + RESULT_BYTES * pixels + SOURCE_BYTES * source[0] * source[1]
     if needed > free:
         raise ConfigError(
-            f"{size[1]} x {size[0]} px ({pixels / 1e6:.3g} MP) need about {in_words(needed)} of memory, and "
-            f"{in_words(free)} are free; ask for a smaller --scale or --size"
+            f"there is not enough memory: {size[1]} x {size[0]} px ({pixels / 1e6:.3g} MP) need about "
+            f"{in_words(needed)}, and {in_words(free)} are free; ask for a smaller --scale or --size"
         )
 
 

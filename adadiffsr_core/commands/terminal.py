@@ -9,9 +9,9 @@ import torch
 from tqdm import tqdm
 
 from ..errors import AdaDiffSRError, ConfigError
-from ..interrupts import stop_if_asked
 from ..memory import is_out_of_memory
 from ..turn import Progress
+from .interrupts import stop_if_asked
 
 REFUSALS = (AdaDiffSRError, OSError, MemoryError, torch.OutOfMemoryError)
 

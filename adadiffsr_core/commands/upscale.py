@@ -14,7 +14,6 @@ from torch import Tensor
 from ..controller import DtssConfig
 from ..errors import ConfigError, ImageError
 from ..images import open_photo, read_photo
-from ..interrupts import stop_if_asked
 from ..memory import name_out_of_memory
 from ..photo import Notes
 from ..pipeline import (
@@ -28,6 +27,7 @@ from ..pipeline import (
 )
 from ..scales import plan_work
 from ..schedule import Schedule
+from .interrupts import stop_if_asked
 from .options import add_arguments, choose_device, choose_dtype, set_threads
 from .outputs import Outputs, describe_settings
 from .plan import Draft, Page, PhotoJob, Planner, draft_photo

@@ -178,7 +178,7 @@ def test_memory_that_is_not_there_is_foreseen(run, tmp_path, untouched, monkeypa
     code, _, refused = run("a.png", "-o", "out.png", "--size", "16000x12000")
     assert (code, len(refused)) == (2, 1)
     assert "16000 x 12000 px (192 MP) need about" in refused[0]
-    assert "8 GB are free" in refused[0]
+    assert "12.2 GB, and 8 GB are free" in refused[0]
 
 
 @pytest.mark.parametrize(

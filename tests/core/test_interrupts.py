@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from adadiffsr_core.cli import main
+from adadiffsr_core.commands.interrupts import STOPPED, Watch, stop_if_asked
 from adadiffsr_core.commands.terminal import ProgressBar
-from adadiffsr_core.interrupts import STOPPED, Watch, stop_if_asked
 from adadiffsr_core.turn import Progress
 
 # Presses Ctrl-C when this module is about to be imported, as early and as late as imports go.
@@ -27,7 +27,9 @@ sys.exit(main())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-@pytest.mark.parametrize("name", ["adadiffsr_core.commands", "torch", "torch.nn", "adadiffsr_core.commands.upscale"])
+@pytest.mark.parametrize(
+    "name", ["adadiffsr_core.commands.eval", "torch", "torch.nn", "adadiffsr_core.commands.upscale"]
+)
 def test_ctrl_c_during_start_up_is_one_sentence(name):
     done = subprocess.run([sys.executable, "-c", PRESS.format(name=name), "--help"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{STOPPED}\n")
