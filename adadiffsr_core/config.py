@@ -65,7 +65,7 @@ class Config:
         kinds = _kinds(cast(Any, cls))
         if unknown := sorted(str(key) for key in values if key not in kinds):
             known = ", ".join(sorted(kinds))
-            raise ConfigError(f"{cls.__name__} has no setting {shown(', '.join(unknown), 80)}; it has {known}")
+            raise ConfigError(f"{cls.__name__} has no setting {shown(', '.join(unknown), 40)}; it has {known}")
         if missing := [field.name for field in fields(cls) if _is_needed(field) and field.name not in values]:
             raise ConfigError(f"{cls.__name__} lacks the setting {', '.join(missing)}")
         return cls(**{key: _build(value, kinds[key]) for key, value in values.items()})

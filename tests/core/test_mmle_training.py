@@ -211,7 +211,7 @@ def test_bfloat16_spares_the_head(rated):
 
 @pytest.mark.parametrize("settings", [{"batch_size": 0}, {"change_weight": -1.0}, {"change_weight": math.inf}])
 def test_odd_tasks_are_refused(settings):
-    with pytest.raises(ConfigError, match="batch_size"):
+    with pytest.raises(ConfigError, match="batch_size|change_weight must be a number"):
         MmleTaskConfig(**settings)
 
 
