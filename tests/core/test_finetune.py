@@ -17,17 +17,20 @@ from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.unet import UNet, UNetConfig
 from adadiffsr_core.networks import load_pfj
 from adadiffsr_core.pipeline import embedded_weights
+from adadiffsr_core.schedule import Schedule
 from adadiffsr_core.training import ldm_format
+from adadiffsr_core.training.dataset import PairConfig, PairDataset, find_images, split_photos
 from adadiffsr_core.training.finetune import FinetuneTask, FinetuneTaskConfig
 from adadiffsr_core.training.latent_pairs import LatentPairs
 from adadiffsr_core.training.ldm import LdmTask, LdmTaskConfig, load_autoencoder, save_ldm
 from adadiffsr_core.training.ldm_format import LdmCheckpoint
 from adadiffsr_core.training.loop import LoopConfig, Run
+from adadiffsr_core.training.pair_source import RenewedPairs
 from adadiffsr_core.training.processor import Processor
 from adadiffsr_core.training.recipe import LdmRecipe, read_recipe
 from tests.oracles import randomise
 from tests.toy_sd import CONCAT, ENCODER, PREFIX, V1, V2, randomised, save_sd
-from tests.trained import RARE, make_pairs, state_of
+from tests.trained import RARE, make_pairs, make_pictures, state_of
 
 
 @pytest.fixture
@@ -361,7 +364,8 @@ def test_bad_input_gets_one_sentence(project, capsys):
 OURS = {
     "loop": {"warmup_steps": 1, "log_every": 1, "check_every": RARE, "save_every": RARE, "steps": 2, "seed": 4},
     "task": {"batch_size": 2},
-    "data": {"size_px": 64, "min_scale": 1.0},
+    "data": {"size_px": 64, "min_scale": 1.0, "scales": [4, 4]},
+    "pairs": 16,
     "held_out": 6,
 }
 
@@ -369,7 +373,7 @@ OURS = {
 def save_ours(path, prediction="v"):
     autoencoder = Autoencoder(AutoencoderConfig(channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1)))
     unet = UNet(UNetConfig(model_channels=32, channel_mult=(1, 1), num_res_blocks=1))
-    save_ldm(randomise(unet), randomise(autoencoder), prediction, path, {})
+    save_ldm(randomise(unet), randomise(autoencoder), Schedule(prediction), path, {})
     return path
 
 
@@ -386,8 +390,16 @@ def test_a_model_of_ours_goes_on_from_its_weights(project, capsys):
     start = load_checkpoint(path)
     net, config = UNetConfig.from_dict(start.section("unet")), LoopConfig.from_dict(read_recipe(
         "ldm_continue", None, OURS["loop"] | {"accumulation": 1}, {})["loop"])  # fmt: skip
-    pairs, held_out = (LatentPairs(project / "run" / name) for name in ("pairs", "held_out"))
-    task = LdmTask(net, LdmTaskConfig(batch_size=2), autoencoder, pairs, held_out, config.seed, config.bfloat16)
+    photos = split_photos(find_images([project / "data"]), 0.4).train
+    dataset = PairDataset(photos, PairConfig.from_dict(OURS["data"]), 0, 2**40)
+    processor = Processor.open(torch.device("cpu"))
+    pairs = RenewedPairs(
+        project / "window", dataset, autoencoder, processor, count=16, seed=config.seed, renewal=0.25
+    )  # fmt: skip
+    held_out = LatentPairs(project / "run" / "held_out")
+    task = LdmTask(
+        net, LdmTaskConfig(batch_size=2), autoencoder, pairs, held_out, make_pictures(), processor, config.seed
+    )
     start.load_into(task.networks["unet"], PREFIX)
     Run(task, config, project / "by_hand").train()
     (ours, _), (by_hand, _) = (state_of(project / name) for name in ("run", "by_hand"))
@@ -402,21 +414,28 @@ def test_a_model_of_ours_goes_on_from_its_weights(project, capsys):
 def test_the_shipped_models_second_training_has_its_recipe():
     net = load_checkpoint(embedded_weights()).section("unet")
     recipe = LdmRecipe.from_dict(read_recipe("ldm_continue", None, {}, {}, net=net))
-    assert (recipe.loop.steps, recipe.loop.learning_rate, recipe.loop.decay_steps) == (3000, 4e-4, 1500)
+    assert (recipe.loop.steps, recipe.loop.learning_rate, recipe.loop.decay_share) == (3000, 4e-4, 0.5)
     assert (recipe.loop.seed, recipe.pairs_seed, recipe.task.batch_size) == (1, 0, 32)
     first = LdmRecipe.from_dict(read_recipe("ldm", None, {}, {}))
     assert (recipe.pairs, recipe.held_out, recipe.data) == (first.pairs, first.held_out, first.data)
-    assert recipe.net == first.net
+    assert recipe.net.to_dict() == UNetConfig.from_dict(net).to_dict()  # whatever the recipe for a new one says
+
+
+def test_what_a_model_predicts_it_goes_on_to_predict(project):
+    flow = save_ours(project / "flow.safetensors", "flow")
+    assert main(words(project, init=flow.name, **OURS)) == 0
+    written = load_checkpoint(project / "run" / "weights.safetensors", "ldm")
+    assert written.section("schedule") == {"prediction": "flow"}
+    assert written.config["scales"] == [4.0, 4.0]
 
 
 def test_what_cannot_go_on_is_said(project, capsys):
-    flow = save_ours(project / "flow.safetensors", "flow")
     ours = save_ours(project / "ours.safetensors")
     bare = words(project, **OURS)
     del bare[bare.index("--init") : bare.index("--init") + 2]
     for bad, sentence in (
-        (words(project, init=flow.name, **OURS), "flow.safetensors predicts flow"),
-        (words(project, "--prediction", "v", init=ours.name, **OURS), "are for fine-tuning a Stable Diffusion"),
+        (words(project, "--target", "residual", init=ours.name, **OURS), "denoises the picture; leave --target out"),
+        (words(project, "--prediction", "v", init=ours.name, **OURS), "is for fine-tuning a Stable Diffusion"),
         (bare, "name the autoencoder's weights by --autoencoder, or a whole model by --init"),
     ):
         assert main(bad) == 2

@@ -103,7 +103,7 @@ def make_task(rated, **settings):
 
 def loop(steps):
     return LoopConfig(
-        steps=steps, warmup_steps=5, decay_steps=steps // 2, check_every=10**6, save_every=10**6, learning_rate=5e-3,
+        steps=steps, warmup_steps=5, decay_share=0.5, check_every=10**6, save_every=10**6, learning_rate=5e-3,
         ema_decay=0.9, bfloat16=False,
     )  # fmt: skip
 
@@ -211,7 +211,7 @@ def test_bfloat16_spares_the_head(rated):
 
 @pytest.mark.parametrize("settings", [{"batch_size": 0}, {"change_weight": -1.0}, {"change_weight": math.inf}])
 def test_odd_tasks_are_refused(settings):
-    with pytest.raises(ConfigError, match="batch_size|change_weight must be a number"):
+    with pytest.raises(ConfigError, match=r"batch_size|change_weight must be a number"):
         MmleTaskConfig(**settings)
 
 
