@@ -1,8 +1,8 @@
 """The perceptual metric's package for the journey: its code and AlexNet's weights, without what it never uses."""
 
 import importlib.metadata
-import importlib.util
 import shutil
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from adadiffsr_core.errors import MissingExtraError
@@ -21,7 +21,7 @@ def pack_perceptual(pack: Path) -> None:
     Raises:
         MissingExtraError: it is not installed here.
     """
-    spec = importlib.util.find_spec(_PACKAGE)
+    spec = PathFinder.find_spec(_PACKAGE)  # as a new process would find it, whatever this one has imported
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError("stlpips-pytorch is not installed here: pip install stlpips-pytorch")
     source = Path(next(iter(spec.submodule_search_locations)))

@@ -348,6 +348,7 @@ def test_photo_refuses_alpha_of_another_size_and_other_depths():
 
 
 def test_without_libvips_reading_and_writing_say_what_to_install(tmp_path, monkeypatch):
+    write_photo(Photo(pixels=torch.zeros(3, 4, 4)), tmp_path / "a.png")
     monkeypatch.setitem(sys.modules, "pyvips", None)
     with pytest.raises(MissingExtraError, match="pip install"):
         read_photo(tmp_path / "a.png")

@@ -21,7 +21,7 @@ from adadiffsr_core.training.processor import Processor
 from tests.fuzz.mutations import mutate, mutate_array, mutate_note
 from tests.host.pack import part
 from tests.oracles import TINY_AUTOENCODER, TINY_MMLE, TINY_PFJ, TINY_UNET, randomise, tiny_model
-from tests.trained import FixedPairs, make_pairs
+from tests.trained import FixedPairs, make_pairs, make_pictures
 
 
 def assert_sound(module):
@@ -101,6 +101,7 @@ class State:
             tiny_model().autoencoder,
             FixedPairs(pairs),
             held_out,
+            make_pictures(side=32),
             Processor(),
             3,
         )
