@@ -138,6 +138,20 @@ def test_a_step_stays_on_the_device_and_waits_for_nothing(name, tmp_path, monkey
     assert all(weight.grad is not None and weight.grad.device.type == "meta" for weight in trained)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("name", TASKS)
+def test_a_gpu_is_not_waited_for_within_a_step(name, tmp_path):
+    task = TASKS[name](tmp_path, Processor.open(torch.device("cuda")))
+    for step in range(2):
+        take_step(task, step)  # constants, and what cuDNN tries out
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        losses = take_step(task, 2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(bool(loss.isfinite()) for loss in losses)
+
+
 def test_a_walk_waits_for_nothing_before_it_is_whole(monkeypatch):
     model, injection = tiny_model(), META.install(Pfj(TINY_PFJ))
     sampling, latent = PRESETS["everyday"], torch.zeros(2, 4, 8, 8, device=META.device)
