@@ -94,13 +94,13 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=50)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    specs = [spec.partition("=") for spec in args.images]
+    sets = {name: list_images(Path(folder)) for name, _, folder in specs}  # a wrong name is found out now
     coders, metrics = read_coders(args), read_metrics()
     ratios = time_decoding(coders)
     results = {name: {"flats": furthest_flat(coder), "decoding": ratios[name]} for name, coder in coders.items()}
-    for spec in args.images:
-        dataset, _, folder = spec.partition("=")
-        paths = list_images(Path(folder))
-        paths = paths[:: max(1, len(paths) // args.limit)][: args.limit]
+    for dataset, found in sets.items():
+        paths = found[:: max(1, len(found) // args.limit)][: args.limit]
         for name, coder in coders.items():
             rows = []
             for path in paths:
