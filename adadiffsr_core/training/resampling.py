@@ -42,6 +42,18 @@ def area_matrix(sides: Tensor, out_sides: Tensor, rows: int, columns: int) -> Te
     return _area_weights(_column(sides), _column(sides) / _column(out_sides), after, before)
 
 
+def _enlarging_area(after: Tensor, sides_in: Tensor, sides_out: Tensor) -> tuple[Tensor, Tensor]:
+    """The source pixel of each output pixel where `INTER_AREA` enlarges, and how much of the next one it takes.
+
+    In double precision and in OpenCV's order: where an output pixel begins just at a source pixel's border, its
+    rounding decides which of the two is taken whole.
+    """
+    larger = sides_out.double() / sides_in.double()
+    first = (after.double() * (1 / larger)).floor()
+    part = (after.double() + 1 - (first + 1) * larger).float()
+    return first.float(), torch.where(part > 0, part - part.floor(), 0.0)
+
+
 def resize_matrix(sides: Tensor, out_sides: Tensor, methods: Tensor, rows: int, columns: int) -> Tensor:
     """Weights that resize one axis of each picture by its own filter, float32 `[B,rows,columns]`.
 
@@ -59,9 +71,9 @@ def resize_matrix(sides: Tensor, out_sides: Tensor, methods: Tensor, rows: int, 
     scale = sides_in / sides_out
     position = (after + 0.5) * scale - 0.5
     enlarges_area = (method == AREA) & (scale < 1)
-    first = torch.where(enlarges_area, torch.div(after * sides_in, sides_out, rounding_mode="floor"), position.floor())
-    # the clamp only takes away rounding errors
-    part = torch.where(enlarges_area, (after + 1 - (first + 1) / scale).clamp(0, 1), position - first)
+    area_first, area_part = _enlarging_area(after, sides_in, sides_out)
+    first = torch.where(enlarges_area, area_first, position.floor())
+    part = torch.where(enlarges_area, area_part, position - first)
     linear = (torch.zeros_like(part), 1 - part, part, torch.zeros_like(part))
     weights = torch.zeros((len(sides), rows, columns), device=sides.device)
     for tap, (by_line, by_cube) in enumerate(zip(linear, _cubic_weights(part), strict=True)):

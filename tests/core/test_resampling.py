@@ -25,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2))
 @example(29, 11, 0)  # 11 * (29 / 11) is more than 29 in float32
+@example(6, 34, 0)  # output pixel 17 begins at source pixel 3, and by OpenCV's rounding just before it
 @settings(max_examples=150, deadline=None)
 def test_a_resize_is_opencvs(before, after, method):
     picture = np.random.default_rng(before).random((before, before, 3), dtype=np.float32)
