@@ -1,18 +1,26 @@
 """The autoencoder as a network, and what its training holds its latents to."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from adadiffsr_core.commands.train.autoencoder import begin_with
 from adadiffsr_core.errors import CheckpointError, ConfigError
+from adadiffsr_core.images import read_photo
 from adadiffsr_core.nets import autoencoder as autoencoder_module
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
+from adadiffsr_core.pipeline import embedded_weights
 from adadiffsr_core.training.autoencoder import AutoencoderTask, AutoencoderTaskConfig
 from adadiffsr_core.training.flat_colours import paint_flats
+from adadiffsr_core.training.ldm import load_autoencoder
 from adadiffsr_core.training.losses import moment_loss
 from adadiffsr_core.training.processor import Processor
 from tests.trained import AUTOENCODER, FlatTeacher, make_bank
+
+NEXT = embedded_weights().parent / "next" / "autoencoder.safetensors"
+PHOTOS = Path(__file__).parents[2] / "photos"
 
 
 def make_net(padding="replicate", z_channels=4):
@@ -129,3 +137,13 @@ def test_weights_of_another_shape_are_no_beginning(tmp_path):
     wider = Autoencoder(AutoencoderConfig(channels=(16, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1)))
     with pytest.raises(CheckpointError, match="has shape"):
         begin_with(wider, start)
+
+
+def test_the_next_models_autoencoder_keeps_what_the_first_ones_loses():
+    """What the next UNet is trained with; the photograph is one that ships."""
+    photo = read_photo(PHOTOS / "cat.jpg").pixels[None]
+    photo = photo[..., : photo.shape[-2] // 8 * 8, : photo.shape[-1] // 8 * 8]
+    first, following = (load_autoencoder(path) for path in (embedded_weights(), NEXT))
+    assert following.config.z_channels == 16
+    lost, kept = (float((net.decode(net.encode(photo)) - photo).square().mean()) for net in (first, following))
+    assert kept < lost / 2
