@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,19 +139,22 @@ class Run:
         """
         watch, first = _Watch(self.seconds), self.step
         pending: dict[str, Tensor] = {}
-        saved, logged = watch.seconds, self.step
+        counts: Counter[str] = Counter()  # of each loss: some come in late
+        saved = watch.seconds
         with (
             _held_interrupt() as interrupted,
             tqdm(total=self.config.steps, initial=self.step, desc=self.task.name, mininterval=5) as bar,
         ):
             while not self.is_over and not interrupted.is_set():
-                _add(pending, self._one_step())
+                losses = self._one_step()
+                _add(pending, losses)
+                counts.update(losses.keys())
                 self.step += 1
                 self.seconds = watch.seconds
                 bar.update()
                 if self.step % self.config.log_every == 0:
-                    bar.set_postfix_str(self._log(pending, self.step - logged), refresh=False)
-                    pending, logged = {}, self.step
+                    bar.set_postfix_str(self._log(pending, counts), refresh=False)
+                    pending, counts = {}, Counter()
                 if self.step % self.config.check_every == 0:
                     self.check()
                 if self.step % self.config.save_every == 0 or self._is_late(watch.seconds - saved):
@@ -167,10 +171,10 @@ class Run:
     def _is_late(self, seconds: float) -> bool:
         return self.config.save_minutes is not None and seconds >= 60 * self.config.save_minutes
 
-    def _log(self, pending: dict[str, Tensor], steps: int) -> str:
-        """Read the sums of this many steps' losses, the one wait for the device, and note their means."""
+    def _log(self, pending: Mapping[str, Tensor], counts: Mapping[str, int]) -> str:
+        """Read the sums of so many of each loss, the one wait for the device, and note their means."""
         keys, sums = list(pending), torch.stack(list(pending.values())).tolist()
-        means = {key: value / steps for key, value in zip(keys, sums, strict=True)}
+        means = {key: value / counts[key] for key, value in zip(keys, sums, strict=True)}
         self.history.append({"step": self.step, "seconds": round(self.seconds, 1), **means})
         for name, optimiser in self.optimisers.items():
             if skipped := optimiser.take_skipped():

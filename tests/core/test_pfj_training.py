@@ -29,7 +29,7 @@ from adadiffsr_core.training.ldm import save_ldm
 from adadiffsr_core.training.loop import LoopConfig, Run
 from adadiffsr_core.training.pfj import PfjTask, PfjTaskConfig
 from adadiffsr_core.training.processor import Processor
-from adadiffsr_core.training.recipe import PfjRecipe, read_recipe
+from adadiffsr_core.training.recipe import LdmRecipe, PfjRecipe, read_recipe
 from adadiffsr_core.training.state import load_state
 from tests.oracles import TINY_AUTOENCODER, TINY_MMLE, TINY_PFJ, randomise, tiny_model
 
@@ -445,7 +445,6 @@ def test_runs_of_all_kinds_share_a_cache(project, monkeypatch):
         "in_channels": 8, "out_channels": 4, "model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1,
         "attention_levels": [],
     }  # fmt: skip
-    ldm["data"] = {**SECTIONS["data"], "scales": None}
     ldm["pairs"] = 16
     (project / "ldm.json").write_text(json.dumps(ldm))
     cache = ["--cache", project / "cache"]
@@ -463,6 +462,12 @@ def test_runs_of_all_kinds_share_a_cache(project, monkeypatch):
         load_model(project / mode / "ldm.safetensors")
     assert sum(encoded) == made + 2 * SECTIONS["pairs"]
     assert {path.name for path in (project / "cache").iterdir()} == {"pairs", "held_out"}
+
+
+def test_the_shipped_recipes_can_share_what_they_measure_on():
+    pfj = PfjRecipe.from_dict(read_recipe("pfj", None, {}, {}))
+    ldm = LdmRecipe.from_dict(read_recipe("ldm", None, {}, {}))
+    assert (pfj.data, pfj.held_out, pfj.holdout, pfj.pairs_seed) == (ldm.data, ldm.held_out, ldm.holdout, ldm.loop.seed)
 
 
 def test_the_shipped_recipe_fits_the_embedded_model():

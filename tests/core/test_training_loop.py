@@ -306,6 +306,21 @@ def test_losses_are_logged_as_means_over_the_steps_between(make_task, tmp_path):
     assert logged == pytest.approx([sum(seen[:2]) / 2, sum(seen[2:]) / 2])
 
 
+def test_a_loss_that_comes_in_late_is_averaged_over_the_steps_that_have_it(tmp_path):
+    run, seen = Run(make_autoencoder_task(adversarial_from=3), loop(steps=4, log_every=4), tmp_path), []
+
+    def listen(step, turns=run.task.turns):
+        for key, losses in turns(step):
+            if "feature" in losses:
+                seen.append(float(losses["feature"].detach()))
+            yield key, losses
+
+    run.task.turns = listen
+    run.train()
+    assert len(seen) == 1
+    assert run.history[-1]["autoencoder.feature"] == pytest.approx(seen[0])
+
+
 @pytest.mark.parametrize("bad", [{"steps": None}, {"minutes": 0}, {"minutes": float("nan")}, {"decay_share": 1.5}])
 def test_a_run_without_an_end_or_with_an_impossible_one_is_refused(bad):
     with pytest.raises(ConfigError):
