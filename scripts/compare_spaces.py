@@ -1,24 +1,49 @@
-"""Which latent space diffuses best, and whether picture or residual should be denoised: one small UNet for each.
+"""Which latent space diffuses best, and whether picture or residual should be denoised: one UNet for each.
 
     python -m scripts.compare_spaces PHOTOS RUN --autoencoder-minutes 20 --minutes 120 [--device cpu]
-        [--taesd FOLDER] [--taesd3 FOLDER] [--threads 1]
+        [--space "16, free=FILE"] [--taesd FOLDER] [--taesd3 FOLDER] [--inputs FOLDER] [--ways "16, free: residual" ...]
 
-Trains an autoencoder for every space and then, for the same minutes each, the same small UNet in it; spaces of a
-teacher are left out where its folder is not given. Each training goes on where it was stopped. `RUN/table.md` has what
-the last check of each run found on the same twelve held-out photographs; a sheet in each run's folder shows six.
+Trains an autoencoder for every space (or takes the one that is named) and then, for the same minutes each, the same
+UNet in it, all in one process. Spaces of a teacher are left out where there is neither its folder nor an autoencoder.
+Each training goes on where it was stopped. `RUN/table.md` has what the last check of each found on the same held-out
+photographs; `RUN/pictures/WAY` has what it makes of every picture in `--inputs`, enlarged beforehand, in 24 steps.
 """
 
 import argparse
-import json
-import subprocess
-import sys
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-from adadiffsr_core.training.state import load_state
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
-_RARELY = 10**9
+from adadiffsr_core.commands.options import choose_device, set_threads
+from adadiffsr_core.commands.train.autoencoder import begin_with
+from adadiffsr_core.checkpoint import load_checkpoint
+from adadiffsr_core.nets.autoencoder import Autoencoder
+from adadiffsr_core.training.autoencoder import AutoencoderTask
+from adadiffsr_core.training.dataset import PairConfig, PairDataset, find_images, load_image, split_photos
+from adadiffsr_core.training.degradation import DegradationConfig
+from adadiffsr_core.training.degradation_batch import BatchDegradation
+from adadiffsr_core.training.latent_pairs import build_latent_pairs
+from adadiffsr_core.training.ldm import LdmTask, load_autoencoder
+from adadiffsr_core.training.loop import Run
+from adadiffsr_core.training.loop_config import LoopConfig
+from adadiffsr_core.training.pair_source import DevicePairs, LivePairs, Window
+from adadiffsr_core.training.photo_bank import PhotoBank
+from adadiffsr_core.training.processor import Processor
+from adadiffsr_core.training.recipe import AutoencoderRecipe, LdmRecipe, read_recipe
+from adadiffsr_core.training.taesd import Taesd
+
+RARELY = 10**9
+SEED = 0
+HELD_OUT, SHOWN = 64, 12
+STEPS = 24  # of restoring what is in --inputs
+DATA = PairConfig(size_px=256, scales=(4.0, 4.0))
 
 
 @dataclass(frozen=True)
@@ -34,88 +59,166 @@ class Space:
     teacher: str | None = None
 
 
+@dataclass(frozen=True)
+class Way:
+    """What a UNet is trained for.
+
+    Attributes:
+        space: a name of `SPACES`.
+        target, snr_gamma: as in `LdmTaskConfig`.
+    """
+
+    space: str
+    target: str
+    snr_gamma: float | None = None
+
+    def __str__(self) -> str:
+        weighting = "" if self.snr_gamma is None else f", min-SNR {self.snr_gamma:g}"
+        return f"{self.space}: {self.target}{weighting}"
+
+    @property
+    def folder(self) -> str:
+        """Its name as a path."""
+        return "".join(letter if letter.isalnum() else "-" for letter in str(self)).replace("--", "-")
+
+
 SPACES = {
     "4, SD 1's": Space(4, "taesd"),
     "8, free": Space(8),
     "16, free": Space(16),
     "16, SD 3's": Space(16, "taesd3"),
 }
-TARGETS = ("picture", "residual")
+WAYS = [Way(space, target) for space in SPACES for target in ("picture", "residual")]
+WAYS.append(Way("16, free", "residual", 5.0))
 
 
-def write_config(path: Path, config: dict[str, Any]) -> Path:
-    """A recipe file that says what differs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(config, indent=1), encoding="utf-8")
-    return path
+class Comparison:
+    """Trainings that share photographs and settings."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.run = args, args.run
+        set_threads(args.threads)
+        self.processor = Processor.open(choose_device(args.device), compiles=args.compile)
+        split = split_photos(find_images([args.photos]), 0.05)
+        self.photos, self.held_out = (
+            PhotoBank.open(paths, self.run / f"{name}.safetensors", self.processor)
+            for name, paths in (("photographs", split.train), ("held_out", split.held_out))
+        )
+        self.measured = PairDataset(split.held_out, DATA, SEED + 1, HELD_OUT)
+        shown = [self.measured[index] for index in range(SHOWN)]
+        self.pictures = torch.stack([gt for gt, _ in shown]), torch.stack([lq for _, lq in shown])
+        self.inputs = dict(read_inputs(args.inputs)) if args.inputs is not None else {}
+
+    def loop(self, minutes: float, **more: object) -> LoopConfig:
+        """A training that is measured when it is over."""
+        fixed = {"check_every": RARELY, "save_every": RARELY, "check_at_end": True, "decay_share": 0.4}
+        return LoopConfig.from_dict({"steps": None, "minutes": minutes, "seed": SEED, **fixed, **more})
+
+    @cache
+    def autoencoder(self, name: str) -> Autoencoder | None:
+        """That of a space, given or trained; None where its teacher is not at hand."""
+        given = dict(words.split("=", 1) for words in self.args.space)
+        if name in given:
+            return self.processor.install(load_autoencoder(Path(given[name])))
+        space = SPACES[name]
+        folder = space.teacher and getattr(self.args, space.teacher)
+        if space.teacher is not None and folder is None:
+            return None
+        changes = {"net": {"z_channels": space.channels}}
+        if self.args.autoencoder_config is not None:
+            recipe = AutoencoderRecipe.from_dict(
+                read_recipe("autoencoder", self.args.autoencoder_config, {}, {}, **changes)
+            )
+        else:
+            recipe = AutoencoderRecipe.from_dict(read_recipe("autoencoder", None, {}, {}, **changes))
+        teacher = None if folder is None else Taesd(folder)
+        task = AutoencoderTask(recipe.net, recipe.task, self.photos, self.held_out, self.processor, SEED, teacher)
+        if self.args.init is not None:
+            begin_with(task.networks["autoencoder"], load_checkpoint(self.args.init, "autoencoder"))
+        path = self.run / Way(name, "autoencoder").folder
+        loop = self.loop(self.args.autoencoder_minutes, learning_rate=recipe.loop.learning_rate, warmup_steps=300)
+        Run(task, loop, path).train()
+        return self.processor.install(load_autoencoder(path / "weights.safetensors"))
+
+    def train(self, way: Way) -> dict[str, float] | None:
+        """The UNet of a way; what its last check found, its steps and the time of one."""
+        coder = self.autoencoder(way.space)
+        if coder is None:
+            return None
+        channels = coder.config.z_channels
+        values = read_recipe("ldm", None, {}, {}, net={"in_channels": 2 * channels, "out_channels": channels})
+        recipe = LdmRecipe.from_dict(values)
+        config = replace(recipe.task, target=way.target, snr_gamma=way.snr_gamma, batch_size=self.args.pairs)
+        pipelines = DegradationConfig(), DegradationConfig.mild()
+        degradation = BatchDegradation(*pipelines, DATA.mild_prob, (4.0, 4.0), self.processor)
+        sizes = {"size_px": DATA.size_px, "min_scale": DATA.min_scale}
+        live = LivePairs(self.photos, degradation, coder, self.processor, **sizes, seed=SEED)
+        pairs = DevicePairs(live, Window(self.args.window, min(256, self.args.window), recipe.renewal), SEED)
+        workers = self.args.workers
+        folder = self.run / "pairs" / Way(way.space, "pairs").folder
+        held_out = build_latent_pairs(folder, self.measured, coder, self.processor, workers)
+        task = LdmTask(recipe.net, config, coder, pairs, held_out, self.pictures, self.processor, SEED)
+        run = Run(task, self.loop(self.args.minutes, learning_rate=self.args.learning_rate, warmup_steps=100), self.run / way.folder)
+        run.train()
+        self.restore(way, task, run)
+        checks = [row for row in run.history if "check.psnr" in row]
+        return {"steps": run.step, **checks[-1]}
+
+    @torch.no_grad()
+    def restore(self, way: Way, task: LdmTask, run: Run) -> None:
+        """What the averaged weights make of the inputs."""
+        folder = self.run / "pictures" / way.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        run.average.eval()
+        for name, picture in self.inputs.items():
+            shown = self.processor.place(picture).float().div(255)[None]
+            made = task.restore(run.average, shown, STEPS)[0]
+            levels = made.mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+            Image.fromarray(levels).save(folder / f"{name}.png")
 
 
-def train(args: argparse.Namespace, kind: str, run: Path, minutes: float, config: Path, *more: object) -> None:
-    """One training; Ctrl-C ends it and this program."""
-    words = ["train", kind, args.photos, "--run", run, "--minutes", minutes, "--config", config, *more]
-    for name in ("device", "threads", "workers" if kind == "ldm" else "threads"):
-        if getattr(args, name) is not None and f"--{name}" not in words:
-            words += [f"--{name}", getattr(args, name)]
-    subprocess.run([sys.executable, "-m", "adadiffsr_core.cli", *map(str, words)], check=True)
-
-
-def train_space(args: argparse.Namespace, folder: Path, space: Space) -> Path:
-    """The autoencoder of a space; returns its weights."""
-    loop = {"check_every": _RARELY, "save_minutes": 1.0, "save_every": _RARELY}
-    net = {"z_channels": space.channels, "padding": "replicate"}
-    config = write_config(folder / "autoencoder.json", {"loop": loop, "net": net, "task": {"batch_size": args.crops}})
-    teacher = () if space.teacher is None else ("--teacher", getattr(args, space.teacher))
-    train(args, "autoencoder", folder / "autoencoder", args.autoencoder_minutes, config, *teacher)
-    return folder / "autoencoder" / "weights.safetensors"
-
-
-def train_unet(args: argparse.Namespace, folder: Path, channels: int, weights: Path, target: str) -> dict[str, float]:
-    """The small UNet in a space; returns what the check at its end found, and its step."""
-    net = {"in_channels": 2 * channels, "out_channels": channels, "channel_mult": [1, 2, 3], "num_res_blocks": 1}
-    net |= {"attention_levels": [], "num_head_channels": None}
-    loop = {
-        "check_every": _RARELY,
-        "check_at_end": True,
-        "save_minutes": 1.0,
-        "save_every": _RARELY,
-        "decay_share": 0.4,
-    }
-    sections = {"loop": loop, "net": net, "task": {"batch_size": args.pairs}, "pairs": args.window, "held_out": 64}
-    config = write_config(folder / f"{target}.json", {**sections, "data": {"size_px": 256, "scales": [4, 4]}})
-    words = ("--autoencoder", weights, "--target", target, "--cache", folder / "cache")
-    train(args, "ldm", folder / target, args.minutes, config, *words)
-    facts = load_state(folder / target / "state.safetensors")[1]
-    checks = [row for row in facts["history"] if "check.psnr" in row]
-    return {"steps": facts["step"], **checks[-1]}
+def read_inputs(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Pictures by name, uint8 `[3,H,W]`, cut to what every network here takes."""
+    for path in find_images([folder]):
+        picture = load_image(path)
+        height, width = (side // 64 * 64 for side in picture.shape[:2])
+        yield path.stem, torch.from_numpy(np.ascontiguousarray(picture[:height, :width].transpose(2, 0, 1)))
 
 
 def main() -> None:
     """Train what can be trained, and write the table."""
+    names = {str(way): way for way in WAYS}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--autoencoder-minutes", type=float, required=True)
+    parser.add_argument("--autoencoder-minutes", type=float, required=True, help="of each that is not given")
     parser.add_argument("--minutes", type=float, required=True, help="of every UNet")
-    parser.add_argument("--taesd", type=Path)
-    parser.add_argument("--taesd3", type=Path)
-    parser.add_argument("--crops", type=int, default=8, help="batch of the autoencoders")
+    parser.add_argument("--ways", nargs="+", choices=names, default=list(names), metavar="WAY", help="(all)")
+    parser.add_argument("--space", action="append", default=[], metavar="NAME=FILE", help="a space's autoencoder")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="an autoencoder that the trained ones begin with")
+    parser.add_argument("--autoencoder-config", type=Path, metavar="JSON", help="what differs from its recipe")
+    parser.add_argument("--taesd", type=Path, metavar="FOLDER")
+    parser.add_argument("--taesd3", type=Path, metavar="FOLDER")
+    parser.add_argument("--inputs", type=Path, metavar="FOLDER", help="pictures to restore, at their result's size")
     parser.add_argument("--pairs", type=int, default=32, help="batch of the UNets")
-    parser.add_argument("--window", type=int, default=2048, help="pairs kept at a time on a processor")
+    parser.add_argument("--learning-rate", type=float, default=5e-4, help="of the UNets")
+    parser.add_argument("--window", type=int, default=2048, help="pairs kept at a time")
     parser.add_argument("--device")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--workers", type=int)
+    parser.add_argument("--workers", type=int, default=0)
     args = parser.parse_args()
-    rows = ["| latents | denoised | steps | PSNR | ST-LPIPS |", "| --- | --- | ---: | ---: | ---: |"]
-    for name, space in SPACES.items():
-        if space.teacher is not None and getattr(args, space.teacher) is None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    comparison = Comparison(args)
+    rows = ["| latents: denoised | steps | PSNR | ST-LPIPS |", "| --- | ---: | ---: | ---: |"]
+    for name in args.ways:
+        found = comparison.train(names[name])
+        if found is None:
             continue
-        folder = args.run / "".join(letter for letter in name if letter.isalnum())
-        weights = train_space(args, folder, space)
-        for target in TARGETS:
-            found = train_unet(args, folder, space.channels, weights, target)
-            figures = (found["check.psnr"], found.get("check.st_lpips", float("nan")))
-            rows.append(f"| {name} | {target} | {found['steps']:.0f} | {figures[0]:.2f} | {figures[1]:.3f} |")
-            (args.run / "table.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        perceptual = found.get("check.st_lpips", float("nan"))
+        rows.append(f"| {name} | {found['steps']:.0f} | {found['check.psnr']:.2f} | {perceptual:.3f} |")
+        (args.run / "table.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        print(rows[-1], flush=True)
 
 
 if __name__ == "__main__":

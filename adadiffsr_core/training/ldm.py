@@ -117,26 +117,26 @@ class LdmTask:
             error, weight = self._errors(networks, self.processor.place(gt), self.processor.place(lq), start)
             rows.append(torch.stack([(weight * error).mean(), error.mean()]))
         loss, error = torch.stack(rows).mean(dim=0).tolist()
-        made = self._restore(networks)
+        made = self.restore(networks, self.low_quality)
         figures = {"loss": loss, "error": error}
         figures["psnr"] = float((-10 * (made - self.truth).square().mean(dim=(1, 2, 3)).log10()).mean())
         if self.distance is not None:
             figures["st_lpips"] = float(self.distance(made, self.truth).mean())
         return figures
 
-    def _restore(self, networks: nn.ModuleDict) -> Tensor:
-        """The low-quality pictures, restored in a few steps: `[N,3,S,S]` in [0,1]."""
+    def restore(self, networks: nn.ModuleDict, low_quality: Tensor, steps: int = 12) -> Tensor:
+        """Pictures `[N,3,H,W]` in [0,1], restored in a few plain steps: the same size, in [0,1]."""
         unet, schedule = cast(UNet, networks["unet"]), self.schedule
-        lq = self.autoencoder.encode(self.low_quality)
+        lq = self.autoencoder.encode(low_quality)
 
         def output(x: Tensor, sigma: Tensor) -> Tensor:
             return predict(unet, schedule, x, lq, sigma, processor=self.processor)
 
-        return self.autoencoder.decode(sample_plainly(output, schedule, lq, self.seed)).clamp(0, 1)
+        return self.autoencoder.decode(sample_plainly(output, schedule, lq, self.seed, steps)).clamp(0, 1)
 
     def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
         """Low-quality inputs over restored pictures over the truth, always the same."""
-        rows = (self.low_quality, self._restore(networks), self.truth)
+        rows = (self.low_quality, self.restore(networks, self.low_quality), self.truth)
         return make_sheet([list(pictures[:_SHOWN]) for pictures in rows])
 
     def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:

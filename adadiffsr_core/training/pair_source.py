@@ -1,10 +1,11 @@
-"""Where a step's pairs of latents come from: drawn anew on the device, or kept on disk and renewed bit by bit.
+"""Where a step's pairs of latents come from: a window that moves on, kept on the device or on disk.
 
-An accelerator degrades and encodes faster than it trains. A processor does not: there a pair is made once and seen a
-few times, each time with other noise at another timestep, and then gives its place to another.
+To degrade and encode a pair costs as much as to train on it, or more. So a pair is made once and seen a few times, each
+time with other noise at another timestep, and then gives its place to another.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from .photo_bank import PhotoBank
 from .processor import Processor
 
 _MANY = 64  # chunks whose making is worth a bar
+_CHOICE = 0x63686F  # a stream of its own beside those of the pairs
 
 
 class PairSource(Protocol):
@@ -30,6 +32,57 @@ class PairSource(Protocol):
     def draw(self, step: int, batch_size: int) -> tuple[Tensor, Tensor]:
         """Those of one step: `(gt, lq)`, latents `[B,C,h,w]` float32 on the device; the same for one step always."""
         ...
+
+
+@dataclass(frozen=True)
+class Window:
+    """The pairs that a step may draw, of all there will ever be: pair n lies in place n modulo the window's length.
+
+    Which they are follows from the step alone, and a pair from the seed and its number. So a run that was stopped makes
+    again what it needs, and goes on to the same bits.
+
+    Attributes:
+        length: in pairs, a multiple of `chunk`.
+        chunk: pairs that are made at once.
+        renewal: new pairs for each one that is drawn; 0 keeps the first for ever.
+
+    Raises:
+        ConfigError: `length` is no multiple of `chunk`.
+    """
+
+    length: int
+    chunk: int
+    renewal: float
+
+    def __post_init__(self) -> None:
+        if self.length < self.chunk or self.length % self.chunk:
+            raise ConfigError(f"pairs must be a multiple of {self.chunk}, got {self.length}")
+
+    def first(self, step: int, batch_size: int) -> int:
+        """The first pair that step `step` may draw; windows move by whole chunks."""
+        return int(step * batch_size * self.renewal) // self.chunk * self.chunk
+
+    def lacks(self, numbers: np.ndarray, first: int) -> np.ndarray:
+        """Which chunks, by their numbers, have to be made for the window from `first` on.
+
+        Args:
+            numbers: int64 `[length]`, from 1 on, of the pair in each place; 0 is none.
+            first: pair.
+        """
+        held = numbers.reshape(-1, self.chunk)
+        place = np.arange(len(held))
+        wanted = first // self.chunk + (place - first // self.chunk) % len(held)
+        stale = (held - 1 != wanted[:, None] * self.chunk + np.arange(self.chunk)).any(axis=1)
+        return np.sort(wanted[stale])
+
+    def places(self, chunk: int) -> slice:
+        """Where a chunk lies."""
+        start = chunk * self.chunk % self.length
+        return slice(start, start + self.chunk)
+
+    def numbers(self, chunk: int) -> np.ndarray:
+        """What `lacks` calls its pairs."""
+        return chunk * self.chunk + 1 + np.arange(self.chunk)
 
 
 class LivePairs:
@@ -71,11 +124,45 @@ class LivePairs:
         return first, second
 
 
-class RenewedPairs:
-    """Pairs on disk of which a run sees a window that moves on: pair n lies in place n modulo the window's length.
+class DevicePairs:
+    """A window of live pairs that stays on the device.
 
-    Which pairs a step may draw follows from the step alone, and a pair from the seed and its number. So a run that was
-    stopped makes again what it needs, and goes on to the same bits.
+    Args:
+        live: makes them, a chunk at a time.
+        window: how many are kept, and for how long.
+        seed: of the choice among them.
+    """
+
+    def __init__(self, live: LivePairs, window: Window, seed: int) -> None:
+        self.live, self.window, self.seed = live, window, seed
+        self._held: list[Tensor] = []
+        # On the host, which must not ask the device what it holds.
+        self._numbers = np.zeros(window.length, np.int64)
+
+    @torch.no_grad()
+    def draw(self, step: int, batch_size: int) -> tuple[Tensor, Tensor]:
+        """See `PairSource`."""
+        first = self.window.first(step, batch_size)
+        for chunk in self.window.lacks(self._numbers, first):
+            made = self.live.draw(int(chunk), self.window.chunk)
+            if not self._held:
+                self._held = [part.new_zeros((self.window.length, *part.shape[1:])) for part in made]
+            for held, part in zip(self._held, made, strict=True):
+                held[self.window.places(int(chunk))] = part
+            self._numbers[self.window.places(int(chunk))] = self.window.numbers(int(chunk))
+        processor = self.live.processor
+        chosen = torch.randint(
+            self.window.length,
+            (batch_size,),
+            generator=processor.generator(self.seed ^ _CHOICE, step),
+            device=processor.device,
+        )
+        gt, lq = (held[chosen] for held in self._held)
+        return gt, lq
+
+
+class RenewedPairs:
+    """A window of pairs on disk, which processes make ahead on the processor.
 
     Args:
         folder: of the cache; created if need be.
@@ -84,7 +171,7 @@ class RenewedPairs:
         processor: that trains.
         count: length of the window, a multiple of `CHUNK`.
         seed: of the choice among the pairs of the window.
-        renewal: new pairs for each one that is drawn; 0 keeps the first for ever.
+        renewal: as in `Window`.
         workers: processes that degrade ahead.
 
     Raises:
@@ -103,10 +190,9 @@ class RenewedPairs:
         renewal: float,
         workers: int = 0,
     ) -> None:
-        if count < CHUNK or count % CHUNK:
-            raise ConfigError(f"pairs must be a multiple of {CHUNK}, got {count}")
+        self.window = Window(count, CHUNK, renewal)
         self.dataset, self.encoder, self.processor = dataset, encoder, processor
-        self.count, self.seed, self.renewal, self.workers = count, seed, renewal, workers
+        self.seed, self.workers = seed, workers
         shape = pair_shape(dataset, encoder, count)
         self._arrays = [open_array(folder / f"{name}.npy", shape) for name in ("gt", "lq")]
         # Which pair is in each place, from 1 on, so that a new file's zeros mean none.
@@ -114,32 +200,25 @@ class RenewedPairs:
         self._ahead: Iterator[list[Tensor]] = iter(())
         self._ahead_from = -1
 
-    def window(self, step: int, batch_size: int) -> int:
-        """The first pair that step `step` may draw; windows move by whole batches of the encoder."""
-        return int(step * batch_size * self.renewal) // CHUNK * CHUNK
-
     def draw(self, step: int, batch_size: int) -> tuple[Tensor, Tensor]:
         """See `PairSource`."""
-        first = self.window(step, batch_size)
+        first = self.window.first(step, batch_size)
         self._renew(first)
         rng = np.random.default_rng([self.seed, step])
-        places = np.sort((first + rng.integers(self.count, size=batch_size)) % self.count)
+        places = np.sort((first + rng.integers(self.window.length, size=batch_size)) % self.window.length)
         gt, lq = (self.processor.place(torch.from_numpy(array[places]).float()) for array in self._arrays)
         return gt, lq
 
     def _renew(self, first: int) -> None:
-        """Make what pairs `first` to `first + count - 1` lack."""
-        held = self._numbers.reshape(-1, CHUNK)  # both the window and its length are whole chunks
-        place = np.arange(len(held))
-        wanted = first // CHUNK + (place - first // CHUNK) % len(held)
-        stale = np.flatnonzero((held - 1 != wanted[:, None] * CHUNK + np.arange(CHUNK)).any(axis=1))
-        for chunk in tqdm(np.sort(wanted[stale]), "latent pairs", disable=len(stale) < _MANY, mininterval=5):
-            rows = slice(chunk % len(held) * CHUNK, (chunk % len(held) + 1) * CHUNK)
+        """Make what the window from `first` on lacks."""
+        lacking = self.window.lacks(self._numbers, first)
+        for chunk in tqdm(lacking, "latent pairs", disable=len(lacking) < _MANY, mininterval=5):
+            rows = self.window.places(int(chunk))
             pictures = self._make(int(chunk) * CHUNK)
             self._numbers[rows] = 0  # until they are whole
             for array, images in zip(self._arrays, pictures, strict=True):
                 array[rows] = encode_images(self.encoder, images, self.processor)
-            self._numbers[rows] = chunk * CHUNK + 1 + np.arange(CHUNK)
+            self._numbers[rows] = self.window.numbers(int(chunk))
 
     def _make(self, first: int) -> list[Tensor]:
         """Pictures of the pairs from `first` on, a chunk of them."""

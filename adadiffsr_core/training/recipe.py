@@ -62,9 +62,9 @@ class LdmRecipe(Recipe):
 
     Attributes:
         loop, net, task, data: their configs.
-        live: degrade and encode pairs on the device when they are wanted, rather than keep a window of them on disk;
-            None does so on CUDA.
-        pairs: in the window, a multiple of 16.
+        live: degrade and encode pairs on the device and keep the window of them there, rather than on disk; None does
+            so on CUDA.
+        pairs: in the window, a multiple of 16, or of 256 where they are live.
         renewal: new pairs of the window for each that is drawn; 0 keeps the first for ever.
         held_out: cached pairs to measure on.
         holdout: share of the photographs that those come from.

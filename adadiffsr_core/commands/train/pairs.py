@@ -13,13 +13,14 @@ from ...training.degradation import DegradationConfig
 from ...training.degradation_batch import BatchDegradation
 from ...training.latent_pairs import Encoder, LatentPairs, build_latent_pairs
 from ...training.origin import claim_cache, fingerprint_files, fingerprint_weights
-from ...training.pair_source import LivePairs, PairSource, RenewedPairs
+from ...training.pair_source import DevicePairs, LivePairs, PairSource, RenewedPairs, Window
 from ...training.photo_bank import PhotoBank
 from ...training.processor import Processor
 from ...training.recipe import FinetuneRecipe, LdmRecipe, PfjRecipe
 from .common import drawing_settings, find_photographs, prepare_run
 
 _ENDLESS = 2**40  # more pairs than any run draws
+_AT_ONCE = 256  # pairs that a device makes at once: few would leave it idle
 _SHOWN = 12  # held-out pictures that a run is watched by
 
 
@@ -95,10 +96,11 @@ def prepare_source(
         degradation = BatchDegradation(
             DegradationConfig(), DegradationConfig.mild(), data.mild_prob, data.scales or (4.0, 4.0), processor
         )
-        source = LivePairs(
+        live = LivePairs(
             bank, degradation, autoencoder, processor, size_px=data.size_px, min_scale=data.min_scale, seed=seed
         )
-        return source, held_out, pictures
+        window = Window(recipe.pairs, min(recipe.pairs, _AT_ONCE), recipe.renewal)
+        return DevicePairs(live, window, recipe.loop.seed), held_out, pictures
     # Never in a cache that others read: there pairs must stay what they are.
     claim_cache(args.folder / "window", origin)
     renewed = RenewedPairs(
