@@ -61,8 +61,16 @@ def predict(
     inputs = torch.cat([schedule.scale_input(x, sigma, lq), lq], dim=1).contiguous(memory_format=torch.channels_last)
     with processor.autocast():
         # The schedule's word for what the network is shown: for flow not the index drawn, but sigma * 1000.
-        output = unet(inputs, schedule.sigma_to_timestep(sigma), residuals)
+        # Nothing but tensors where nothing is injected: a recorded network is called as it was recorded.
+        injected = () if residuals is None else (residuals,)
+        output = unet(inputs, schedule.sigma_to_timestep(sigma), *injected)
     return cast(Tensor, output.float())
+
+
+def record(unet: UNet, latent: Tensor, processor: Processor) -> None:
+    """Let `predict` be replayed for batches like `latent` `[B,C,h,w]`, in training and without residuals."""
+    inputs = torch.cat([latent, latent], dim=1).contiguous(memory_format=torch.channels_last)
+    processor.record(unet, inputs, torch.zeros(len(latent), device=latent.device))
 
 
 def denoising_loss(

@@ -18,7 +18,7 @@ from ..nets.unet import UNet, UNetConfig
 from ..networks import AUTOENCODER_PREFIX, UNET_PREFIX, open_networks
 from ..schedule import Prediction, Schedule, Target
 from .charts import make_sheet
-from .denoising import NoisyPairs, denoising_loss, draw_noise, predict, sample_plainly, snr_weight
+from .denoising import NoisyPairs, denoising_loss, draw_noise, predict, record, sample_plainly, snr_weight
 from .latent_pairs import LatentPairs
 from .pair_source import PairSource
 from .processor import Processor
@@ -90,10 +90,14 @@ class LdmTask:
         self.pairs, self.held_out = pairs, held_out
         self.autoencoder = autoencoder.requires_grad_(False).eval()
         self.networks = nn.ModuleDict({"unet": processor.install(UNet(net))})
+        self._is_recorded = False
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """One batch of pairs, each at a noise level of its own."""
         gt, lq = self.pairs.draw(step, self.config.batch_size)
+        if not self._is_recorded:
+            record(cast(UNet, self.networks["unet"]), gt, self.processor)
+            self._is_recorded = True
         error, weight = self._errors(self.networks, gt, lq, step)
         yield "unet", {"total": (weight * error).mean()}
 

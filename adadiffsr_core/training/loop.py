@@ -111,6 +111,14 @@ class Run:
         self.history: list[dict[str, float]] = []
         self.average = copy.deepcopy(task.networks).requires_grad_(False)
         self._release = page_out(self.average, folder) if config.average_on_disk else None
+        # Looked up once: a small network's step takes less time than naming all its weights.
+        self._averages: list[tuple[list[Tensor], list[Tensor]]] = []
+        self._counters: list[tuple[Tensor, Tensor]] = []
+        for name in task.averaged:
+            old, new = self.average[name].state_dict(), task.networks[name].state_dict()
+            moved = [key for key, value in old.items() if value.is_floating_point()]
+            self._averages.append(([old[key] for key in moved], [new[key] for key in moved]))
+            self._counters += [(old[key], new[key]) for key in old.keys() - set(moved)]
         self.optimisers = {
             name: Optimiser(network.parameters(), config)
             for name, network in task.networks.items()
@@ -200,17 +208,15 @@ class Run:
     @torch.no_grad()
     def _update_average(self) -> None:
         weight = 1 - self.config.ema_decay_at(self.step)
-        for name in self.task.averaged:
-            old, new = self.average[name].state_dict(), self.task.networks[name].state_dict()
-            moved = [key for key, value in old.items() if value.is_floating_point()]
-            for key in old.keys() - set(moved):
-                old[key].copy_(new[key])
+        for olds, news in self._averages:
             if self._release is None:
-                torch._foreach_lerp_([old[key] for key in moved], [new[key] for key in moved], weight)
-            else:
-                for key in moved:
-                    old[key].lerp_(new[key].to(old[key]), weight)
-                    self._release()
+                torch._foreach_lerp_(olds, news, weight)
+                continue
+            for old, new in zip(olds, news, strict=True):
+                old.lerp_(new.to(old), weight)
+                self._release()
+        for old, new in self._counters:
+            old.copy_(new)
 
     def check(self) -> Mapping[str, float]:
         """Measure the averaged weights, add the figures to the history, and draw chart and sheet."""

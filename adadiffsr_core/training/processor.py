@@ -1,6 +1,7 @@
 """What trains: a device and its precision, chosen once and carried by every task, so that no task knows which it is."""
 
 import copy
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..nets.layout import channels_last
+
+logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -64,6 +67,25 @@ class Processor:
         if self.compiles:
             installed.compile()  # in place: the names of its weights stay
         return installed
+
+    def record(self, module: nn.Module, *inputs: Tensor) -> None:
+        """Let a network that is trained be replayed as CUDA graphs, forward and backward, for inputs like these.
+
+        A processor takes longer to launch a small network's kernels one by one than a GPU to run them (decision D58).
+        Elsewhere, where torch compiles, and where a graph cannot be made, the network stays what it is.
+
+        Args:
+            module: in training, without hooks; on the device.
+            inputs: of the shapes, layouts and dtypes that it will be called with, all of them and nothing else.
+        """
+        if self.device.type != "cuda" or self.compiles:
+            return
+        try:
+            with self.autocast(kept=False):
+                torch.cuda.make_graphed_callables(module, inputs, allow_unused_input=True)
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            logger.warning("the network is not replayed as a graph, which would be faster: %s", reason)
 
     def borrow(self, module: M) -> M:
         """A network if it is on the device, else a copy there, such as of averages that are kept in a file."""

@@ -23,7 +23,7 @@ from adadiffsr_core.training.finetune import FinetuneTask, FinetuneTaskConfig
 from adadiffsr_core.training.ldm import LdmTask, LdmTaskConfig
 from adadiffsr_core.training.ldm_format import LdmCheckpoint
 from adadiffsr_core.training.mmle import MmleTask, MmleTaskConfig
-from adadiffsr_core.training.pair_source import LivePairs
+from adadiffsr_core.training.pair_source import DevicePairs, LivePairs, Window
 from adadiffsr_core.training.pfj import PfjTask, PfjTaskConfig
 from adadiffsr_core.training.processor import Processor
 from adadiffsr_core.training.walked_model import OwnModel
@@ -88,7 +88,8 @@ def ldm(folder, processor, *, live=False, **more):
         pipelines = DegradationConfig(), DegradationConfig.mild()
         degradation = BatchDegradation(*pipelines, 0.3, (1.0, 4.0), processor)
         bank = make_bank(device=processor.device)
-        pairs = LivePairs(bank, degradation, coder, processor, size_px=64, min_scale=0.5, seed=1)
+        drawn = LivePairs(bank, degradation, coder, processor, size_px=64, min_scale=0.5, seed=1)
+        pairs = DevicePairs(drawn, Window(length=4, chunk=2, renewal=1.0), 1)
     net = UNetConfig(
         model_channels=32, channel_mult=(1, 1), num_res_blocks=1, attention_levels=(1,), num_head_channels=32
     )

@@ -10,7 +10,7 @@ from adadiffsr_core.training.dataset import PairConfig, PairDataset
 from adadiffsr_core.training.degradation import DegradationConfig
 from adadiffsr_core.training.degradation_batch import BatchDegradation
 from adadiffsr_core.training.latent_pairs import CHUNK
-from adadiffsr_core.training.pair_source import LivePairs, RenewedPairs
+from adadiffsr_core.training.pair_source import DevicePairs, LivePairs, RenewedPairs, Window
 from adadiffsr_core.training.processor import Processor
 from tests.trained import AUTOENCODER, make_bank, save_photos
 
@@ -121,3 +121,31 @@ def test_live_pairs_depend_on_the_step_alone_and_never_come_again(live):
     assert not torch.equal(first[0], other[0])
     assert not torch.equal(*first)
     assert not first[0].requires_grad
+
+
+def test_pairs_on_the_device_follow_from_the_step_alone(live):
+    """A run that was stopped makes again what its window lacks."""
+    window = Window(length=8, chunk=4, renewal=0.5)
+    straight, stopped = DevicePairs(live, window, 5), DevicePairs(live, window, 5)
+    seen = [straight.draw(step, 4) for step in range(6)]
+    for step in (5, 2):
+        for one, other in zip(stopped.draw(step, 4), seen[step], strict=True):
+            assert torch.equal(one, other)
+
+
+def test_every_pair_on_the_device_is_one_of_the_window(live):
+    window = Window(length=8, chunk=4, renewal=0.5)
+    pairs = DevicePairs(live, window, 5)
+    for step in (0, 1, 2, 7):
+        first = window.first(step, 4)
+        assert first == step * 2 // 4 * 4
+        chunks = [live.draw(number, 4) for number in (first // 4, first // 4 + 1)]
+        known = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
+        for gt, lq in zip(*pairs.draw(step, 4), strict=True):
+            same = [bool(torch.equal(gt, a) and torch.equal(lq, b)) for a, b in zip(*known, strict=True)]
+            assert sum(same) == 1
+
+
+def test_a_window_is_whole_chunks():
+    with pytest.raises(ConfigError, match="multiple of 4"):
+        Window(length=6, chunk=4, renewal=0.5)
