@@ -35,6 +35,8 @@ class AutoencoderConfig(Config):
         encoder_blocks: residual blocks per encoder level.
         decoder_blocks: residual blocks per decoder level (coarsest included, finest first).
         padding: what convolutions see beyond the border: zeros, which tint a picture's edge, or its last pixels.
+        decoder_border: latent px by which the last ones are repeated before decoding, and cut off again. Within the
+            decoder a plain colour is a pattern of 2x2, so what it sees beyond the border is not what it sees inside.
     """
 
     in_channels: Annotated[int, Most(64)] = 3
@@ -44,9 +46,12 @@ class AutoencoderConfig(Config):
     encoder_blocks: tuple[Blocks, ...] = (2, 3)
     decoder_blocks: tuple[Blocks, ...] = (4, 3)
     padding: Padding = "zeros"
+    decoder_border: Annotated[int, Most(16)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.decoder_border < 0:
+            raise ConfigError(f"decoder_border must not be negative, got {self.decoder_border}")
         if not len(self.channels) == len(self.encoder_blocks) == len(self.decoder_blocks):
             raise ConfigError(
                 f"channels {self.channels}, encoder_blocks {self.encoder_blocks} and decoder_blocks "
@@ -238,10 +243,21 @@ class Autoencoder(nn.Module):
 
         Of latents that are not `wanted`, bool `[h,w]`, the pixels may be 0; None is all.
         """
-        c = self.config
-        return map_blocks(
-            self._decode, latent, block=BLOCK, halo=c.decoder_halo, numerator=c.factor, denominator=1, wanted=wanted
+        c, edge = self.config, self.config.decoder_border
+        seen = _repeat_edge(latent, edge)
+        asked = wanted if wanted is None else _repeat_edge(wanted[None, None].float(), edge)[0, 0] > 0
+        # Blocks that much larger: a picture of one block stays one.
+        block = BLOCK + 2 * edge
+        image = map_blocks(
+            self._decode, seen, block=block, halo=c.decoder_halo, numerator=c.factor, denominator=1, wanted=asked
         )
+        rows, columns = (slice(edge * c.factor, (edge + side) * c.factor) for side in latent.shape[-2:])
+        return image[..., rows, columns]
 
     def _decode(self, latent: Tensor) -> Tensor:
         return cast(Tensor, self.decoder(latent)) / 2 + 0.5
+
+
+def _repeat_edge(values: Tensor, width: int) -> Tensor:
+    """`[N,C,h,w]` with its outermost values repeated so many times on each side."""
+    return F.pad(values, (width,) * 4, mode="replicate") if width else values

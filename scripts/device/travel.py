@@ -4,7 +4,8 @@
     python -m scripts.device.travel --set-aside FILE ...    tracked files give way to a line of text
     python -m scripts.device.travel --restore               and are back
 
-Only what git holds unchanged is set aside, so that `git checkout -- FILE` brings it back in any case.
+Only what git holds unchanged is set aside, and git is told to look away meanwhile: it brings the file back in any case,
+and no commit takes the line for it.
 """
 
 import argparse
@@ -42,6 +43,7 @@ def set_aside(root: Path, files: list[str]) -> None:
     note = _note(root)
     known = note.read_text(encoding="utf-8").splitlines() if note.is_file() else []
     note.write_text("".join(f"{name}\n" for name in dict.fromkeys(known + files)), encoding="utf-8")
+    _git(root, "update-index", "--skip-worktree", "--", *files)
     for name in files:
         (root / name).write_text(_STUB, encoding="utf-8")
 
@@ -59,13 +61,18 @@ def restore(root: Path) -> list[str]:
     names = note.read_text(encoding="utf-8").splitlines() if note.is_file() else []
     for name in names:
         path = root / name
-        if path.is_file() and path.stat().st_size > len(_STUB) and _git(root, "diff", "--name-only", "--", name):
+        if path.is_file() and path.stat().st_size > len(_STUB) and not _is_as_git_has_it(root, name):
             raise ConfigError(f"{name} has been written anew; move it away, then restore")
     if names:
+        _git(root, "update-index", "--no-skip-worktree", "--", *names)
         _git(root, "checkout-index", "--force", "--", *names)
         _git(root, "update-index", "--refresh", "-q", "--", *names)
     note.unlink(missing_ok=True)
     return names
+
+
+def _is_as_git_has_it(root: Path, name: str) -> bool:
+    return _git(root, "hash-object", "--", name).strip() == _git(root, "rev-parse", f":{name}").strip()
 
 
 def _note(root: Path) -> Path:

@@ -23,13 +23,10 @@ NEXT = embedded_weights().parent / "next" / "autoencoder.safetensors"
 PHOTOS = Path(__file__).parents[2] / "photos"
 
 
-def make_net(padding="replicate", z_channels=4):
+def make_net(padding="replicate", z_channels=4, **more):
     torch.manual_seed(0)
-    net = Autoencoder(
-        AutoencoderConfig(
-            z_channels=z_channels, channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1), padding=padding
-        )
-    )
+    shape = {"channels": (8, 8), "encoder_blocks": (1, 1), "decoder_blocks": (1, 1)}
+    net = Autoencoder(AutoencoderConfig(z_channels=z_channels, **shape, padding=padding, **more))
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return net.requires_grad_(False)
@@ -52,6 +49,33 @@ def test_blocks_give_the_values_of_the_whole(padding, monkeypatch):
     monkeypatch.setattr(autoencoder_module, "BLOCK", 4)
     torch.testing.assert_close(net.encode(image), whole)
     torch.testing.assert_close(net.decode(whole), picture)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_repeated_about_the_latents_is_cut_off_again(whole, monkeypatch):
+    plain, bordered = make_net(), make_net(decoder_border=2)
+    latent, wanted = torch.randn(1, 4, 5, 7), torch.zeros(5, 7, dtype=torch.bool)
+    wanted[:2, 4:] = True
+    expected = plain.decode(torch.nn.functional.pad(latent, (2, 2, 2, 2), mode="replicate"))[..., 16:-16, 16:-16]
+    if not whole:
+        monkeypatch.setattr(autoencoder_module, "BLOCK", 4)
+    torch.testing.assert_close(bordered.decode(latent), expected)
+    torch.testing.assert_close(bordered.decode(latent, wanted)[..., :16, 32:], expected[..., :16, 32:])
+
+
+def test_with_a_border_as_wide_as_its_reach_a_decoder_paints_a_plain_colour_alike_everywhere():
+    net = make_net(decoder_border=5)
+    assert net.config.decoder_border >= net.config.decoder_halo
+    image = net.decode(torch.randn(1, 4, 1, 1).expand(1, 4, 6, 8))
+    for corner in (image[..., :8, :8], image[..., -8:, :8], image[..., -8:, -8:]):
+        torch.testing.assert_close(corner, image[..., 16:24, 16:24])
+    edges = make_net().decode(torch.randn(1, 4, 1, 1).expand(1, 4, 6, 8))
+    assert not torch.allclose(edges[..., :8, :8], edges[..., 16:24, 16:24], atol=1e-3)
+
+
+def test_a_border_below_zero_is_refused():
+    with pytest.raises(ConfigError, match="decoder_border must not be negative"):
+        AutoencoderConfig(decoder_border=-1)
 
 
 def test_an_unknown_padding_is_refused():

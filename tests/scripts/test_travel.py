@@ -52,10 +52,19 @@ def test_what_is_set_aside_is_still_there_but_small_and_comes_back(tree):
     assert restore(tree) == []
 
 
-def test_setting_aside_twice_still_restores(tree):
+def test_no_commit_takes_the_line_for_the_file(tree):
     set_aside(tree, ["large.bin"])
-    with pytest.raises(ConfigError, match="was changed"):
-        set_aside(tree, ["large.bin"])
+    (tree / "small.py").write_text("x = 3\n")
+    git(tree, "add", "--all")
+    git(tree, "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-m", "another")
+    assert "large.bin" not in git(tree, "show", "--name-only", "--format=", "HEAD")
+    restore(tree)
+    assert (tree / "large.bin").stat().st_size == 102400
+
+
+def test_setting_aside_twice_is_once(tree):
+    set_aside(tree, ["large.bin"])
+    set_aside(tree, ["large.bin"])
     assert restore(tree) == ["large.bin"]
     assert (tree / "large.bin").stat().st_size == 102400
 
