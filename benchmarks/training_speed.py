@@ -1,4 +1,4 @@
-"""Crops of 256 px that each network learns from in a second, by precision, threads and compilation.
+"""Crops of 256 px that each network learns from in a second, by precision, threads, graphs and compilation.
 
     python -m benchmarks.training_speed [--device cpu|cuda] [--rounds 3] [--batch 8] [--compile]
 
@@ -40,15 +40,17 @@ class Way:
     Attributes:
         threads: of the processor.
         bfloat16, compiles: as in `Processor`.
+        records: whether a UNet on a GPU is replayed as graphs.
     """
 
     threads: int
     bfloat16: bool
     compiles: bool = False
+    records: bool = False
 
     def __str__(self) -> str:
         words = [f"{self.threads} thread{'s' * (self.threads > 1)}", "bfloat16" if self.bfloat16 else "float32"]
-        return ", ".join([*words, *(["compiled"] if self.compiles else [])])
+        return ", ".join([*words, *(["compiled"] if self.compiles else []), *(["as graphs"] if self.records else [])])
 
 
 def shipped(kind: str) -> dict[str, Any]:
@@ -68,8 +70,8 @@ def networks() -> dict[str, Callable[[], nn.Module]]:
     }
 
 
-def build_step(net: nn.Module, processor: Processor, batch: int) -> Callable[[], None]:
-    """A function that trains the network for one step on a batch of 256 px."""
+def build_step(net: nn.Module, processor: Processor, batch: int, records: bool = False) -> Callable[[], None]:
+    """A function that trains the network for one step on a batch of 256 px, a UNet as graphs if it is to be."""
     if isinstance(net, Autoencoder):
         parts = [processor.install(net.encoder), processor.install(net.decoder)]
         image = torch.rand(batch, 3, PX, PX, device=processor.device)
@@ -80,7 +82,10 @@ def build_step(net: nn.Module, processor: Processor, batch: int) -> Callable[[],
         parts = [processor.install(net)]
         channels, side = net.config.in_channels, PX // 8
         x = torch.randn(batch, channels, side, side, device=processor.device)
+        x = x.contiguous(memory_format=torch.channels_last)
         timesteps = torch.randint(1000, (batch,), device=processor.device)
+        if records:
+            processor.record(net, x, timesteps)
 
         def forward() -> Tensor:
             return net(x, timesteps).float().square().mean()
@@ -133,9 +138,14 @@ def main() -> None:
     precisions = [False, True] if args.slow or Processor.open(device).bfloat16 else [False]
     compiled = [False, True] if args.compile else [False]
     ways = [Way(count, bf, comp) for comp in compiled for bf in precisions for count in counts]
+    if device.type == "cuda":
+        ways.append(Way(1, True, records=True))
     print("| network | way | crops of 256 px a second | ratio |\n| --- | --- | ---: | ---: |")
     for name, build in networks().items():
-        steps = {way: build_step(build(), Processor(device, way.bfloat16, way.compiles), args.batch) for way in ways}
+        steps = {
+            way: build_step(build(), Processor(device, way.bfloat16, way.compiles), args.batch, way.records)
+            for way in ways
+        }
         for way, step in steps.items():
             measure(step, way, args.batch, 1, device)  # compiles, and takes memory
         rates: dict[Way, list[float]] = {way: [] for way in ways}

@@ -16,5 +16,4 @@ run() {
 }
 run sync pytest -q -p no:cacheprovider tests/core/test_devices.py -k "gpu or slip"
 run degradation benchmarks.degradation --device "$device" --scales 1 4
-run training benchmarks.training_speed --device "$device" --batch 64 --steps 5
-run compiled benchmarks.training_speed --device "$device" --batch 64 --steps 5 --compile
+run training benchmarks.training_speed --device "$device" --batch 256 --steps 5

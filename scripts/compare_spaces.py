@@ -11,9 +11,9 @@ photographs; `RUN/pictures/WAY` has what it makes of every picture in `--inputs`
 
 import argparse
 import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from adadiffsr_core.checkpoint import load_checkpoint
 from adadiffsr_core.commands.options import choose_device, set_threads
 from adadiffsr_core.commands.train.autoencoder import begin_with
-from adadiffsr_core.checkpoint import load_checkpoint
 from adadiffsr_core.nets.autoencoder import Autoencoder
 from adadiffsr_core.training.autoencoder import AutoencoderTask
 from adadiffsr_core.training.dataset import PairConfig, PairDataset, find_images, load_image, split_photos
@@ -97,6 +97,7 @@ class Comparison:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.run = args, args.run
+        self._autoencoders: dict[str, Autoencoder | None] = {}
         set_threads(args.threads)
         self.processor = Processor.open(choose_device(args.device), compiles=args.compile)
         split = split_photos(find_images([args.photos]), 0.05)
@@ -114,9 +115,13 @@ class Comparison:
         fixed = {"check_every": RARELY, "save_every": RARELY, "check_at_end": True, "decay_share": 0.4}
         return LoopConfig.from_dict({"steps": None, "minutes": minutes, "seed": SEED, **fixed, **more})
 
-    @cache
     def autoencoder(self, name: str) -> Autoencoder | None:
-        """That of a space, given or trained; None where its teacher is not at hand."""
+        """That of a space, given or trained, made once; None where its teacher is not at hand."""
+        if name not in self._autoencoders:
+            self._autoencoders[name] = self._find_autoencoder(name)
+        return self._autoencoders[name]
+
+    def _find_autoencoder(self, name: str) -> Autoencoder | None:
         given = dict(words.split("=", 1) for words in self.args.space)
         if name in given:
             return self.processor.install(load_autoencoder(Path(given[name])))
@@ -124,13 +129,8 @@ class Comparison:
         folder = space.teacher and getattr(self.args, space.teacher)
         if space.teacher is not None and folder is None:
             return None
-        changes = {"net": {"z_channels": space.channels}}
-        if self.args.autoencoder_config is not None:
-            recipe = AutoencoderRecipe.from_dict(
-                read_recipe("autoencoder", self.args.autoencoder_config, {}, {}, **changes)
-            )
-        else:
-            recipe = AutoencoderRecipe.from_dict(read_recipe("autoencoder", None, {}, {}, **changes))
+        changes, config = {"z_channels": space.channels}, self.args.autoencoder_config
+        recipe = AutoencoderRecipe.from_dict(read_recipe("autoencoder", config, {}, {}, net=changes))
         teacher = None if folder is None else Taesd(folder)
         task = AutoencoderTask(recipe.net, recipe.task, self.photos, self.held_out, self.processor, SEED, teacher)
         if self.args.init is not None:
@@ -154,11 +154,11 @@ class Comparison:
         sizes = {"size_px": DATA.size_px, "min_scale": DATA.min_scale}
         live = LivePairs(self.photos, degradation, coder, self.processor, **sizes, seed=SEED)
         pairs = DevicePairs(live, Window(self.args.window, min(256, self.args.window), recipe.renewal), SEED)
-        workers = self.args.workers
         folder = self.run / "pairs" / Way(way.space, "pairs").folder
-        held_out = build_latent_pairs(folder, self.measured, coder, self.processor, workers)
+        held_out = build_latent_pairs(folder, self.measured, coder, self.processor, self.args.workers)
         task = LdmTask(recipe.net, config, coder, pairs, held_out, self.pictures, self.processor, SEED)
-        run = Run(task, self.loop(self.args.minutes, learning_rate=self.args.learning_rate, warmup_steps=100), self.run / way.folder)
+        loop = self.loop(self.args.minutes, learning_rate=self.args.learning_rate, warmup_steps=100)
+        run = Run(task, loop, self.run / way.folder)
         run.train()
         self.restore(way, task, run)
         checks = [row for row in run.history if "check.psnr" in row]
@@ -218,7 +218,7 @@ def main() -> None:
         perceptual = found.get("check.st_lpips", float("nan"))
         rows.append(f"| {name} | {found['steps']:.0f} | {found['check.psnr']:.2f} | {perceptual:.3f} |")
         (args.run / "table.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
-        print(rows[-1], flush=True)
+        sys.stdout.write(rows[-1] + "\n")
 
 
 if __name__ == "__main__":

@@ -153,11 +153,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--autoencoder-config", type=Path, metavar="JSON", help="what differs from its recipe")
     parser.add_argument("--ldm-config", type=Path, metavar="JSON", help="what differs from its recipe")
     parser.add_argument("--autoencoder-words", default="", metavar="WORDS", help="further options of its command")
-    parser.add_argument("--ldm-words", default="", metavar="WORDS", help="such as '--compile --workers 12'")
+    parser.add_argument("--ldm-words", default="", metavar="WORDS", help="such as '--workers 12'")
     parser.add_argument("--threads", type=int, metavar="N", help="of the processor")
     parser.add_argument("--save-seconds", type=float, default=60.0, metavar="S", help="between two states")
     parser.add_argument(
-        "--start-up-seconds", type=float, metavar="S", help="kept for reading (25, less of a short lease)"
+        "--start-up-seconds", type=float, metavar="S", help="kept for reading (45, less of a short lease)"
     )
     parser.add_argument("--closing-seconds", type=float, metavar="S", help="kept for the last results (12, or less)")
     parser.add_argument("--command", metavar="WORDS", help="how adadiffsr is called")
@@ -194,7 +194,7 @@ def read_lease(args: argparse.Namespace) -> Lease:
         threads=args.threads,
         command=tuple(command),
         save_seconds=args.save_seconds,
-        start_up_seconds=_reserve(args.start_up_seconds, 25.0, args.minutes),
+        start_up_seconds=_reserve(args.start_up_seconds, 45.0, args.minutes),
         closing_seconds=_reserve(args.closing_seconds, 12.0, args.minutes),
     )
 
