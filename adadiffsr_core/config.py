@@ -109,8 +109,10 @@ def _item_kinds(kind: Any, count: int) -> tuple[Any, ...] | None:
 
 
 def _build(value: Any, kind: Any) -> Any:
-    """Plain values as a field wants them: JSON has no tuples, and our configs have no lists."""
+    """Plain values as a field wants them: JSON has no tuples, and writes 1.0 as 1; our configs have no lists."""
     for member in _members(kind):
+        if _plain(member) is float and _is_whole(value):
+            return float(value)
         if isinstance(value, Mapping) and _is_section(member):
             return member.from_dict(value)
         if isinstance(value, list | tuple) and get_origin(_plain(member)) is tuple:

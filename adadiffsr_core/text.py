@@ -4,6 +4,7 @@ import re
 from reprlib import Repr
 
 LIMIT = 200
+_LONGEST, _SCANNED = 1000, 100_000
 # Control codes, line and paragraph separators, marks that turn the direction of writing, and lone surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -11,6 +12,22 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\
 def one_line(text: str) -> str:
     """The same text, with everything escaped that would break a line or cannot be written out."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def sentence(text: str) -> str:
+    """A message as it is said: on one line, escaped, and short whatever was named in it.
+
+    Args:
+        text: words of more than 200 characters, which are names, lose their middle; a message loses what is beyond
+            1,000 characters.
+    """
+    words = [_cut_middle(word) for word in one_line(text[:_SCANNED]).split(" ")]
+    said = " ".join(words)
+    return said if len(said) <= _LONGEST else said[: _LONGEST - 1] + "…"
+
+
+def _cut_middle(word: str) -> str:
+    return word if len(word) <= LIMIT else f"{word[: LIMIT // 2]}…{word[1 - LIMIT // 2 :]}"
 
 
 def shown(value: object, limit: int = LIMIT) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import multiprocessing
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,12 @@ from ..metrics.registry import create_metric
 from ..nets.pfj import Pfj
 from ..networks import load_mmle, load_pfj
 from ..pipeline import Model, embedded_weights, load_model
+from ..text import shown
 from ..training.origin import fingerprint_weights
 from .options import DTYPES, choose_device, choose_dtype, parse_names, set_threads
 from .terminal import say
 
+_JOBS_EACH = 4  # processes for each of the machine's
 EVERYTHING = tuple(dict.fromkeys((*METRICS, *PAPER_METRICS)))
 
 
@@ -68,8 +71,11 @@ def run_eval(args: argparse.Namespace) -> int:
     Raises:
         AdaDiffSRError: anything that makes it impossible, in one sentence.
     """
-    if args.jobs < 1 or args.every < 1:
-        raise ConfigError(f"--jobs and --every must be at least 1, got {args.jobs} and {args.every}")
+    most = _JOBS_EACH * (os.cpu_count() or 1)
+    if not 1 <= args.jobs <= most:
+        raise ConfigError(f"--jobs must be from 1 to {most} on this machine, got {shown(args.jobs)}")
+    if args.every < 1:
+        raise ConfigError(f"--every must be at least 1, got {shown(args.every)}")
     pictures, kinds = _read_sets(args)  # before processes share the work: it makes synthetic pairs
     if args.jobs > 1:
         context = multiprocessing.get_context("spawn")

@@ -12,9 +12,11 @@ from ..codebook import Solver
 from ..colour import ColourMatch
 from ..errors import ConfigError
 from ..pipeline import PRESETS, MergeMode
+from ..text import quoted, shown
 from .resources import Size
 
 MAX_SCALE = 16384.0
+_MOST_THREADS = 1024
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -142,7 +144,7 @@ def choose_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError):  # torch has no one way to say so
         device = torch.device("meta")
     if device.type == "meta":
-        raise ConfigError(f"device {name!r} cannot be used on this machine; try --device cpu")
+        raise ConfigError(f"device {quoted(name)} cannot be used on this machine; try --device cpu")
     return device
 
 
@@ -157,10 +159,10 @@ def set_threads(count: int | None) -> None:
     """Let torch use `count` threads; None leaves it to torch.
 
     Raises:
-        ConfigError: the count is not positive.
+        ConfigError: the count is not from 1 to 1,024.
     """
     if count is None:
         return
-    if count < 1:
-        raise ConfigError(f"--threads must be at least 1, got {count}")
+    if not 1 <= count <= _MOST_THREADS:
+        raise ConfigError(f"--threads must be from 1 to {_MOST_THREADS}, got {shown(count)}")
     torch.set_num_threads(count)

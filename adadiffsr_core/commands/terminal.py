@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ..errors import AdaDiffSRError, ConfigError
 from ..memory import is_out_of_memory
+from ..text import sentence
 from ..turn import Progress
 from .interrupts import stop_if_asked
 
@@ -42,11 +43,11 @@ def complain(error: BaseException, about: str = "") -> None:
         error: one of `REFUSALS`.
         about: the file it concerns, unless the message names it.
     """
-    text = _sentence(error)
-    say(f"adadiffsr: {text if about in text else f'{about}: {text}'}", sys.stderr)
+    text = _describe(error)
+    say(sentence(f"adadiffsr: {text if about in text else f'{about}: {text}'}"), sys.stderr)
 
 
-def _sentence(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     if is_out_of_memory(error):
         is_device = isinstance(error, torch.OutOfMemoryError)
         more = ", or try --device cpu" if is_device else ""

@@ -271,7 +271,7 @@ BAD = {
     "tile batch": (["photo.png", "-o", "o.png", "--tile-batch", "0"], "tile_batch must be at least 1"),
     "seed": (["photo.png", "-o", "o.png", "--seed", "-1"], "--seed goes from 0"),
     "quality": (["photo.png", "-o", "o.png", "--quality", "101"], "--quality goes from 1 to 100"),
-    "threads": (["photo.png", "-o", "o.png", "--threads", "0"], "--threads must be at least 1"),
+    "threads": (["photo.png", "-o", "o.png", "--threads", "0"], "--threads must be from 1 to 1024"),
     "unknown option": (["photo.png", "-o", "o.png", "--frobnicate"], "unrecognized arguments: --frobnicate"),
     "no output": (["photo.png"], "required: -o/--output"),
 }  # fmt: skip
@@ -467,3 +467,13 @@ def test_auto_device_and_dtype():
     assert choose_dtype("auto", torch.device("cpu")) == torch.float32
     assert choose_dtype("auto", torch.device("cuda")) == torch.float16
     assert choose_dtype("bfloat16", device) == torch.bfloat16
+
+
+def test_what_is_said_is_short_and_on_one_line_whatever_was_named(capsys):
+    assert main(["upscale", "a" * 5000, "-o", "\x1b[31m\ud800.png", "--device", "\u202e" * 900]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("adadiffsr: ")
+    assert said.count("\n") == 1
+    assert said.endswith("\n")
+    assert len(said) < 1100
+    assert said[:-1].isprintable()

@@ -317,6 +317,7 @@ def test_two_processes_find_what_one_finds(pairs, weights):
         (("--tables", "9"), "there is no table 9"),
         (("--seeds", "x"), "seeds must be whole numbers"),
         (("--jobs", "0"), "--jobs"),
+        (("--jobs", "100000"), "--jobs must be from 1 to"),
         (("--pairs", "U=a:b"), "is not a folder"),
         (("--photos", "nowhere"), "NAME=FOLDER"),
         (("--metrics", "beauty"), "there is no metric beauty"),

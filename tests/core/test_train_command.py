@@ -166,7 +166,7 @@ def test_bad_training_input_gets_one_sentence(project, capsys):
         (changed(holdout=2), "holdout must be a share"),
         ([*words, "--learning-rate", "-1"], "learning_rate above 0"),
         ([*words, "--batch-size", "0"], "batch_size"),
-        ([*words, "--threads", "0"], "--threads must be at least 1"),
+        ([*words, "--threads", "0"], "--threads must be from 1 to 1024"),
         (autoencoder_words(project, project / "absent.json"), "absent.json cannot be read"),
         (autoencoder_words(project, project / "nonsense.json"), "nonsense.json is not JSON"),
         (autoencoder_words(project, project / "list.json"), "must hold sections"),

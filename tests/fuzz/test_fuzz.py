@@ -1,9 +1,10 @@
-"""Some damaged files; `python -m tests.fuzz.run` tries 20,000."""
+"""Some damaged files and hostile words; `python -m tests.fuzz.run` and `python -m tests.fuzz.words` try many."""
 
 import pytest
 
 from tests.fuzz.judge import try_case
 from tests.fuzz.subjects import SUBJECTS
+from tests.fuzz.words import run_cases
 
 CASES = {"bundle": 40, "state": 40, "cache": 60}
 
@@ -15,3 +16,8 @@ def test_damaged_files_are_opened_soundly_or_refused_in_a_sentence(name, one_thr
     verdicts = [try_case(subject, sound, 7, number) for number in range(CASES[name])]
     assert [(verdict.case, verdict.fault) for verdict in verdicts if verdict.fault] == []
     assert sum(verdict.refused for verdict in verdicts) > CASES[name] / 2  # else little was damaged
+
+
+def test_hostile_words_do_their_work_or_are_refused_in_a_sentence(one_thread):
+    verdicts = run_cases(7, range(40))
+    assert [(case, fault) for case, fault in verdicts if fault] == []
