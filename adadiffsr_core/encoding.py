@@ -14,7 +14,7 @@ from .containers import (
     join_tiff,
     join_webp,
 )
-from .errors import ConfigError, ImageError
+from .errors import ConfigError, DiskError, ImageError
 from .exif import exif_for
 from .files import check_writable, whole_file
 from .photo import Notes, Photo, photo_to_levels
@@ -190,5 +190,7 @@ def _write_whole(path: Path, encoded: bytes) -> None:
     try:
         with whole_file(path) as partial:
             partial.write_bytes(encoded)
+    except DiskError:
+        raise
     except OSError as error:
         raise ImageError(f"{path} cannot be written: {error.strerror}") from None

@@ -30,5 +30,9 @@ class DenoiserError(AdaDiffSRError, RuntimeError):
     """The network returned something that cannot be sampled, such as NaN."""
 
 
+class DiskError(AdaDiffSRError, OSError):
+    """A disk has less room than is needed."""
+
+
 class MissingExtraError(AdaDiffSRError, ImportError):
     """An optional dependency is needed; the message names what to install."""

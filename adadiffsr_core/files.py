@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .disk import free_on_disk, is_disk_full
+from .errors import DiskError
+from .text import in_words
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -17,6 +21,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Whatever stops the block, Ctrl-C included, an old file stays as it was and nothing else stays behind.
 
     Raises:
+        DiskError: the disk is full.
         OSError: the path is no ordinary file, such as a folder or a device, which is never replaced.
     """
     target = _follow(path)
@@ -26,6 +31,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(target)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        free = in_words(free_on_disk(target.parent))
+        raise DiskError(f"{path} cannot be written: its disk is full, {free} are free; make room") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -51,3 +51,11 @@ def quoted(value: object, limit: int = LIMIT) -> str:
     except ValueError:  # Python writes no whole number of more than 4,300 digits
         text = f"a {type(value).__name__} that is too long to show"
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def in_words(count: float) -> str:
+    """Bytes as people say them."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count / 1e3:.0f} kB"

@@ -21,7 +21,7 @@ from ..adadiffsr_core.training.origin import claim_cache, fingerprint_files
 from ..adadiffsr_core.training.processor import Processor
 from ..adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from ..adadiffsr_core.training.targets import Reference
-from ..adadiffsr_core.training.teaching import check_recipe, describe_figures, prepare_mmle, split_few
+from ..adadiffsr_core.training.teaching import check_disk, check_recipe, describe_figures, prepare_mmle, split_few
 from ..adadiffsr_core.training.walked_model import claim_model, probe_model
 from .host.networks import Network, entrust
 from .host.training import (
@@ -99,6 +99,7 @@ def train_regressor(model: HostModel, settings: TrainingSettings) -> Trained:
     holdout, split = split_few(photos, _HOLDOUT)
     recipe = build_recipe(model, settings, holdout)
     check_recipe(recipe, model)
+    check_disk(recipe, model, folder)
     metrics = {name: load_metric(name) for name in recipe.net.metrics}
     origin = {"photographs": fingerprint_files(photos), "settings": _lasting(recipe, model)}
     with gradients():

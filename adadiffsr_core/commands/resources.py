@@ -8,6 +8,7 @@ import torch
 from ..errors import ConfigError
 from ..files import free_bytes
 from ..memory import available_bytes
+from ..text import in_words
 
 Size = tuple[int, int]
 
@@ -67,11 +68,3 @@ class DiskBudget:
                 f"{path} needs about {in_words(needed)} of disk space{others}, and {in_words(free)} are free; make room"
             )
         self._planned[device] = before + needed
-
-
-def in_words(count: float) -> str:
-    """Bytes as people say them."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB")):
-        if count >= unit:
-            return f"{count / unit:.3g} {name}"
-    return f"{count / 1e3:.0f} kB"

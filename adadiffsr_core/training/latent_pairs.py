@@ -4,11 +4,9 @@ Degrading and encoding cost more than a training step of a small model. A cached
 times, each time with other noise at another timestep.
 """
 
-import json
-import os
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,10 +15,8 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from ..errors import ConfigError
-from ..files import whole_file
-from ..text import quoted, shown
-from .dataset import PairDataset
-from .origin import read_note
+from .arrays import Layout, map_array, open_arrays, read_done, write_done
+from .dataset import PairConfig, PairDataset
 from .processor import Processor
 
 CHUNK = 16  # pairs encoded at once
@@ -86,34 +82,6 @@ class LatentPairs:
         return torch.from_numpy(gt).float(), torch.from_numpy(lq).float()
 
 
-def read_done(folder: Path, most: int) -> int:
-    """How many entries of a cache are whole.
-
-    Args:
-        folder: the cache's.
-        most: as many as it can hold.
-
-    Raises:
-        ConfigError: the note of it is damaged, or says more than that.
-    """
-    progress = folder / "progress.json"
-    if not os.path.lexists(progress):
-        return 0
-    note = read_note(progress)
-    done = note.get("done") if isinstance(note, dict) else None
-    if type(done) is not int or not 0 <= done <= most:
-        raise ConfigError(
-            f"{progress} is damaged: {quoted(note, 80)} is no count of at most {most}; remove {folder} to make it anew"
-        )
-    return done
-
-
-def write_done(folder: Path, done: int) -> None:
-    """Note that so many are."""
-    with whole_file(folder / "progress.json") as partial:
-        partial.write_text(json.dumps({"done": done}))
-
-
 @torch.inference_mode()
 def encode_images(encoder: Encoder, images: Tensor, processor: Processor) -> np.ndarray:
     """Latents float32 `[N,C,h,w]`, on the CPU, of uint8 images `[N,3,H,W]`; the encoder keeps its own precision."""
@@ -122,10 +90,10 @@ def encode_images(encoder: Encoder, images: Tensor, processor: Processor) -> np.
     return latents
 
 
-def pair_shape(dataset: PairDataset, encoder: Encoder, count: int) -> tuple[int, ...]:
-    """Of an array of `count` latents."""
-    side = dataset.config.size_px // encoder.config.factor
-    return (count, encoder.config.z_channels, side, side)
+def pair_layouts(config: PairConfig, encoder: Encoder, count: int) -> Mapping[str, Layout]:
+    """Of the arrays of `count` pairs."""
+    side = config.size_px // encoder.config.factor
+    return dict.fromkeys(("gt", "lq"), Layout((count, encoder.config.z_channels, side, side)))
 
 
 def build_latent_pairs(
@@ -150,57 +118,19 @@ def build_latent_pairs(
 
     Raises:
         ConfigError: the folder holds a cache of another size.
+        DiskError: the disk has no room for it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    shape = pair_shape(dataset, autoencoder, len(dataset))
-    arrays = [open_array(folder / f"{name}.npy", shape) for name in ("gt", "lq")]
+    arrays = open_arrays(folder, pair_layouts(dataset.config, autoencoder, len(dataset)))
     done = read_done(folder, len(dataset))
     loader = DataLoader(Subset(dataset, range(done, len(dataset))), batch_size, num_workers=workers)
     with tqdm(total=len(dataset), initial=done, desc="latent pairs", mininterval=5) as bar:
         for pair in loader:
-            for array, images in zip(arrays, pair, strict=True):
+            for array, images in zip(arrays.values(), pair, strict=True):
                 array[done : done + len(images)] = encode_images(autoencoder, images, processor)
             done += len(pair[0])
             bar.update(len(pair[0]))
             if done % (batch_size * 16) == 0 or done == len(dataset):
-                for array in arrays:
+                for array in arrays.values():
                     array.flush()
                 write_done(folder, done)
     return LatentPairs(folder)
-
-
-def open_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic] = np.float16) -> np.memmap:
-    """Create a file of a cache, or open it to go on filling it.
-
-    Raises:
-        ConfigError: it has another shape or type, or is damaged.
-    """
-    if not path.exists():
-        with whole_file(path) as partial:
-            np.lib.format.open_memmap(partial, "w+", dtype, shape)
-    array = map_array(path, "r+")
-    if array.shape != shape:
-        raise ConfigError(f"{path} has the shape {array.shape}, not {shape}; choose another cache folder")
-    if array.dtype != dtype or not array.flags.c_contiguous:
-        raise ConfigError(f"{path} holds {array.dtype}, not {np.dtype(dtype)}; choose another cache folder")
-    return array
-
-
-def map_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.memmap:
-    """Open a file of a cache without reading it.
-
-    Raises:
-        ConfigError: it is missing, damaged, or no array of numbers.
-    """
-    try:
-        if not path.is_file():
-            raise ValueError("it is no file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # numpy warns of headers that it has to mend
-            array: np.memmap = np.lib.format.open_memmap(path, mode)
-        if array.dtype.kind not in "fiu" or array.size * array.itemsize > path.stat().st_size:
-            raise ValueError("it holds no array of numbers")
-    except Exception as error:  # numpy evaluates the header as Python, which raises what it likes
-        reason = shown(str(error).strip() or type(error).__name__, 80)
-        raise ConfigError(f"{path} cannot be read: {reason}; remove {path.parent} to make it anew") from error
-    return array

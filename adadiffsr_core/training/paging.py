@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..disk import reserve
+
 _ALIGNMENT = 64
 
 
@@ -20,6 +22,9 @@ def page_out(module: nn.Module, folder: Path) -> Callable[[], None]:
 
     Returns:
         What takes those parts that were touched out of memory again, where the system can.
+
+    Raises:
+        DiskError: the disk has no room for the file.
     """
     places, size = [], 0
     for parameter in module.parameters():
@@ -27,7 +32,7 @@ def page_out(module: nn.Module, folder: Path) -> Callable[[], None]:
         size += -(-parameter.nbytes // _ALIGNMENT) * _ALIGNMENT
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
-        file.truncate(max(1, size))
+        reserve(file, max(1, size), folder)
         pages = mmap.mmap(file.fileno(), max(1, size))
 
     def release() -> None:

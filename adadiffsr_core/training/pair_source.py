@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from ..errors import ConfigError
-from .dataset import PairDataset
+from .arrays import Cache, Layout, open_arrays
+from .dataset import PairConfig, PairDataset
 from .degradation_batch import BatchDegradation
-from .latent_pairs import CHUNK, Encoder, encode_images, open_array, pair_shape
+from .latent_pairs import CHUNK, Encoder, encode_images, pair_layouts
 from .photo_bank import PhotoBank
 from .processor import Processor
 
@@ -161,6 +162,12 @@ class DevicePairs:
         return gt, lq
 
 
+def window_layouts(config: PairConfig, encoder: Encoder, count: int) -> Cache:
+    """Of the arrays of a window of `count` pairs."""
+    # Which pair is in each place, from 1 on, so that a new file's zeros mean none.
+    return {**pair_layouts(config, encoder, count), "numbers": Layout((count,), np.int64)}
+
+
 class RenewedPairs:
     """A window of pairs on disk, which processes make ahead on the processor.
 
@@ -176,6 +183,7 @@ class RenewedPairs:
 
     Raises:
         ConfigError: `count` is no multiple of `CHUNK`, or the folder holds a window of another size.
+        DiskError: the disk has no room for it.
     """
 
     def __init__(
@@ -193,10 +201,9 @@ class RenewedPairs:
         self.window = Window(count, CHUNK, renewal)
         self.dataset, self.encoder, self.processor = dataset, encoder, processor
         self.seed, self.workers = seed, workers
-        shape = pair_shape(dataset, encoder, count)
-        self._arrays = [open_array(folder / f"{name}.npy", shape) for name in ("gt", "lq")]
-        # Which pair is in each place, from 1 on, so that a new file's zeros mean none.
-        self._numbers = open_array(folder / "numbers.npy", (count,), np.int64)
+        arrays = open_arrays(folder, window_layouts(dataset.config, encoder, count))
+        self._numbers = arrays.pop("numbers")
+        self._arrays = list(arrays.values())
         self._ahead: Iterator[list[Tensor]] = iter(())
         self._ahead_from = -1
 

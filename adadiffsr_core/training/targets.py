@@ -14,17 +14,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..metrics.base import Metric
-from .latent_pairs import open_array, read_done, write_done
+from ..metrics.base import Metric, MetricInfo
+from .arrays import Layout, open_arrays, read_done, write_done
 from .walks import WalkCache
 
 Reference = Literal["lq", "gt"]
 
 
-def target_folder(cache: WalkCache, metric: Metric, reference: Reference) -> Path:
-    """Where a metric's values are; those of no-reference metrics are the same for either reference."""
-    name = metric.info.name
-    return cache.folder / "targets" / (f"{name}-{reference}" if metric.info.needs_reference else name)
+def target_folder(walks: Path, metric: MetricInfo, reference: Reference) -> Path:
+    """Where a metric's values are, beside the walks; those of no-reference ones are the same for either reference."""
+    return walks / "targets" / (f"{metric.name}-{reference}" if metric.needs_reference else metric.name)
+
+
+def target_layouts(walks: int, visits: int) -> dict[str, Layout]:
+    """Of the array of a metric's values."""
+    return {"values": Layout((walks, visits), np.float32)}
 
 
 def measure_targets(
@@ -49,14 +53,11 @@ def measure_targets(
 
     Raises:
         ConfigError: the folder holds values of another number of walks.
+        DiskError: the disk has no room for them.
     """
-    folders = {name: target_folder(cache, metric, reference) for name, metric in metrics.items()}
-    for folder in folders.values():
-        folder.mkdir(parents=True, exist_ok=True)
-    arrays = {
-        name: open_array(folder / "values.npy", cache.denoised.shape[:2], np.float32)
-        for name, folder in folders.items()
-    }
+    folders = {name: target_folder(cache.folder, metric.info, reference) for name, metric in metrics.items()}
+    layouts = target_layouts(*cache.denoised.shape[:2])
+    arrays = {name: open_arrays(folder, layouts)["values"] for name, folder in folders.items()}
     done = {name: read_done(folder, cache.count) for name, folder in folders.items()}
     first = min(done.values())
     on_step(first)

@@ -7,14 +7,16 @@ import torch
 
 from ..errors import ConfigError
 from ..metrics.base import Metric
+from ..metrics.registry import metric_info
+from .arrays import Cache, check_caches
 from .dataset import PairDataset, PhotoSplit, split_photos
 from .mmle import MmleTask, RatedWalks
 from .origin import claim_cache
 from .processor import Processor
 from .recipe import MmleRecipe
-from .targets import measure_targets
+from .targets import measure_targets, target_folder, target_layouts
 from .walked_model import WalkedModel, check_size
-from .walks import build_walks
+from .walks import build_walks, walk_layouts
 
 LEAST_PHOTOS = 4
 
@@ -28,6 +30,21 @@ def check_recipe(recipe: MmleRecipe, model: WalkedModel) -> None:
     check_size(model, recipe.data.size_px)
     if recipe.net.latent_channels != model.channels:
         raise ConfigError(f"net must have {model.channels} latent_channels for this model")
+
+
+def check_disk(recipe: MmleRecipe, model: WalkedModel, folder: Path) -> None:
+    """Refuse walks that the disk has no room for, before anything says that they are being made.
+
+    Raises:
+        DiskError: walks and their metrics need more than is free.
+    """
+    caches: dict[Path, Cache] = {}
+    for name, count in (("held_out", recipe.held_out), ("walks", recipe.walks)):
+        caches[folder / name] = walk_layouts(recipe.walk, model, count, recipe.data.size_px)
+        for metric in recipe.net.metrics:
+            place = target_folder(folder / name, metric_info(metric), recipe.reference)
+            caches[place] = target_layouts(count, recipe.walk.visits)
+    check_caches(caches, "make room, or ask for fewer walks or smaller tiles")
 
 
 def split_few(photos: Sequence[Path], holdout: float) -> tuple[float, PhotoSplit]:

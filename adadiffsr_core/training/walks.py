@@ -20,8 +20,8 @@ from ..noise import FIELD_INDEX, StepNoise
 from ..pipeline import PRESETS, SamplingConfig
 from ..solver import take_jump
 from ..tiles import build_grid
+from .arrays import Layout, map_array, open_arrays, read_done, write_done
 from .dataset import PairDataset
-from .latent_pairs import map_array, open_array, read_done, write_done
 from .walked_model import WalkedModel
 
 
@@ -149,10 +149,10 @@ def build_walks(
 
     Raises:
         ConfigError: the folder holds a cache of another size.
+        DiskError: the disk has no room for it.
         DenoiserError: the network returned NaN or infinity.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = _open_cache(folder, dataset, model, config)
+    arrays = open_arrays(folder, walk_layouts(config, model, len(dataset), dataset.config.size_px))
     walker = _Walker(dataset, model, config, seed)
     done = read_done(folder, len(dataset))
     on_step(done)
@@ -170,15 +170,15 @@ def build_walks(
     return WalkCache(folder)
 
 
-def _open_cache(folder: Path, dataset: PairDataset, model: WalkedModel, config: WalkConfig) -> dict[str, np.memmap]:
-    count, visits, size = len(dataset), config.visits, dataset.config.size_px
-    latent = (model.channels, size // model.factor, size // model.factor)
+def walk_layouts(config: WalkConfig, model: WalkedModel, count: int, size_px: int) -> dict[str, Layout]:
+    """Of the arrays of `count` walks."""
+    latent = (model.channels, size_px // model.factor, size_px // model.factor)
     return {
-        "denoised": open_array(folder / "denoised.npy", (count, visits, *latent)),
-        "lq_latent": open_array(folder / "lq_latent.npy", (count, *latent)),
-        "gt": open_array(folder / "gt.npy", (count, 3, size, size), np.uint8),
-        "index": open_array(folder / "index.npy", (count, visits), np.int64),
-        "sigma": open_array(folder / "sigma.npy", (count, visits), np.float32),
+        "denoised": Layout((count, config.visits, *latent)),
+        "lq_latent": Layout((count, *latent)),
+        "gt": Layout((count, 3, size_px, size_px), np.uint8),
+        "index": Layout((count, config.visits), np.int64),
+        "sigma": Layout((count, config.visits), np.float32),
     }
 
 

@@ -12,7 +12,8 @@ from adadiffsr_core.nets.pfj import Pfj
 from adadiffsr_core.networks import load_mmle, load_pfj
 from adadiffsr_core.pipeline import load_model
 from adadiffsr_core.schedule import Schedule
-from adadiffsr_core.training.latent_pairs import LatentPairs, open_array
+from adadiffsr_core.training.arrays import Layout, open_arrays
+from adadiffsr_core.training.latent_pairs import LatentPairs
 from adadiffsr_core.training.ldm import LdmTask, LdmTaskConfig, load_autoencoder
 from adadiffsr_core.training.loop import Run
 from adadiffsr_core.training.loop_config import LoopConfig
@@ -151,7 +152,7 @@ class Cache:
         pairs = LatentPairs(self.folder)
         for latent in pairs.take(np.arange(pairs.count)):
             assert bool(latent.isfinite().all())
-        open_array(self.folder / "gt.npy", (8, 4, 8, 8))
+        open_arrays(self.folder, {"gt": Layout((8, 4, 8, 8))})
 
     def read_others(self):
         return iter(())

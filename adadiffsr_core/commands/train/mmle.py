@@ -11,7 +11,7 @@ from ...training.mmle import choose_metrics
 from ...training.origin import fingerprint_content, fingerprint_files
 from ...training.recipe import MmleRecipe
 from ...training.targets import Reference
-from ...training.teaching import check_recipe, prepare_mmle
+from ...training.teaching import check_disk, check_recipe, prepare_mmle
 from ...training.walked_model import OwnModel
 from ..options import parse_names
 from .common import (
@@ -52,6 +52,7 @@ def train_mmle(args: argparse.Namespace) -> int:
     model = OwnModel(load_model(weights, processor.device))
     recipe = replace(recipe, net=replace(recipe.net, latent_channels=model.channels))
     check_recipe(recipe, model)
+    check_disk(recipe, model, args.cache or args.folder)
     photos, split = find_photographs(args.data, recipe.holdout)
     prepare_run(args, recipe)
     folder, device = args.iqa_weights, processor.device

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from ...nets.autoencoder import Autoencoder
+from ...training.arrays import check_caches
 from ...training.dataset import PairDataset
 from ...training.degradation import DegradationConfig
 from ...training.degradation_batch import BatchDegradation
-from ...training.latent_pairs import Encoder, LatentPairs, build_latent_pairs
+from ...training.latent_pairs import Encoder, LatentPairs, build_latent_pairs, pair_layouts
 from ...training.origin import claim_cache, fingerprint_files, fingerprint_weights
-from ...training.pair_source import DevicePairs, LivePairs, PairSource, RenewedPairs, Window
+from ...training.pair_source import DevicePairs, LivePairs, PairSource, RenewedPairs, Window, window_layouts
 from ...training.photo_bank import PhotoBank
 from ...training.processor import Processor
 from ...training.recipe import FinetuneRecipe, LdmRecipe, PfjRecipe
@@ -54,17 +55,19 @@ def prepare_pairs(
         ConfigError: the folder holds pairs of other photographs, settings or weights.
     """
     photos, split = find_photographs(args.data, recipe.holdout)
+    cache, counts = args.cache or args.folder, {"held_out": recipe.held_out, "pairs": recipe.pairs}
+    check_caches({cache / name: pair_layouts(recipe.data, encoder, count) for name, count in counts.items()})
     prepare_run(args, recipe, **(run or {}))
     seed, origin = _describe(recipe, photos, fingerprint)
 
-    def build(name: str, paths: list[Path], seed: int, count: int) -> LatentPairs:
-        folder = (args.cache or args.folder) / name
+    def build(name: str, paths: list[Path], seed: int) -> LatentPairs:
+        folder = cache / name
         claim_cache(folder, origin)
-        dataset = PairDataset(paths, recipe.data, seed, count)
+        dataset = PairDataset(paths, recipe.data, seed, counts[name])
         return build_latent_pairs(folder, dataset, encoder, processor, args.workers, batch_size)
 
-    held_out = build("held_out", split.held_out, seed + 1, recipe.held_out)
-    return build("pairs", split.train, seed, recipe.pairs), held_out
+    held_out = build("held_out", split.held_out, seed + 1)
+    return build("pairs", split.train, seed), held_out
 
 
 def prepare_source(
@@ -82,15 +85,18 @@ def prepare_source(
         ConfigError: the folder holds pairs of other photographs, settings or weights.
     """
     photos, split = find_photographs(args.data, recipe.holdout)
+    data, is_live = recipe.data, processor.device.type == "cuda" if recipe.live is None else recipe.live
+    cache, window_folder = args.cache or args.folder, args.folder / "window"
+    check_caches({cache / "held_out": pair_layouts(data, autoencoder, recipe.held_out)})
+    if not is_live:
+        check_caches({window_folder: window_layouts(data, autoencoder, recipe.pairs)})
     prepare_run(args, recipe)
     seed, origin = _describe(recipe, photos, fingerprint_weights(autoencoder.encoder))
-    cache = args.cache or args.folder
     claim_cache(cache / "held_out", origin)
     measured = PairDataset(split.held_out, recipe.data, seed + 1, recipe.held_out)
     held_out = build_latent_pairs(cache / "held_out", measured, autoencoder, processor, args.workers)
     shown = [measured[index] for index in range(min(_SHOWN, recipe.held_out))]
     pictures = torch.stack([gt for gt, _ in shown]), torch.stack([lq for _, lq in shown])
-    data, is_live = recipe.data, processor.device.type == "cuda" if recipe.live is None else recipe.live
     if is_live:
         bank = PhotoBank.open(split.train, cache / "photographs.safetensors", processor)
         degradation = BatchDegradation(
@@ -102,9 +108,9 @@ def prepare_source(
         window = Window(recipe.pairs, min(recipe.pairs, _AT_ONCE), recipe.renewal)
         return DevicePairs(live, window, recipe.loop.seed), held_out, pictures
     # Never in a cache that others read: there pairs must stay what they are.
-    claim_cache(args.folder / "window", origin)
+    claim_cache(window_folder, origin)
     renewed = RenewedPairs(
-        args.folder / "window",
+        window_folder,
         PairDataset(split.train, data, seed, _ENDLESS),
         autoencoder,
         processor,
