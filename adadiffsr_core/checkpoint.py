@@ -126,7 +126,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = tor
         CheckpointError: the kind is unknown, or a weight is not finite in `dtype`.
     """
     if checkpoint.kind not in KINDS:
-        raise CheckpointError(f"kind {checkpoint.kind!r} is unknown; use one of {', '.join(KINDS)}")
+        raise CheckpointError(f"kind {quoted(checkpoint.kind, 80)} is unknown; use one of {', '.join(KINDS)}")
     tensors = {}
     for key, value in checkpoint.tensors.items():
         tensors[key] = value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()

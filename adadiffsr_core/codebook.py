@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .errors import ConfigError
 from .schedule import Schedule
+from .text import quoted
 
 Solver = Literal["ddpm", "ddim", "euler", "euler_ancestral", "dpmpp_2m"]
 
@@ -80,7 +81,7 @@ def build_codebook(
         ConfigError: the solver is unknown, eta is out of range, or sigmas do not fall to 0.
     """
     if solver not in get_args(Solver):
-        raise ConfigError(f"solver {solver!r} is unknown; use one of {', '.join(get_args(Solver))}")
+        raise ConfigError(f"solver {quoted(solver, 80)} is unknown; use one of {', '.join(get_args(Solver))}")
     eta = _DEFAULT_ETA[solver] if eta is None else eta
     if not 0 <= eta <= 1:
         raise ConfigError(f"eta must be between 0 and 1, got {eta}")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError, ShapeError
+from .text import quoted
 
 ColourMatch = Literal["wavelet", "adain", "none"]
 
@@ -33,7 +34,7 @@ def match_colour(image: Tensor, reference: Tensor, method: ColourMatch) -> Tenso
         return match_wavelet(image, reference)
     if method == "adain":
         return match_adain(image, reference)
-    raise ConfigError(f"there is no colour match {method!r}; use wavelet, adain or none")
+    raise ConfigError(f"there is no colour match {quoted(method, 80)}; use wavelet, adain or none")
 
 
 def match_wavelet(image: Tensor, reference: Tensor, levels: int = 5) -> Tensor:

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .errors import ShapeError
+from .text import shown
 
 Colour = tuple[int, int, int]
 
@@ -60,7 +61,7 @@ def load_font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def fit_text(text: str, width_px: float, size_px: int) -> str:
     """The text, or as much of it as fits into the width, with an ellipsis."""
-    font = load_font(size_px)
+    font, text = load_font(size_px), shown(text)
     if font.getlength(text) <= width_px:
         return text
     length = next((n for n in range(len(text) - 1, 0, -1) if font.getlength(text[:n] + "…") <= width_px), 0)

@@ -1,13 +1,13 @@
 """The errors that users meet. Each message is one sentence: what is wrong and what to do."""
 
-from .text import one_line
+from .text import sentence
 
 
 class AdaDiffSRError(Exception):
     """Anything this project refuses, said in one sentence on one line, whatever names and values are in it."""
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(one_line(value) if isinstance(value, str) else value for value in args))
+        super().__init__(*(sentence(value) if isinstance(value, str) else value for value in args))
 
 
 class ConfigError(AdaDiffSRError, ValueError):

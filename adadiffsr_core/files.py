@@ -9,8 +9,37 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .disk import free_on_disk, is_disk_full
-from .errors import DiskError
-from .text import in_words
+from .errors import ConfigError, DiskError
+from .text import in_words, one_line, quoted
+
+_LONGEST_NAME = 255  # bytes, on most file systems
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³")}
+
+
+def check_file_name(name: str) -> None:
+    """Refuse a name that a file of ours should not get, since some system cannot keep it or it shows as another.
+
+    Files that exist are read whatever their names are.
+
+    Raises:
+        ConfigError: it is such a name.
+
+    Source: decision D61.
+    """
+    if reason := _find_fault(name):
+        raise ConfigError(f"{quoted(name, 80)} cannot be a file's name: {reason}; choose a plain name such as my_file")
+
+
+def _find_fault(name: str) -> str:
+    if one_line(name) != name:
+        return "it holds codes that are not seen, or half a character"
+    if len(name.encode()) > _LONGEST_NAME:
+        return f"it has more than {_LONGEST_NAME} bytes"
+    if name.endswith((".", " ")):
+        return "it ends in a dot or a blank, which Windows leaves out"
+    if name.partition(".")[0].rstrip().lower() in _DEVICES:
+        return "Windows keeps it for a device"
+    return ""
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .errors import ConfigError, ShapeError
 from .report import RunReport
+from .text import quoted
 
 TILE_CLASSES = ("growing", "stable", "saturated", "untouched")
 Box = tuple[int, int, int, int]
@@ -41,7 +42,7 @@ class Region:
 
     def __post_init__(self) -> None:
         if self.tile_class not in TILE_CLASSES:
-            raise ConfigError(f"a region is {', '.join(TILE_CLASSES)}; got {self.tile_class!r}")
+            raise ConfigError(f"a region is {', '.join(TILE_CLASSES)}; got {quoted(self.tile_class, 80)}")
 
     @property
     def share(self) -> float:

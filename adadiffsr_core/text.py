@@ -4,9 +4,10 @@ import re
 from reprlib import Repr
 
 LIMIT = 200
-_LONGEST, _SCANNED = 1000, 100_000
-# Control codes, line and paragraph separators, marks that turn the direction of writing, and lone surrogates.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_LONGEST, _SCANNED = 1000, 100_000  # of a sentence, and of what one is made from
+# Control codes, line and paragraph separators, marks that turn the direction of writing or are not seen at all, and
+# lone surrogates.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb]")
 
 
 def one_line(text: str) -> str:
@@ -15,19 +16,16 @@ def one_line(text: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """A message as it is said: on one line, escaped, and short whatever was named in it.
+    """One line that may hold several names: of an endless one the middle is left out, and of an endless sentence too.
 
-    Args:
-        text: words of more than 200 characters, which are names, lose their middle; a message loses what is beyond
-            1,000 characters.
+    Its end says what to do. A name is what has no spaces, and endless at more than 200 characters.
     """
-    words = [_cut_middle(word) for word in one_line(text[:_SCANNED]).split(" ")]
-    said = " ".join(words)
-    return said if len(said) <= _LONGEST else said[: _LONGEST - 1] + "…"
+    text = " ".join(_cut_middle(word, LIMIT) for word in one_line(text[:_SCANNED]).split(" "))
+    return _cut_middle(text, _LONGEST)
 
 
-def _cut_middle(word: str) -> str:
-    return word if len(word) <= LIMIT else f"{word[: LIMIT // 2]}…{word[1 - LIMIT // 2 :]}"
+def _cut_middle(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[1 - limit // 2 :]}"
 
 
 def shown(value: object, limit: int = LIMIT) -> str:

@@ -6,10 +6,14 @@ import numpy as np
 from comfy_api.v0_0_2 import io
 from PIL import Image
 
-from ..adadiffsr_core.errors import ImageError
+from ..adadiffsr_core.errors import ConfigError, ImageError
+from ..adadiffsr_core.text import quoted
 from .images import pictures_to_image
 
 FOLDER = Path(__file__).parents[1] / "photos"  # not `examples`: the host would take that for workflows
+
+
+PHOTOS = ("cat", "coffee", "astronaut")
 
 
 class ExamplePhoto(io.ComfyNode):
@@ -27,7 +31,7 @@ class ExamplePhoto(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "photo",
-                    options=["cat", "coffee", "astronaut"],
+                    options=list(PHOTOS),
                     default="cat",
                     tooltip="All are free to use: see the README in the pack's folder photos.",
                 )
@@ -38,6 +42,8 @@ class ExamplePhoto(io.ComfyNode):
     @classmethod
     def execute(cls, photo: str) -> io.NodeOutput:
         """Read it."""
+        if photo not in PHOTOS:  # older hosts do not check what is chosen from a list
+            raise ConfigError(f"photo {quoted(photo, 80)} is unknown; use one of {', '.join(PHOTOS)}")
         path = FOLDER / f"{photo}.jpg"
         try:
             with Image.open(path) as opened:

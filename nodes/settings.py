@@ -9,6 +9,7 @@ from ..adadiffsr_core.codebook import Solver
 from ..adadiffsr_core.controller import DtssConfig
 from ..adadiffsr_core.errors import ConfigError
 from ..adadiffsr_core.pipeline import PRESETS, MergeMode
+from ..adadiffsr_core.text import quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,9 @@ class RegionSettings:
         # Older hosts do not check what is chosen from a list.
         for name, choices in (("sampler_name", get_args(Solver)), ("merge_mode", get_args(MergeMode))):
             if getattr(self, name) not in choices:
-                raise ConfigError(f"{name} {getattr(self, name)!r} is unknown; use one of {', '.join(choices)}")
+                raise ConfigError(
+                    f"{name} {quoted(getattr(self, name), 80)} is unknown; use one of {', '.join(choices)}"
+                )
 
 
 def parse_dtss(intervals: str, gain_threshold: float, early_exit: bool, first_jump: float) -> DtssConfig:
@@ -56,7 +59,9 @@ def parse_dtss(intervals: str, gain_threshold: float, early_exit: bool, first_ju
     try:
         ladder = tuple(int(part) for part in intervals.split(","))
     except ValueError:
-        raise ConfigError(f"intervals {intervals!r} must be whole numbers and commas, such as 1, 2, 3, 4") from None
+        raise ConfigError(
+            f"intervals {quoted(intervals, 80)} must be whole numbers and commas, such as 1, 2, 3, 4"
+        ) from None
     everyday = PRESETS["everyday"].dtss
     return replace(
         everyday, intervals=ladder, gain_threshold=gain_threshold, early_exit=early_exit, first_jump=first_jump

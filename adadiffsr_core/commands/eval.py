@@ -22,9 +22,9 @@ from ..metrics.registry import create_metric
 from ..nets.pfj import Pfj
 from ..networks import load_mmle, load_pfj
 from ..pipeline import Model, embedded_weights, load_model
-from ..text import shown
+from ..text import quoted, shown
 from ..training.origin import fingerprint_weights
-from .options import DTYPES, choose_device, choose_dtype, parse_names, set_threads
+from .options import DTYPES, choose_device, choose_dtype, parse_folder, parse_names, set_threads
 from .terminal import say
 
 _JOBS_EACH = 4  # processes for each of the machine's
@@ -34,7 +34,7 @@ EVERYTHING = tuple(dict.fromkeys((*METRICS, *PAPER_METRICS)))
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the parser of `adadiffsr`."""
     parser = subparsers.add_parser("eval", help="measure on test sets", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where numbers and tables go")
+    parser.add_argument("--out", type=parse_folder, required=True, metavar="FOLDER", help="where numbers and tables go")
     sets = parser.add_argument_group("test sets (each may be given several times)")
     sets.add_argument("--pairs", action="append", default=[], metavar="NAME=LQ:GT", help="low quality and truth")
     sets.add_argument("--photos", action="append", default=[], metavar="NAME=LQ", help="without a truth")
@@ -180,5 +180,5 @@ def _read_folders(texts: list[str]) -> dict[str, Path]:
 
 def _parse_seed(text: str) -> int:
     if not text.isdecimal():
-        raise ConfigError(f"seeds must be whole numbers such as 0,1,2, got {text!r}")
+        raise ConfigError(f"seeds must be whole numbers such as 0,1,2, got {quoted(text, 80)}")
     return int(text)

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import re
 from pathlib import Path
 from typing import get_args
@@ -11,6 +12,7 @@ import torch
 from ..codebook import Solver
 from ..colour import ColourMatch
 from ..errors import ConfigError
+from ..files import check_file_name
 from ..pipeline import PRESETS, MergeMode
 from ..text import quoted, shown
 from .resources import Size
@@ -23,7 +25,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add every argument of the subcommand."""
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="photographs, folders of them, or patterns")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a file for one input, else a folder")
+    parser.add_argument(
+        "-o", "--output", required=True, type=parse_target, metavar="OUT", help="a file for one input, else a folder"
+    )
     _add_size(parser)
     _add_sampling(parser.add_argument_group("sampling"))
     _add_outputs(parser.add_argument_group("more outputs (a file for one input, else a folder)"))
@@ -70,9 +74,11 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--map", metavar="PNG", help="a picture of where the evaluations went")
-    group.add_argument("--compare", metavar="PNG", help="the input enlarged by bicubic, and the result")
-    group.add_argument("--report", metavar="JSON", help="every tile's steps, classes and gains")
+    group.add_argument("--map", type=parse_target, metavar="PNG", help="a picture of where the evaluations went")
+    group.add_argument(
+        "--compare", type=parse_target, metavar="PNG", help="the input enlarged by bicubic, and the result"
+    )
+    group.add_argument("--report", type=parse_target, metavar="JSON", help="every tile's steps, classes and gains")
     group.add_argument("--quality", type=int, default=95, metavar="N", help="of JPEG and WebP, 1 to 100 (95)")
     group.add_argument("--strip", action="store_true", help="leave out EXIF, XMP, IPTC, text and resolution")
 
@@ -83,6 +89,29 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="float16 on cuda, float32 elsewhere")
     group.add_argument("--tile-batch", type=int, metavar="N", help="tiles in one call of the network (8)")
     group.add_argument("--threads", type=int, metavar="N", help="of the processor")
+
+
+def parse_target(text: str) -> str:
+    """A file or folder to be written, as the user gave it; folders that exist may have any name.
+
+    Raises:
+        argparse.ArgumentTypeError: no file should get such a name.
+    """
+    try:
+        if not os.path.isdir(text):  # noqa: PTH112 (pathlib's raises for some of these names)
+            check_file_name(Path(text).name)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def parse_folder(text: str) -> Path:
+    """A folder to be written to; see `parse_target`.
+
+    Raises:
+        argparse.ArgumentTypeError: no folder should get such a name.
+    """
+    return Path(parse_target(text))
 
 
 def parse_scale(text: str) -> float:
@@ -96,7 +125,9 @@ def parse_scale(text: str) -> float:
     except ValueError:
         scale = math.nan
     if not 0 < scale <= MAX_SCALE:
-        raise argparse.ArgumentTypeError(f"{text!r} is no factor above 0 and up to {MAX_SCALE:.0f}, such as 4")
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text, 80)} is no factor above 0 and up to {MAX_SCALE:.0f}, such as 4"
+        )
     return scale
 
 
@@ -109,7 +140,7 @@ def parse_size(text: str) -> Size | int:
     match = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text.strip().lower(), re.ASCII)
     if match is None:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither a size in px such as 1920x1080 nor a long side such as 2048"
+            f"{quoted(text, 80)} is neither a size in px such as 1920x1080 nor a long side such as 2048"
         )
     first, second = match.groups()
     return int(first) if second is None else (int(second), int(first))
@@ -124,7 +155,7 @@ def parse_intervals(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 1,2,3,4") from None
+        raise argparse.ArgumentTypeError(f"{quoted(text, 80)} is no list of whole numbers such as 1,2,3,4") from None
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -144,7 +175,7 @@ def choose_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError):  # torch has no one way to say so
         device = torch.device("meta")
     if device.type == "meta":
-        raise ConfigError(f"device {quoted(name)} cannot be used on this machine; try --device cpu")
+        raise ConfigError(f"device {quoted(name, 80)} cannot be used on this machine; try --device cpu")
     return device
 
 

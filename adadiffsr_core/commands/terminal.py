@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..errors import AdaDiffSRError, ConfigError
 from ..memory import is_out_of_memory
-from ..text import sentence
+from ..text import one_line, sentence, shown
 from ..turn import Progress
 from .interrupts import stop_if_asked
 
@@ -33,7 +33,7 @@ def say(text: str, stream: TextIO | None = None) -> None:
     """Write one line, above a progress bar if there is one; None is stdout."""
     stream = stream or sys.stdout
     encoding = stream.encoding or "utf-8"  # file names may hold what a terminal cannot show
-    tqdm.write(" ".join(text.split()).encode(encoding, "replace").decode(encoding), file=stream)
+    tqdm.write(one_line(" ".join(text.split())).encode(encoding, "replace").decode(encoding), file=stream)
 
 
 def complain(error: BaseException, about: str = "") -> None:
@@ -53,7 +53,7 @@ def _describe(error: BaseException) -> str:
         more = ", or try --device cpu" if is_device else ""
         return f"there is not enough memory; ask for a smaller --scale or --tile-batch{more}"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return f"{shown(str(error.filename))}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from ..errors import ConfigError
 from ..pipeline import PRESETS, SamplingConfig
+from ..text import quoted
 
 Kind = Literal["bicubic", "pictures", "sampled"]
 Estimate = Literal["mmle", "latent", "iqa"]
@@ -42,7 +43,9 @@ class Method:
     def __post_init__(self) -> None:
         for value, choices in ((self.kind, Kind), (self.estimate, Estimate), (self.slicing, Slicing)):
             if value not in get_args(choices):
-                raise ConfigError(f"{value!r} of method {self.name} is unknown; use {', '.join(get_args(choices))}")
+                raise ConfigError(
+                    f"{quoted(value, 80)} of method {self.name} is unknown; use {', '.join(get_args(choices))}"
+                )
 
     def fingerprint(self, networks: Mapping[str, str]) -> str:
         """Of everything that changes the numbers; the name and how many images are left out do not.

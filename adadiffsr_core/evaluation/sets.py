@@ -10,6 +10,7 @@ import torch
 
 from ..errors import ConfigError
 from ..images import Photo, read_photo, write_photo
+from ..text import quoted
 from ..training.degradation import DegradationConfig, degrade, from_levels, to_levels
 from .pairs import find_pairs, list_images, pair_name
 
@@ -40,7 +41,7 @@ def parse_set(text: str) -> tuple[str, list[Path]]:
     """
     name, mark, folders = text.partition("=")
     if not (name and mark and folders) or "/" in name:
-        raise ConfigError(f"{text!r} must be NAME=FOLDER, or NAME=LQ_FOLDER:GT_FOLDER for pairs")
+        raise ConfigError(f"{quoted(text, 80)} must be NAME=FOLDER, or NAME=LQ_FOLDER:GT_FOLDER for pairs")
     return name, [Path(folder) for folder in folders.split(":")]
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..text import shown
 from .base import CheckedMetric, Metric, MetricInfo
 from .psnr import psnr, psnr_y
 from .pyiqa_metric import load_pyiqa
@@ -105,7 +106,7 @@ def create_metric(name: str, device: torch.device | str = "cpu", weights_folder:
 
 def _recipe(name: str) -> _Recipe:
     if name not in _RECIPES:
-        raise ConfigError(f"there is no metric {name}; choose from {', '.join(_RECIPES)}")
+        raise ConfigError(f"there is no metric {shown(name, 80)}; choose from {', '.join(_RECIPES)}")
     return _RECIPES[name]
 
 

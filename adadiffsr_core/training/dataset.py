@@ -16,10 +16,12 @@ from torch.utils.data import Dataset, get_worker_info
 
 from ..config import Config
 from ..errors import ConfigError, ImageError
+from ..text import shown
 from .degradation import DegradationConfig, degrade, from_levels, to_levels
 from .filtering import import_cv2
 from .ranges import check_probabilities, check_range
 
+SOURCES = "SOURCES.tsv"  # beside photographs: which are crops of which
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff"})
 
 
@@ -39,17 +41,17 @@ def find_images(folders: Iterable[Path]) -> list[Path]:
     folders = list(folders)
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
-        raise ImageError(f"{', '.join(missing)} is not a folder; name folders of photographs")
+        raise ImageError(f"{shown(', '.join(missing))} is not a folder; name folders of photographs")
     files = {path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES}
     images = sorted(path for path in files if not path.name.startswith(".") and path.is_file())
     if not images:
-        raise ImageError(f"no image ({', '.join(sorted(PHOTO_SUFFIXES))}) in {', '.join(map(str, folders))}")
+        raise ImageError(f"no image ({', '.join(sorted(PHOTO_SUFFIXES))}) in {shown(', '.join(map(str, folders)))}")
     return images
 
 
 def _read_sources(folder: Path) -> dict[str, str]:
     """File name -> photograph, of a folder's SOURCES.tsv; empty when there is none."""
-    table = folder / "SOURCES.tsv"
+    table = folder / SOURCES
     if not table.is_file():
         return {}
     with table.open(encoding="utf-8", newline="") as lines:

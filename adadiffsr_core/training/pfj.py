@@ -19,6 +19,7 @@ from ..nets.pfj import Pfj, PfjConfig
 from ..nets.unet import UNet
 from ..networks import PFJ_PREFIX
 from ..pipeline import PRESETS, Model, SamplingConfig, sample_latent
+from ..text import quoted
 from .charts import make_sheet
 from .denoising import NoisyPairs, denoising_loss, draw_noise, predict
 from .known_gain import count_knowing, draw_intervals, known_gain
@@ -59,7 +60,7 @@ class PfjTaskConfig(Config):
                 f"{self.perceptual_weight}, {self.perceptual_items} and {self.perceptual_crop}"
             )
         if self.preset not in PRESETS:
-            raise ConfigError(f"preset {self.preset!r} is unknown; use one of {', '.join(PRESETS)}")
+            raise ConfigError(f"preset {quoted(self.preset, 80)} is unknown; use one of {', '.join(PRESETS)}")
 
     @property
     def sampling(self) -> SamplingConfig:

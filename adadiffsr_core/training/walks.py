@@ -19,6 +19,7 @@ from ..errors import ConfigError, DenoiserError
 from ..noise import FIELD_INDEX, StepNoise
 from ..pipeline import PRESETS, SamplingConfig
 from ..solver import take_jump
+from ..text import quoted
 from ..tiles import build_grid
 from .arrays import Layout, map_array, open_arrays, read_done, write_done
 from .dataset import PairDataset
@@ -42,7 +43,7 @@ class WalkConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.preset not in PRESETS:
-            raise ConfigError(f"preset {self.preset!r} is unknown; use one of {', '.join(PRESETS)}")
+            raise ConfigError(f"preset {quoted(self.preset, 80)} is unknown; use one of {', '.join(PRESETS)}")
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
         steps, least = self.sampling.steps, -(-self.sampling.steps // self.largest_interval)

@@ -10,6 +10,7 @@ import comfy.utils
 import latent_preview
 
 from ...adadiffsr_core.errors import ConfigError
+from ...adadiffsr_core.text import quoted
 from ..settings import RegionSettings
 from ..tiles import Tiles
 from .denoiser import KEY
@@ -49,7 +50,7 @@ def sample_regions(
         ConfigError, ShapeError, DenoiserError: see `RegionSampler.sample`.
     """
     if scheduler not in scheduler_names():
-        raise ConfigError(f"scheduler {scheduler!r} is unknown; use one of {', '.join(scheduler_names())}")
+        raise ConfigError(f"scheduler {quoted(scheduler, 80)} is unknown; use one of {', '.join(scheduler_names())}")
     patcher = model.clone()
     patcher.add_wrapper_with_key(
         comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, KEY, _ask_memory_for_tiles(settings)

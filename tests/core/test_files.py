@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from adadiffsr_core.files import check_writable, whole_file
+from adadiffsr_core.cli import main
+from adadiffsr_core.errors import ConfigError
+from adadiffsr_core.files import check_file_name, check_writable, whole_file
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs links and pipes")
 
@@ -61,3 +63,45 @@ def test_folders_are_asked_beforehand(tmp_path):
     if Path("/sys/kernel").is_dir():
         with pytest.raises(OSError, match="cannot be written to"):
             check_writable(Path("/sys/kernel/new"))
+
+
+BAD_NAMES = [
+    "con",
+    "NUL.png",
+    "com1.tar.gz",
+    "a.",
+    "a ",
+    "a\0b",
+    "a\nb",
+    "\u202ea",
+    "a\u061cb",
+    "\ud800",
+    "\udcff",
+    "é" * 128,
+]
+GOOD_NAMES = ["a", "console.png", "a.b", ".hidden", "é" * 127, "図.png", "👩‍🔬.png", "nul-1.png"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_names_that_some_system_cannot_keep_are_refused_and_shown_escaped(name):
+    with pytest.raises(ConfigError, match="cannot be a file's name") as raised:
+        check_file_name(name)
+    message = str(raised.value)
+    assert message.encode()
+    assert message.isprintable()
+    assert len(message) < 250
+
+
+@pytest.mark.parametrize("name", GOOD_NAMES)
+def test_other_names_are_taken(name):
+    check_file_name(name)
+
+
+@pytest.mark.parametrize("option", ["-o", "--map", "--report"])
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_the_command_line_refuses_them_for_what_it_writes(tmp_path, capsys, option, name):
+    given = {"-o": str(tmp_path / "a.png"), option: str(tmp_path / name)}
+    assert main(["upscale", "in.png", *(word for pair in given.items() for word in pair)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be a file's name" in line
+    assert list(tmp_path.iterdir()) == []

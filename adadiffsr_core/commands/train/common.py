@@ -18,7 +18,7 @@ from ...training.loop_config import LoopConfig
 from ...training.origin import claim_cache
 from ...training.processor import Processor
 from ...training.recipe import Recipe, read_recipe
-from ..options import choose_device, set_threads
+from ..options import choose_device, parse_folder, set_threads
 from ..terminal import say
 
 R = TypeVar("R", bound=Recipe)
@@ -28,7 +28,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the options that every network's training takes."""
     parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="folders of photographs")
     parser.add_argument(
-        "--run", type=Path, required=True, dest="folder", metavar="FOLDER", help="where everything goes"
+        "--run", type=parse_folder, required=True, dest="folder", metavar="FOLDER", help="where everything goes"
     )
     parser.add_argument("--config", type=Path, metavar="JSON", help="what differs from the shipped model's recipe")
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps in all, earlier runs included")

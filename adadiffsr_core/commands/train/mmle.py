@@ -13,7 +13,7 @@ from ...training.recipe import MmleRecipe
 from ...training.targets import Reference
 from ...training.teaching import check_disk, check_recipe, prepare_mmle
 from ...training.walked_model import OwnModel
-from ..options import parse_names
+from ..options import parse_folder, parse_names
 from .common import (
     add_common,
     choose_recipe,
@@ -29,7 +29,9 @@ def add_parser(networks: Any) -> None:
     """Add the subcommand to the parser of `adadiffsr train`."""
     parser = networks.add_parser("mmle", help="the regressor of information gain", allow_abbrev=False)
     parser.add_argument("--model", type=Path, metavar="FILE", help="weights to walk; the embedded model if not given")
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="walks and their metrics (in the run's folder)")
+    parser.add_argument(
+        "--cache", type=parse_folder, metavar="FOLDER", help="walks and their metrics (in the run's folder)"
+    )
     parser.add_argument(
         "--reference", choices=get_args(Reference), help="compare with the low-quality picture or truth"
     )

@@ -18,6 +18,7 @@ from ...training.pair_source import DevicePairs, LivePairs, PairSource, RenewedP
 from ...training.photo_bank import PhotoBank
 from ...training.processor import Processor
 from ...training.recipe import FinetuneRecipe, LdmRecipe, PfjRecipe
+from ..options import parse_folder
 from .common import drawing_settings, find_photographs, prepare_run
 
 _ENDLESS = 2**40  # more pairs than any run draws
@@ -27,7 +28,9 @@ _SHOWN = 12  # held-out pictures that a run is watched by
 
 def add_cache(parser: argparse.ArgumentParser) -> None:
     """Add the options of the pairs."""
-    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="pairs, shared by runs (in the run's folder)")
+    parser.add_argument(
+        "--cache", type=parse_folder, metavar="FOLDER", help="pairs, shared by runs (in the run's folder)"
+    )
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that make pairs (0)")
 
 
