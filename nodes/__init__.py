@@ -7,7 +7,7 @@ from comfy_api.v0_0_2 import ComfyExtension, io
 
 from .colour import ColourMatch
 from .examples import ExamplePhoto
-from .host.folders import add_model_folder
+from .host.folders import add_model_folder, take_photo_folders
 from .loaders import LoadCheckpoint, LoadMmle, LoadPfj
 from .measures import ImageQuality, RunReport
 from .merge import GaussianLatentMerge
@@ -39,4 +39,5 @@ class AdaDiffSRExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of the pack, once `models/adadiffsr` is known; older hosts never call `on_load`."""
         add_model_folder()
+        take_photo_folders()
         return NODES

@@ -15,7 +15,7 @@ from ..adadiffsr_core.files import whole_file
 from ..adadiffsr_core.metrics.base import Metric
 from ..adadiffsr_core.metrics.registry import create_metric
 from ..adadiffsr_core.networks import load_mmle
-from ..adadiffsr_core.training.dataset import find_images
+from ..adadiffsr_core.text import quoted
 from ..adadiffsr_core.training.mmle import choose_metrics
 from ..adadiffsr_core.training.origin import claim_cache, fingerprint_files
 from ..adadiffsr_core.training.processor import Processor
@@ -26,8 +26,8 @@ from ..adadiffsr_core.training.walked_model import claim_model, probe_model
 from .host.networks import Network, entrust
 from .host.training import (
     Watch,
+    find_photographs,
     gradients,
-    input_folder,
     run_folder,
     train_watched,
     training_device,
@@ -47,7 +47,7 @@ class TrainingSettings:
     """What a user chooses.
 
     Attributes:
-        image_folder: of photographs, in the host's input folder or anywhere.
+        image_folder: of photographs, in the host's input folder or one that its owner listed.
         file_name: of the regressor in `models/adadiffsr`.
         steps, learning_rate, seed: of the training.
         walks: to train on.
@@ -95,7 +95,7 @@ def train_regressor(model: HostModel, settings: TrainingSettings) -> Trained:
     folder = run_folder(file)
     if file.exists() and not folder.exists():
         raise ConfigError(f"{file.name} is already in {file.parent}; choose another file_name, or remove it")
-    photos = find_images([input_folder(settings.image_folder)])
+    photos = find_photographs(settings.image_folder)
     holdout, split = split_few(photos, _HOLDOUT)
     recipe = build_recipe(model, settings, holdout)
     check_recipe(recipe, model)
@@ -129,7 +129,7 @@ def train_regressor(model: HostModel, settings: TrainingSettings) -> Trained:
 
 def list_photographs(image_folder: str) -> str:
     """A hash of the photographs, by which the host sees that they have changed."""
-    return fingerprint_files(find_images([input_folder(image_folder)]))
+    return fingerprint_files(find_photographs(image_folder))
 
 
 def check_packages() -> None:
@@ -180,7 +180,7 @@ def build_recipe(model: HostModel, settings: TrainingSettings, holdout: float) -
     net = {**choose_metrics(_parse_names(settings.metrics)), "latent_channels": model.channels}
     if not net["fr_metrics"] or not net["nr_metrics"]:
         raise ConfigError(
-            f"metrics {settings.metrics!r} must name at least one with a reference, such as psnr, and one "
+            f"metrics {quoted(settings.metrics, 80)} must name at least one with a reference, such as psnr, and one "
             "without, such as piqe"
         )
     values = read_recipe(

@@ -80,8 +80,8 @@ def _inputs() -> list[Any]:
         io.String.Input(
             "image_folder",
             default="",
-            tooltip="A folder of sharp photographs, sub-folders too: its name in ComfyUI's input folder, or a whole "
-            "path. Some hundreds teach well; four are the least.",
+            tooltip="A folder of sharp photographs, sub-folders too: its name in ComfyUI's input folder, or the "
+            "path of one that the server's owner listed. Some hundreds teach well; four are the least.",
         ),
         io.String.Input(
             "file_name",

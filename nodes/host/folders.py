@@ -5,8 +5,11 @@ from pathlib import Path
 import folder_paths
 
 from ...adadiffsr_core.errors import CheckpointError
+from ...adadiffsr_core.text import shown
 
 FOLDER = "adadiffsr"
+PHOTO_FOLDER = "adadiffsr_photos"
+_photo_folders: list[str] = []
 
 
 def add_model_folder() -> None:
@@ -14,6 +17,20 @@ def add_model_folder() -> None:
     folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
+
+
+def take_photo_folders() -> None:
+    """Take over what the owner's extra_model_paths.yaml lists as `adadiffsr_photos`.
+
+    It does not stay among the host's model folders, whose files the host lists and shows to everyone.
+    """
+    paths, _ = folder_paths.folder_names_and_paths.pop(PHOTO_FOLDER, ([], set()))
+    _photo_folders.extend(path for path in paths if path not in _photo_folders)
+
+
+def photo_folders() -> list[str]:
+    """Folders of photographs that the owner lets be read, besides the host's input folder."""
+    return list(_photo_folders)
 
 
 def list_files(folder: str = FOLDER) -> list[str]:
@@ -31,7 +48,7 @@ def find_file(name: str, *folders: str) -> Path:
         path = folder_paths.get_full_path(folder, name) if folder in folder_paths.folder_names_and_paths else None
         if path:
             return Path(path)
-    raise CheckpointError(f"there is no file {name} in models/{' or models/'.join(folders)}; put it there")
+    raise CheckpointError(f"there is no file {shown(name, 80)} in models/{' or models/'.join(folders)}; put it there")
 
 
 def embedding_folders() -> list[str]:

@@ -1,7 +1,8 @@
 """Training inside the host: progress bar and cancel button, gradients, devices, and where files are."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,62 @@ import folder_paths
 import torch
 
 from ...adadiffsr_core.errors import ConfigError, ImageError
+from ...adadiffsr_core.files import check_file_name
+from ...adadiffsr_core.text import quoted
+from ...adadiffsr_core.training.dataset import SOURCES, find_images
 from ...adadiffsr_core.training.loop import LoopConfig, Run, Task
-from .folders import FOLDER
+from .folders import FOLDER, PHOTO_FOLDER, photo_folders
 
 # To be free on a graphics card while a regressor learns; a step at 64x64 latents takes half of it.
 _MEMORY = 2 * 2**30
+_OWNERS = f"its owner listed as {PHOTO_FOLDER} in extra_model_paths.yaml"
 _FORBIDDEN = set('/\\:*?"<>|')
 
 
-def input_folder(name: str) -> Path:
-    """A folder that the user named: within the host's input folder, or by its whole path.
+def find_photographs(name: str) -> list[Path]:
+    """The photographs of a folder that lies where anyone who may use the host may read.
+
+    What lies elsewhere is as if it were not there, links that lead there included: the sentence is the same.
 
     Raises:
-        ImageError: none is named.
+        ImageError: no folder is named, or there is no photograph in such a folder.
+
+    Source: decision D62.
     """
     name = name.strip().strip("\"'")
     if not name:
-        raise ImageError("name a folder of photographs in image_folder: one in ComfyUI's input folder, or a whole path")
-    return Path(folder_paths.get_input_directory()) / Path(name).expanduser()
+        raise ImageError(
+            f"name a folder of photographs in image_folder: one in ComfyUI's input folder, or one that {_OWNERS}"
+        )
+    folder = Path(folder_paths.get_input_directory()) / name
+    photos = []
+    if _may_be_read(folder):
+        with suppress(ImageError):
+            photos = find_images([folder])
+    photos = [path for path in photos if _may_be_read(path) and _may_be_read(path.with_name(SOURCES))]
+    if not photos:
+        raise ImageError(
+            f"image_folder {quoted(name, 80)} is no folder of photographs in ComfyUI's input folder, nor in one that "
+            f"{_OWNERS}"
+        )
+    return photos
+
+
+def _may_be_read(path: Path) -> bool:
+    """Whether a path lies in the host's input folder or one that its owner listed, as written and with links followed.
+
+    As written first: what lies elsewhere is not even looked at, which on Windows might be another machine.
+    """
+    given = [Path(root) for root in (folder_paths.get_input_directory(), *photo_folders())]
+    try:
+        roots = {root.resolve() for root in given}
+        return _lies_in(Path(os.path.abspath(path)), {*given, *roots}) and _lies_in(path.resolve(), roots)  # noqa: PTH100
+    except (OSError, ValueError, RuntimeError):  # a circle of links, or a name that no file can have
+        return False
+
+
+def _lies_in(path: Path, roots: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(root) for root in roots)
 
 
 def weights_file(name: str) -> Path:
@@ -39,7 +78,11 @@ def weights_file(name: str) -> Path:
     """
     stem = name.strip().removesuffix(".safetensors")
     if not stem or stem.startswith(".") or _FORBIDDEN & set(stem) or len(stem) > 100:
-        raise ConfigError(f"file_name {name!r} must be a plain name such as my_model, without folders")
+        raise ConfigError(
+            f"file_name {quoted(name, 80)} must be a plain name such as my_model, of at most 100 characters and "
+            "without folders"
+        )
+    check_file_name(stem)
     return weights_folder() / f"{stem}.safetensors"
 
 
@@ -49,8 +92,12 @@ def weights_folder() -> Path:
 
 
 def run_folder(file: Path) -> Path:
-    """Where the training of a file keeps its state; not among the models, whose lists would show it."""
-    return Path(folder_paths.get_output_directory()) / "AdaDiffSR" / "training" / file.stem
+    """Where the training of a file keeps its state and its pixels.
+
+    Not among the models, whose lists would show it, nor in the output folder, which the host serves to everyone; of its
+    user folder it serves none whose name begins with two underscores.
+    """
+    return Path(folder_paths.get_user_directory()) / "__adadiffsr" / "training" / file.stem
 
 
 def training_device() -> torch.device:

@@ -53,9 +53,9 @@ def places(pack, tmp_path, monkeypatch):
     models.mkdir(parents=True)
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "adadiffsr", ([str(models)], {".safetensors"}))
     monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
     save_photos(tmp_path / "input" / "photos")
-    run = tmp_path / "output" / "AdaDiffSR" / "training" / "learnt"
+    run = tmp_path / "user" / "__adadiffsr" / "training" / "learnt"
     return SimpleNamespace(root=tmp_path, models=models, run=run, file=models / "learnt.safetensors")
 
 
@@ -279,7 +279,7 @@ def test_the_cancel_button_and_run_again(server, client):
         entry = client.wait(prompt_id)
     assert find_messages(entry, "execution_interrupted")
     assert find_messages(entry, "execution_error") == []
-    state = server.folder / "output" / "AdaDiffSR" / "training" / "learnt" / "state.safetensors"
+    state = server.folder / "user" / "__adadiffsr" / "training" / "learnt" / "state.safetensors"
     assert 10 < load_state(state)[1]["step"] < 150
     entry = client.run(prompt)
     (report,) = entry["outputs"]["train"]["text"]
@@ -289,7 +289,7 @@ def test_the_cancel_button_and_run_again(server, client):
     assert "learnt.safetensors" in str(loader)
     refused = client.run(build_prompt(file_name="none", image_folder="absent"))
     (error,) = find_messages(refused, "execution_error")
-    assert "absent is not a folder" in error["exception_message"]
+    assert "image_folder 'absent' is no folder of photographs" in error["exception_message"]
 
 
 # ---- any model
@@ -350,8 +350,8 @@ def test_what_it_refuses_is_said_in_a_sentence(host, train, places, refusal):
     (places.models / "taken.safetensors").write_bytes(b"something else")
     for changes, sentence in (
         ({"image_folder": " "}, "name a folder of photographs in image_folder"),
-        ({"image_folder": "absent"}, "absent is not a folder"),
-        ({"image_folder": "none"}, "no image"),
+        ({"image_folder": "absent"}, "image_folder 'absent' is no folder of photographs"),
+        ({"image_folder": "none"}, "image_folder 'none' is no folder of photographs"),
         ({"image_folder": "few"}, "3 photographs and at least 4 are needed"),
         ({"file_name": "a/b"}, "plain name"),
         ({"file_name": ".safetensors"}, "plain name"),
@@ -367,6 +367,64 @@ def test_what_it_refuses_is_said_in_a_sentence(host, train, places, refusal):
             train(**changes)
         assert "\n" not in str(caught.value)
     assert not places.file.exists()
+
+
+@pytest.mark.parametrize("name", ["con", "LPT1.x", "a.", "a\u202eb", "a\ud800", "a\0", "a" * 101, "é" * 100])
+def test_a_file_name_that_some_system_cannot_keep_is_refused(pack, places, refusal, name):
+    weights_file = pack("nodes.host.training").weights_file
+    if name == "é" * 100:  # 200 bytes
+        assert weights_file(name).name == f"{name}.safetensors"
+        return
+    with pytest.raises(refusal, match="name"):
+        weights_file(name)
+
+
+def test_only_photographs_that_anyone_may_see_are_read(pack, places, refusal):
+    """Of what lies elsewhere nothing is told, not even whether it is there."""
+    find = pack("nodes.host.training").find_photographs
+    root, inside = places.root, places.root / "input"
+    save_photos(root / "secret")
+    save_photos(root / "input-of-others")
+    save_photos(root / "shared" / "below")
+    (inside / "far").symlink_to(root / "secret", target_is_directory=True)
+    for number, target in enumerate([root / "secret" / "photo0.png", root / "secret" / "absent.png"]):
+        (inside / "photos" / f"link{number}.png").symlink_to(target)
+    assert [path.name for path in find("photos")] == [f"photo{number}.png" for number in range(7)]
+    assert find(str(inside / "photos")) == find("photos")
+    sentences = set()
+    for name in (root / "secret", root / "absent", root / "input-of-others", root / "shared", "far", "gone",
+                 "../secret", "../absent", "photos/../../secret", "~", "~/absent", "/", "/etc", "."):  # fmt: skip
+        if name == ".":
+            assert len(find(name)) == 7
+            continue
+        with pytest.raises(refusal) as caught:
+            find(str(name))
+        sentences.add(str(caught.value).replace(str(name), "NAME"))
+    assert len(sentences) == 1
+
+
+def test_the_owner_lists_folders_that_the_host_then_shows_to_nobody(pack, places, refusal, monkeypatch):
+    import folder_paths
+
+    module = pack("nodes.host.folders")
+    monkeypatch.setattr(module, "_photo_folders", [])
+    save_photos(places.root / "shared" / "below")
+    folder_paths.add_model_folder_path("adadiffsr_photos", str(places.root / "shared"))
+    module.take_photo_folders()
+    assert "adadiffsr_photos" not in folder_paths.folder_names_and_paths
+    find = pack("nodes.host.training").find_photographs
+    assert find(str(places.root / "shared")) == find(str(places.root / "shared" / "below"))
+    with pytest.raises(refusal, match="no folder of photographs"):
+        find(str(places.root))
+
+
+def test_pixels_are_kept_where_the_host_serves_none(pack, places):
+    import folder_paths
+
+    folder = pack("nodes.host.training").run_folder(places.file)
+    for name in ("input", "output", "temp"):
+        assert not folder_paths.is_within_directory(folder_paths.get_directory_by_type(name), str(folder))
+    assert folder.is_relative_to(places.root / "user" / "__adadiffsr")
 
 
 def test_missing_packages_and_weights_are_named(pack, train, monkeypatch, refusal):
