@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +40,8 @@ def find_images(folders: Iterable[Path]) -> list[Path]:
         ImageError: a folder does not exist, or there is no image in any of them.
     """
     folders = list(folders)
-    missing = [str(folder) for folder in folders if not folder.is_dir()]
+    # pathlib's raises for names that are too long.
+    missing = [str(folder) for folder in folders if not os.path.isdir(folder)]  # noqa: PTH112
     if missing:
         raise ImageError(f"{shown(', '.join(missing))} is not a folder; name folders of photographs")
     files = {path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES}
