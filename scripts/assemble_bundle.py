@@ -1,8 +1,9 @@
 """Joins separately trained networks into one weights file.
 
-    python -m scripts.assemble_bundle OUT LDM [MMLE] [PFJ] [--photos FOLDER]
+    python -m scripts.assemble_bundle OUT LDM [MMLE] [PFJ] [AUTOENCODER] [--photos FOLDER]
 
-Each file is what `adadiffsr train` writes. Of the parts' facts those that say how they were trained are kept, by kind.
+Each file is what `adadiffsr train` writes. An autoencoder takes the place of the diffusion model's own: its decoder may
+have been trained on, while the encoder must be the same. Of the parts' facts those that say how they were trained are kept, by kind.
 From the photographs the bundle learns the colours of its latents, which ComfyUI shows while it samples; for Stable
 Diffusion's own latent space ComfyUI knows them.
 """
@@ -18,6 +19,7 @@ from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.latent_colours import LatentColours
 from adadiffsr_core.nets.autoencoder import Autoencoder
+from adadiffsr_core.networks import AUTOENCODER_PREFIX
 from adadiffsr_core.training.dataset import find_images, load_image
 from adadiffsr_core.training.latent_colours import fit_colours
 from adadiffsr_core.training.ldm import load_autoencoder
@@ -36,21 +38,35 @@ def assemble(parts: list[Path], out: Path, photos: Path | None = None) -> None:
 
     Raises:
         CheckpointError: a file cannot be used.
-        ConfigError: two files are of one kind, none has an autoencoder for the photographs, or they are too few.
+        ConfigError: two files are of one kind, none has an autoencoder for the photographs, or they are too few; an
+            autoencoder encodes otherwise than the diffusion model's.
         ImageError: a photograph cannot be read.
     """
-    checkpoints = [load_checkpoint(path, "ldm", "mmle", "pfj") for path in parts]
+    checkpoints = [load_checkpoint(path, "ldm", "mmle", "pfj", "autoencoder") for path in parts]
+    checkpoints.sort(key=lambda checkpoint: checkpoint.kind == "autoencoder")  # it goes over the diffusion model's
     kinds = [checkpoint.kind for checkpoint in checkpoints]
+    by_kind = dict(zip(kinds, checkpoints, strict=True))
     if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
         raise ConfigError(f"two files hold {twice[0]}; a bundle has one of each")
+    if {"ldm", "autoencoder"} <= set(kinds):
+        _check_encoders(by_kind["ldm"], by_kind["autoencoder"])
     config = {name: section for checkpoint in checkpoints for name, section in checkpoint.config.items()}
     tensors = {key: value for checkpoint in checkpoints for key, value in checkpoint.tensors.items()}
     facts = {checkpoint.kind: dict(checkpoint.facts) for checkpoint in checkpoints}
     if photos is not None:
         if "ldm" not in kinds:
             raise ConfigError("colours are those of a diffusion model's latents; name its file too")
-        config["preview"] = find_colours(load_autoencoder(parts[kinds.index("ldm")]), photos).to_dict()
+        config["preview"] = find_colours(load_autoencoder(by_kind["ldm"].path), photos).to_dict()
     save_checkpoint(Checkpoint("bundle", config, tensors, facts), out)
+
+
+def _check_encoders(model: Checkpoint, autoencoder: Checkpoint) -> None:
+    prefix = f"{AUTOENCODER_PREFIX}encoder."
+    one, other = (
+        {key: value for key, value in file.tensors.items() if key.startswith(prefix)} for file in (model, autoencoder)
+    )
+    if one.keys() != other.keys() or not all(torch.equal(one[key], other[key]) for key in one):
+        raise ConfigError(f"{autoencoder.path} encodes otherwise than {model.path}, whose latents are its encoder's")
 
 
 def find_colours(autoencoder: Autoencoder, photos: Path) -> LatentColours:

@@ -55,6 +55,34 @@ def test_a_bundle_holds_its_parts(parts, tmp_path):
         assert all(torch.equal(state[key], value) for key, value in expected.state_dict().items())
 
 
+def save_autoencoder(model, path):
+    tensors = {f"first_stage_model.{key}": value for key, value in model.autoencoder.state_dict().items()}
+    config = {"autoencoder": {**model.autoencoder.config.to_dict(), "decoder_border": 1}}
+    save_checkpoint(Checkpoint("autoencoder", config, tensors, {"steps": 4}), path)
+    return path
+
+
+def test_a_decoder_that_was_trained_on_takes_the_place_of_the_models(parts, tmp_path):
+    model, out = tiny_model(), tmp_path / "bundle.safetensors"
+    with torch.no_grad():
+        model.autoencoder.decoder.conv_in.bias += 1
+    assemble([save_autoencoder(model, tmp_path / "autoencoder.safetensors"), *parts], out)
+    decoder = load_model(out).autoencoder
+    assert decoder.config.decoder_border == 1
+    assert torch.equal(decoder.decoder.conv_in.bias, model.autoencoder.decoder.conv_in.bias.half().float())
+    assert load_checkpoint(out, "bundle").facts["autoencoder"] == {"steps": 4}
+
+
+def test_an_autoencoder_with_another_encoder_is_refused(parts, tmp_path):
+    model = tiny_model()
+    with torch.no_grad():
+        model.autoencoder.encoder.conv_in.bias += 1
+    with pytest.raises(ConfigError, match="encodes otherwise"):
+        assemble(
+            [*parts, save_autoencoder(model, tmp_path / "autoencoder.safetensors")], tmp_path / "bundle.safetensors"
+        )
+
+
 def test_two_of_a_kind_are_refused(parts, tmp_path):
     with pytest.raises(ConfigError, match="two files hold mmle"):
         assemble([parts[1], parts[0], parts[1]], tmp_path / "bundle.safetensors")
