@@ -3,7 +3,8 @@
     python -m scripts.assemble_bundle OUT LDM [MMLE] [PFJ] [AUTOENCODER] [--photos FOLDER]
 
 Each file is what `adadiffsr train` writes. An autoencoder takes the place of the diffusion model's own: its decoder may
-have been trained on, while the encoder must be the same. Of the parts' facts those that say how they were trained are kept, by kind.
+have been trained on, while the encoder must be the same. Of the parts' facts those that say how they were trained are
+kept, by kind.
 From the photographs the bundle learns the colours of its latents, which ComfyUI shows while it samples; for Stable
 Diffusion's own latent space ComfyUI knows them.
 """
