@@ -62,8 +62,8 @@ class SamplingConfig(Config):
 PRESETS: dict[str, SamplingConfig] = {
     # Section 4.1: intervals of 5, 10, 15, 20 of 1,000 timesteps are 1 to 4 of 200 base steps.
     "paper": SamplingConfig(steps=200, solver="ddpm", tile_fit=False),
-    # Its numbers: decisions D17, D28 and D57.
+    # Its numbers: decisions D17, D28 and D66.
     "everyday": SamplingConfig(
-        solver="dpmpp_2m", dtss=DtssConfig(gain_threshold=3e-4, early_exit=False, first_jump=0.5), pfj_strength=0.25
+        solver="dpmpp_2m", dtss=DtssConfig(gain_threshold=2e-3, early_exit=False, first_jump=0.25)
     ),
 }

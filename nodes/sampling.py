@@ -110,7 +110,7 @@ def _region_inputs() -> list[Any]:
             max=0.95,
             step=0.05,
             round=0.01,
-            tooltip="Share of the steps that every region's first step covers. 0.5 suits models that are shown the "
+            tooltip="Share of the steps that every region's first step covers. 0.25 suits models that are shown the "
             "picture, such as the embedded one, at denoise 1; ordinary checkpoints need 0.",
         ),
         MmleType.Input(

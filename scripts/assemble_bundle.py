@@ -1,6 +1,6 @@
 """Joins separately trained networks into one weights file.
 
-    python -m scripts.assemble_bundle OUT LDM [MMLE] [PFJ] [AUTOENCODER] [--photos FOLDER]
+    python -m scripts.assemble_bundle OUT LDM [MMLE] [PFJ] [AUTOENCODER] [--photos FOLDER] [--scales LEAST MOST]
 
 Each file is what `adadiffsr train` writes. An autoencoder takes the place of the diffusion model's own: its decoder may
 have been trained on, while the encoder must be the same. Of the parts' facts those that say how they were trained are
@@ -29,13 +29,16 @@ MOST_PHOTOS = 32
 SIDE_PX = 512
 
 
-def assemble(parts: list[Path], out: Path, photos: Path | None = None) -> None:
+def assemble(
+    parts: list[Path], out: Path, photos: Path | None = None, scales: tuple[float, float] | None = None
+) -> None:
     """Write a bundle of the files' networks.
 
     Args:
         parts: weights files.
         out: the bundle.
         photos: a folder of photographs to learn the latents' colours from; None for none.
+        scales: smallest and largest that the model is good at; None leaves those that it was trained for.
 
     Raises:
         CheckpointError: a file cannot be used.
@@ -54,6 +57,8 @@ def assemble(parts: list[Path], out: Path, photos: Path | None = None) -> None:
     config = {name: section for checkpoint in checkpoints for name, section in checkpoint.config.items()}
     tensors = {key: value for checkpoint in checkpoints for key, value in checkpoint.tensors.items()}
     facts = {checkpoint.kind: dict(checkpoint.facts) for checkpoint in checkpoints}
+    if scales is not None:
+        config["scales"] = list(scales)
     if photos is not None:
         if "ldm" not in kinds:
             raise ConfigError("colours are those of a diffusion model's latents; name its file too")
@@ -91,8 +96,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("parts", type=Path, nargs="+")
     parser.add_argument("--photos", type=Path, metavar="FOLDER", help="to learn the latents' colours from")
+    parser.add_argument("--scales", type=float, nargs=2, metavar=("LEAST", "MOST"), help="that it is good at")
     args = parser.parse_args()
-    assemble(args.parts, args.out, args.photos)
+    assemble(args.parts, args.out, args.photos, args.scales and (args.scales[0], args.scales[1]))
 
 
 if __name__ == "__main__":

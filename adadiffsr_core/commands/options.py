@@ -63,7 +63,7 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--merge", choices=get_args(MergeMode), help="join tiles at the end, or at every step")
     group.add_argument(
-        "--pfj-strength", type=float, metavar="X", help="of feature injection: 0 softer and closer, 1 crisper (0.25)"
+        "--pfj-strength", type=float, metavar="X", help="of feature injection: 0 softer and closer, 1 crisper (1)"
     )
     group.add_argument("--denoise", type=float, metavar="X", help="above 0, to 1: how much is drawn anew (1)")
     group.add_argument(

@@ -49,9 +49,7 @@ Press **Run**. Nothing has to be downloaded: the model comes with the pack and a
     )
     enlarged = add_picture(g)
     checkpoint = add_model(g)
-    tiles = sample(
-        g, checkpoint, enlarged, mmle=checkpoint["mmle"], pfj=checkpoint["pfj"], first_jump=0.5, pfj_strength=0.25
-    )
+    tiles = sample(g, checkpoint, enlarged, mmle=checkpoint["mmle"], pfj=checkpoint["pfj"], first_jump=0.25)
     result = finish(g, checkpoint, tiles, enlarged)
     save(g, reduce(g, result, 5), "upscaled", 6)
     show_map(g, tiles, result, 7)
@@ -102,7 +100,8 @@ ControlNet stay below 0.35.
         strength=0.7,
     ).bypassed()
     prompts = {"positive": guided["positive"], "negative": guided["negative"]}
-    tiles = sample(g, checkpoint, enlarged, 5, denoise=0.4, **prompts)
+    # Gains in Stable Diffusion's space are smaller than in the embedded model's.
+    tiles = sample(g, checkpoint, enlarged, 5, denoise=0.4, gain_threshold=3e-4, **prompts)
     result = finish(g, checkpoint, tiles, enlarged, 6)
     save(g, result, "own_checkpoint", 7)
     show_map(g, tiles, result, 8)
@@ -229,9 +228,7 @@ The photo here is tiny, so that much of it is lost: expect better from larger on
     small = g.add("ImageScaleBy", "Make 4x smaller", image=truth, upscale_method="area", scale_by=0.25)
     enlarged = g.add("ImageScaleBy", "Enlarge 4x", image=small, upscale_method="bicubic", scale_by=4.0)
     checkpoint = add_model(g)
-    tiles = sample(
-        g, checkpoint, enlarged, mmle=checkpoint["mmle"], pfj=checkpoint["pfj"], first_jump=0.5, pfj_strength=0.25
-    )
+    tiles = sample(g, checkpoint, enlarged, mmle=checkpoint["mmle"], pfj=checkpoint["pfj"], first_jump=0.25)
     result = finish(g, checkpoint, tiles, enlarged)
     g.column(NARROW)
     g.group("5  Measure", VIOLET)

@@ -32,12 +32,17 @@ def shapes_of(config):
         return {key: tuple(value.shape) for key, value in UNet(config).state_dict().items()}
 
 
-def test_the_embedded_model_is_as_it_was():
-    config = load_model().unet.config
+def test_a_network_without_attention_has_none():
+    """As files say that know nothing of it, such as the first embedded model's."""
+    config = UNetConfig.from_dict({"channel_mult": [1, 2, 3], "num_res_blocks": 1})
     assert (config.context_dim, config.attention_levels) == (None, ())
-    assert UNetConfig.from_dict({"channel_mult": [1, 2, 3], "num_res_blocks": 1}) == config
-    assert not any("transformer" in key for key in load_model().unet.state_dict())
-    assert len(load_model().unet.middle_block) == 1
+    assert not any("transformer" in key for key in shapes_of(config))
+    assert len(UNet(config).middle_block) == 1
+
+
+def test_the_embedded_model_attends_to_itself_at_its_coarse_levels():
+    config = load_model().unet.config
+    assert (config.context_dim, config.attention_levels) == (None, (2, 3))
 
 
 @pytest.mark.parametrize(("name", "millions"), [("sd15", 859.5), ("sd21", 865.9)])

@@ -125,7 +125,7 @@ def test_a_stopped_cache_of_walks_equals_one_made_at_a_stretch(tmp_path, photos,
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
-    [({"visits": 1}, "between 2 and 24"), ({"visits": 25}, "between 2 and 24"), ({"preset": "fast"}, "unknown"),
+    [({"visits": 3}, "between 4 and 24"), ({"visits": 25}, "between 4 and 24"), ({"preset": "fast"}, "unknown"),
      ({"batch_size": 0}, "batch_size"), ({"preset": "paper"}, "between 50 and 200")],
 )  # fmt: skip
 def test_walks_that_cannot_be_are_refused(settings, sentence):
@@ -136,11 +136,11 @@ def test_walks_that_cannot_be_are_refused(settings, sentence):
 def test_a_walk_may_jump_as_far_as_a_tiles_first_jump():
     """So that estimates after it, too, are among those that a regressor learns from."""
     dtss = PRESETS["everyday"].dtss
-    assert WALK.largest_interval == max(dtss.intervals[-1], round(dtss.first_jump * STEPS)) == 12
+    assert WALK.largest_interval == max(dtss.intervals[-1], round(dtss.first_jump * STEPS)) == 6
     assert WalkConfig(preset="paper", visits=60).largest_interval == PRESETS["paper"].dtss.intervals[-1]
     rng = np.random.default_rng(0)
     longest = [np.diff(draw_path(rng, STEPS, WALK.visits, WALK.largest_interval)).max() for _ in range(800)]
-    assert max(longest) == 12
+    assert max(longest) == 6
 
 
 # ---- targets
