@@ -1,7 +1,6 @@
 """What libvips does not read: the frames of animated PNG and AVIF, and BMP."""
 
 import io
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 
 from .containers import Motion, is_animated_png
 from .errors import ImageError
+from .pillow_files import open_picture
 
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, Image.DecompressionBombError)
 
@@ -66,9 +66,7 @@ def open_with_pillow(encoded: bytes, path: Path) -> PillowFile | None:
 def _open(encoded: bytes) -> Image.Image:
     # Stills in PNG are libvips' affair: it refuses those that are cut short.
     formats = ("PNG",) if is_animated_png(encoded) else ("AVIF", "BMP", "DIB")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
-        return Image.open(io.BytesIO(encoded), formats=formats)
+    return open_picture(io.BytesIO(encoded), formats)
 
 
 def _frames(image: Any) -> Iterator[Image.Image]:

@@ -26,9 +26,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from adadiffsr_core.training import degradation_batch
-from adadiffsr_core.training.dataset import PairConfig, PairDataset, find_images
+from adadiffsr_core.training.dataset import PairConfig, PairDataset
 from adadiffsr_core.training.degradation import DegradationConfig
 from adadiffsr_core.training.photo_bank import PhotoBank
+from adadiffsr_core.training.photo_files import find_images
 from adadiffsr_core.training.processor import Processor
 
 STAGES = ("blur_batch", "resize_stage", "add_noise_batch", "compress_batch", "enlarge")

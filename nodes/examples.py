@@ -46,7 +46,7 @@ class ExamplePhoto(io.ComfyNode):
             raise ConfigError(f"photo {quoted(photo, 80)} is unknown; use one of {', '.join(PHOTOS)}")
         path = FOLDER / f"{photo}.jpg"
         try:
-            with Image.open(path) as opened:
+            with Image.open(path, formats=["JPEG"]) as opened:
                 levels = np.array(opened.convert("RGB"))
         except OSError:
             raise ImageError(

@@ -1,6 +1,7 @@
 """What Train MMLE Regressor does, from what was typed to the file that the loader takes."""
 
 import importlib.util
+import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ..adadiffsr_core.networks import load_mmle
 from ..adadiffsr_core.text import quoted
 from ..adadiffsr_core.training.mmle import choose_metrics
 from ..adadiffsr_core.training.origin import claim_cache, fingerprint_files
+from ..adadiffsr_core.training.photo_files import keep_sound
 from ..adadiffsr_core.training.processor import Processor
 from ..adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from ..adadiffsr_core.training.targets import Reference
@@ -29,6 +31,7 @@ from .host.training import (
     find_photographs,
     gradients,
     run_folder,
+    stop_if_cancelled,
     train_watched,
     training_device,
     weights_file,
@@ -95,7 +98,8 @@ def train_regressor(model: HostModel, settings: TrainingSettings) -> Trained:
     folder = run_folder(file)
     if file.exists() and not folder.exists():
         raise ConfigError(f"{file.name} is already in {file.parent}; choose another file_name, or remove it")
-    photos = find_photographs(settings.image_folder)
+    found = find_photographs(settings.image_folder)
+    photos = keep_sound(found, logging.getLogger(__name__).warning, folder / "photographs.json", stop_if_cancelled)
     holdout, split = split_few(photos, _HOLDOUT)
     recipe = build_recipe(model, settings, holdout)
     check_recipe(recipe, model)
@@ -124,6 +128,8 @@ def train_regressor(model: HostModel, settings: TrainingSettings) -> Trained:
         f"{run.step} steps on {recipe.walks} walks of {len(split.train)} photographs, measured on {recipe.held_out} "
         f"of {len(split.held_out)} others."
     )
+    if left_out := len(found) - len(photos):
+        about += f" {left_out} more files could not be read; the log names them."
     return Trained(entrust(load_mmle(file)), file, f"{report}\n{about}", chart)
 
 

@@ -21,9 +21,9 @@ from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.latent_colours import LatentColours
 from adadiffsr_core.nets.autoencoder import Autoencoder
 from adadiffsr_core.networks import AUTOENCODER_PREFIX
-from adadiffsr_core.training.dataset import find_images, load_image
 from adadiffsr_core.training.latent_colours import fit_colours
 from adadiffsr_core.training.ldm import load_autoencoder
+from adadiffsr_core.training.photo_files import find_images, load_image
 
 MOST_PHOTOS = 32
 SIDE_PX = 512

@@ -26,7 +26,7 @@ from adadiffsr_core.commands.options import choose_device, set_threads
 from adadiffsr_core.commands.train.autoencoder import begin_with
 from adadiffsr_core.nets.autoencoder import Autoencoder
 from adadiffsr_core.training.autoencoder import AutoencoderTask
-from adadiffsr_core.training.dataset import PairConfig, PairDataset, find_images, load_image, split_photos
+from adadiffsr_core.training.dataset import PairConfig, PairDataset, split_photos
 from adadiffsr_core.training.degradation import DegradationConfig
 from adadiffsr_core.training.degradation_batch import BatchDegradation
 from adadiffsr_core.training.latent_pairs import build_latent_pairs
@@ -35,6 +35,7 @@ from adadiffsr_core.training.loop import Run
 from adadiffsr_core.training.loop_config import LoopConfig
 from adadiffsr_core.training.pair_source import DevicePairs, LivePairs, Window
 from adadiffsr_core.training.photo_bank import PhotoBank
+from adadiffsr_core.training.photo_files import find_images, keep_sound, load_image
 from adadiffsr_core.training.processor import Processor
 from adadiffsr_core.training.recipe import AutoencoderRecipe, LdmRecipe, read_recipe
 from adadiffsr_core.training.taesd import Taesd
@@ -100,7 +101,7 @@ class Comparison:
         self._autoencoders: dict[str, Autoencoder | None] = {}
         set_threads(args.threads)
         self.processor = Processor.open(choose_device(args.device), compiles=args.compile)
-        split = split_photos(find_images([args.photos]), 0.05)
+        split = split_photos(keep_sound(find_images([args.photos]), logging.warning), 0.05)
         self.photos, self.held_out = (
             PhotoBank.open(paths, self.run / f"{name}.safetensors", self.processor)
             for name, paths in (("photographs", split.train), ("held_out", split.held_out))

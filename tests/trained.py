@@ -5,9 +5,9 @@ import torch
 from PIL import Image
 
 from adadiffsr_core.nets.autoencoder import AutoencoderConfig
-from adadiffsr_core.training.dataset import find_images
 from adadiffsr_core.training.latent_pairs import LatentPairs, write_done
 from adadiffsr_core.training.photo_bank import PhotoBank
+from adadiffsr_core.training.photo_files import find_images
 from adadiffsr_core.training.processor import Processor
 from adadiffsr_core.training.state import load_state
 from adadiffsr_core.training.taesd import Taesd

@@ -11,8 +11,9 @@ from adadiffsr_core.metrics.base import CheckedMetric
 from adadiffsr_core.metrics.registry import create_metric, metric_info
 from adadiffsr_core.nets.mmle import MmleConfig
 from adadiffsr_core.pipeline import PRESETS
-from adadiffsr_core.training.dataset import PairConfig, PairDataset, find_images
+from adadiffsr_core.training.dataset import PairConfig, PairDataset
 from adadiffsr_core.training.mmle import RatedWalks
+from adadiffsr_core.training.photo_files import find_images
 from adadiffsr_core.training.walked_model import OwnModel
 from adadiffsr_core.training.walks import WalkCache, WalkConfig, build_walks, draw_path
 

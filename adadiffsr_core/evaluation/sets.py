@@ -1,5 +1,6 @@
 """Test sets of `adadiffsr eval`: pairs, photographs without a truth, and pairs made by our own degradation."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def make_pairs(name: str, folders: Sequence[Path], out: Path, seed: int = 0) -> 
             truth = read_photo(path).pixels
             height, width = (side // SCALE * SCALE for side in truth.shape[-2:])
             truth = truth[:, :height, :width]
-            rng = np.random.default_rng([seed, *path.stem.encode()])
+            rng = np.random.default_rng([seed, *os.fsencode(path.stem)])
             levels = to_levels(truth.permute(1, 2, 0).numpy())
             small = to_levels(degrade(from_levels(levels), rng, DegradationConfig()))
             _write(truth, gt)

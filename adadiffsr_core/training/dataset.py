@@ -4,26 +4,24 @@ import csv
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from ..config import Config
 from ..errors import ConfigError, ImageError
-from ..text import shown
 from .degradation import DegradationConfig, degrade, from_levels, to_levels
 from .filtering import import_cv2
+from .photo_files import load_image
 from .ranges import check_probabilities, check_range
 
 SOURCES = "SOURCES.tsv"  # beside photographs: which are crops of which
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff"})
 
 
 class PhotoSplit(NamedTuple):
@@ -33,30 +31,12 @@ class PhotoSplit(NamedTuple):
     held_out: list[Path]
 
 
-def find_images(folders: Iterable[Path]) -> list[Path]:
-    """All jpg, png, webp, avif and tif files in folders and their sub-folders, sorted; hidden files are left out.
-
-    Raises:
-        ImageError: a folder does not exist, or there is no image in any of them.
-    """
-    folders = list(folders)
-    # pathlib's raises for names that are too long.
-    missing = [str(folder) for folder in folders if not os.path.isdir(folder)]  # noqa: PTH112
-    if missing:
-        raise ImageError(f"{shown(', '.join(missing))} is not a folder; name folders of photographs")
-    files = {path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES}
-    images = sorted(path for path in files if not path.name.startswith(".") and path.is_file())
-    if not images:
-        raise ImageError(f"no image ({', '.join(sorted(PHOTO_SUFFIXES))}) in {shown(', '.join(map(str, folders)))}")
-    return images
-
-
 def _read_sources(folder: Path) -> dict[str, str]:
     """File name -> photograph, of a folder's SOURCES.tsv; empty when there is none."""
     table = folder / SOURCES
     if not table.is_file():
         return {}
-    with table.open(encoding="utf-8", newline="") as lines:
+    with table.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:  # as names of files are read
         rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         missing = {"crop", "photo"} - set(rows.fieldnames or ())
         if missing:
@@ -83,24 +63,9 @@ def split_photos(paths: Sequence[Path], holdout: float, seed: int = 0) -> PhotoS
     split = PhotoSplit([], [])
     for path in paths:
         photo = sources[path.parent].get(path.name, path.name)
-        digest = hashlib.blake2b(f"{seed}\t{photo}".encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(os.fsencode(f"{seed}\t{photo}"), digest_size=8).digest()
         split[int.from_bytes(digest, "big") < holdout * 2**64].append(path)
     return split
-
-
-def load_image(path: Path) -> np.ndarray:
-    """Read an 8-bit picture upright: uint8 `[H,W,3]` RGB.
-
-    Raises:
-        ImageError: the file is missing, damaged, no image, or has more than 8 bits.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode[0] in "IF":
-                raise ImageError(f"{path} has more than 8 bits a channel; convert it to 8 bits first")
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise ImageError(f"{path} cannot be read as an image: {error}") from error
 
 
 def draw_crop(image: np.ndarray, size_px: int, rng: np.random.Generator, min_scale: float) -> np.ndarray:

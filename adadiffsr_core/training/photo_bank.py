@@ -1,8 +1,6 @@
 """Photographs kept as bytes on the device, and crops drawn from them there."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +12,7 @@ from torch import Tensor
 from ..errors import CheckpointError, ConfigError, ImageError
 from ..files import whole_file
 from ..tensor_file import TensorFile
-from .dataset import load_image
+from .photo_files import fingerprint_versions, load_image, read_in_threads
 from .processor import Processor
 from .resampling import area_matrix, resize_batch
 
@@ -49,10 +47,9 @@ class PhotoBank:
         device = (processor or Processor()).device
         pieces: list[Tensor] = []
         sides: list[tuple[int, int]] = []
-        with ThreadPoolExecutor() as readers:
-            for cut in readers.map(lambda path: list(cut_photo(load_image(path))), paths):
-                pieces += (torch.from_numpy(piece) for piece, _ in cut)
-                sides += (side for _, side in cut)
+        for cut in read_in_threads(lambda path: list(cut_photo(load_image(path))), paths):
+            pieces += (torch.from_numpy(piece) for piece, _ in cut)
+            sides += (side for _, side in cut)
         stacked = torch.stack(pieces) if pieces else torch.empty((0, 3, PIECE_PX, PIECE_PX), dtype=torch.uint8)
         return cls(stacked.to(device), torch.tensor(sides).view(-1, 2).to(device))
 
@@ -64,7 +61,7 @@ class PhotoBank:
             ConfigError: there is no photograph.
             ImageError: a photograph cannot be read.
         """
-        key = _fingerprint(paths)
+        key = fingerprint_versions(paths)
         bank = cls._load(cache, key, processor or Processor())
         if bank is None:
             bank = cls.read(paths, processor)
@@ -187,15 +184,3 @@ def _spread(side: int) -> list[int]:
 def _draw_below(uniform: Tensor, limits: Tensor) -> Tensor:
     """Whole numbers from 0 to below `limits`, as floats."""
     return torch.minimum((uniform * limits).floor(), limits - 1)
-
-
-def _fingerprint(paths: Sequence[Path]) -> str:
-    """Of names, sizes and times of files, but not of where they are."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise ImageError(f"{path} cannot be read as an image: {error}") from error
-        digest.update(f"{path.name}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

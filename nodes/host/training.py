@@ -14,8 +14,9 @@ import torch
 from ...adadiffsr_core.errors import ConfigError, ImageError
 from ...adadiffsr_core.files import check_file_name
 from ...adadiffsr_core.text import quoted
-from ...adadiffsr_core.training.dataset import SOURCES, find_images
+from ...adadiffsr_core.training.dataset import SOURCES
 from ...adadiffsr_core.training.loop import LoopConfig, Run, Task
+from ...adadiffsr_core.training.photo_files import find_images
 from .folders import FOLDER, PHOTO_FOLDER, photo_folders
 
 # To be free on a graphics card while a regressor learns; a step at 64x64 latents takes half of it.
@@ -111,6 +112,15 @@ def gradients() -> Iterator[None]:
     """Undo the host's inference mode: tensors that are made in it cannot be learnt from."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def stop_if_cancelled() -> None:
+    """Ask the host whether to go on.
+
+    Raises:
+        InterruptProcessingException: the user cancelled.
+    """
+    comfy.model_management.throw_exception_if_processing_interrupted()
 
 
 class Watch:

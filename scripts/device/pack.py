@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from adadiffsr_core.errors import AdaDiffSRError, ConfigError
-from adadiffsr_core.training.dataset import find_images, split_photos
+from adadiffsr_core.training.dataset import split_photos
+from adadiffsr_core.training.photo_files import find_images, keep_sound
 
 from .perceptual import pack_perceptual
 from .photographs import Encoding, list_crops, order_crops, write_photographs
@@ -64,7 +65,7 @@ def pack(photos: list[Path], out: Path, config: PackConfig) -> str:
     _write_facts(out, {"settings": asdict(config)})  # first: what is left of an attempt may be replaced
     if config.perceptual:
         pack_perceptual(out)
-    crops = list_crops(find_images(photos))
+    crops = list_crops(keep_sound(find_images(photos), lambda fault: sys.stderr.write(f"pack: {fault}\n")))
     budget = int(config.megabytes * 2**20)
     order = order_crops(crops, config.seed, known)
     taken = write_photographs(order, photos, out / "photos", budget, config.encoding)

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import os
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from adadiffsr_core.errors import ConfigError, ImageError
-from adadiffsr_core.training.dataset import load_image
+from adadiffsr_core.training.photo_files import load_image
 
 _COLUMNS = ("crop", "source", "photo")  # those that the split is made from
 
@@ -93,7 +94,7 @@ def _read_table(folder: Path) -> dict[str, dict[str, str]]:
     table = folder / "SOURCES.tsv"
     if not table.is_file():
         return {}
-    with table.open(encoding="utf-8", newline="") as lines:
+    with table.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
         rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     if rows and not {"crop", "photo"} <= rows[0].keys():
         raise ImageError(f"{table} has no columns crop and photo")
@@ -125,7 +126,7 @@ def _take_turns(crops: Sequence[Crop], seed: int) -> Iterator[Crop]:
 
 def _hash(seed: int, name: str) -> bytes:
     # Not the split's hash: in its order the photographs that are held out all come first.
-    return hashlib.blake2b(f"journey\t{seed}\t{name}".encode(), digest_size=8).digest()
+    return hashlib.blake2b(os.fsencode(f"journey\t{seed}\t{name}"), digest_size=8).digest()
 
 
 def write_photographs(
@@ -147,7 +148,7 @@ def write_photographs(
     for crop in crops:
         content = encoding.encode(crop.path)
         path = out / _folder_of(crop.path, roots) / crop.packed_name(encoding.codec)
-        line = 0 if crop.row is None else len(_line(crop, path).encode())
+        line = 0 if crop.row is None else len(os.fsencode(_line(crop, path)))
         if used + len(content) + line > budget - 1024:  # for the tables' first lines
             break
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,4 +178,4 @@ def _write_tables(taken: Sequence[tuple[Crop, Path]]) -> None:
             tables.setdefault(path.parent, []).append(_line(crop, path))
     for folder, lines in tables.items():
         text = "\t".join(_COLUMNS) + "\n" + "".join(sorted(lines))
-        (folder / "SOURCES.tsv").write_text(text, encoding="utf-8", newline="")
+        (folder / "SOURCES.tsv").write_text(text, encoding="utf-8", errors="surrogateescape", newline="")

@@ -13,8 +13,8 @@ from adadiffsr_core.nets.mmle import Mmle
 from adadiffsr_core.nets.pfj import Pfj
 from adadiffsr_core.networks import load_mmle, load_pfj
 from adadiffsr_core.pipeline import load_model
-from adadiffsr_core.training.dataset import load_image
 from adadiffsr_core.training.ldm import save_ldm
+from adadiffsr_core.training.photo_files import load_image
 from scripts.assemble_bundle import assemble
 from tests.oracles import TINY_MMLE, TINY_PFJ, randomise, tiny_model
 

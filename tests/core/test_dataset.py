@@ -12,18 +12,11 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from adadiffsr_core.errors import ConfigError, ImageError
-from adadiffsr_core.training.dataset import (
-    PairConfig,
-    PairDataset,
-    PhotoCache,
-    draw_crop,
-    find_images,
-    load_image,
-    split_photos,
-)
+from adadiffsr_core.training.dataset import PairConfig, PairDataset, PhotoCache, draw_crop, split_photos
 from adadiffsr_core.training.degradation import DegradationConfig, OrderConfig, degrade, from_levels
 from adadiffsr_core.training.image_noise import NoiseConfig
 from adadiffsr_core.training.kernels import BlurConfig
+from adadiffsr_core.training.photo_files import find_images, load_image
 
 AREA_ONLY = DegradationConfig(
     orders=(

@@ -19,13 +19,14 @@ from adadiffsr_core.networks import load_pfj
 from adadiffsr_core.pipeline import embedded_weights
 from adadiffsr_core.schedule import Schedule
 from adadiffsr_core.training import ldm_format
-from adadiffsr_core.training.dataset import PairConfig, PairDataset, find_images, split_photos
+from adadiffsr_core.training.dataset import PairConfig, PairDataset, split_photos
 from adadiffsr_core.training.finetune import FinetuneTask, FinetuneTaskConfig
 from adadiffsr_core.training.latent_pairs import LatentPairs
 from adadiffsr_core.training.ldm import LdmTask, LdmTaskConfig, load_autoencoder, save_ldm
 from adadiffsr_core.training.ldm_format import LdmCheckpoint
 from adadiffsr_core.training.loop import LoopConfig, Run
 from adadiffsr_core.training.pair_source import RenewedPairs
+from adadiffsr_core.training.photo_files import find_images
 from adadiffsr_core.training.processor import Processor
 from adadiffsr_core.training.recipe import LdmRecipe, read_recipe
 from tests.oracles import randomise

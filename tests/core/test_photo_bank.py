@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from adadiffsr_core.errors import ConfigError, ImageError
-from adadiffsr_core.training.dataset import draw_crop, find_images
+from adadiffsr_core.training.dataset import draw_crop
 from adadiffsr_core.training.photo_bank import PIECE_PX, PhotoBank, cut_photo
+from adadiffsr_core.training.photo_files import find_images
 from adadiffsr_core.training.processor import Processor
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -105,8 +105,8 @@ def test_both_networks_are_trained_by_command(project, capsys):
     assert main(ldm_words(project, ldm_config)) == 0
     assert load_checkpoint(project / "ldm" / "weights.safetensors", "ldm").facts["steps"] == 2
     assert {path.name for path in (project / "ldm").iterdir()} == {
-        "held_out", "window", "losses.png", "origin.json", "recipe.json", "sheet-0000002.png", "state.safetensors",
-        "weights.safetensors",
+        "held_out", "window", "losses.png", "origin.json", "photographs.json", "recipe.json", "sheet-0000002.png",
+        "state.safetensors", "weights.safetensors",
     }  # fmt: skip
     small = project / "small.png"
     Image.new("RGB", (16, 16), (80, 120, 40)).save(small)
@@ -178,6 +178,27 @@ def test_bad_training_input_gets_one_sentence(project, capsys):
     ):
         assert sentence in refusal(bad, capsys), sentence
     assert not (project / "ae" / "state.safetensors").exists()
+
+
+def test_damaged_files_are_left_out_and_change_no_bit(project, capsys):
+    config = write_config(project / "ae.json", **AE_SECTIONS)
+    words = autoencoder_words(project, config)
+    assert main(words) == 0
+    alone = load_checkpoint(project / "ae" / "weights.safetensors").tensors
+    (project / "data" / "page.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n{} loop\n")
+    (project / "data" / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    capsys.readouterr()
+    assert main(autoencoder_words(project, config, steps=3)) == 0  # the same photographs, to the run
+    told = capsys.readouterr().err.splitlines()
+    for name in ("page.png", "cut.jpg"):
+        assert [line for line in told if name in line and line.endswith("it is left out")]
+    words[words.index(str(project / "ae"))] = str(project / "again")
+    assert main(words) == 0
+    again = load_checkpoint(project / "again" / "weights.safetensors").tensors
+    assert all(torch.equal(again[key], alone[key]) for key in alone)
+    for path in (project / "data").rglob("*.*"):
+        path.write_bytes(b"")
+    assert "photographs can be read" in refusal(words, capsys)
 
 
 def test_a_run_begins_with_given_weights_and_goes_on_with_its_own(project, capsys):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from adadiffsr_core.checkpoint import load_checkpoint
 from adadiffsr_core.nets.pfj import Pfj, PfjConfig
 from adadiffsr_core.pipeline import load_model
-from adadiffsr_core.training.dataset import find_images
+from adadiffsr_core.training.photo_files import find_images
 from adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from adadiffsr_core.training.state import load_state
 from adadiffsr_core.training.walked_model import OwnModel
@@ -434,6 +434,13 @@ def test_missing_packages_and_weights_are_named(pack, train, monkeypatch, refusa
     with pytest.raises(refusal, match=r"run `pip install opencv-python-headless` with ComfyUI's own"):
         train()
     monkeypatch.undo()
+
+
+def test_damaged_photographs_are_logged_and_left_out(train, places, caplog):
+    (places.root / "input" / "photos" / "page.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n{} loop\n")
+    report = train().args[2]
+    assert report.endswith("1 more files could not be read; the log names them.")
+    assert [line for line in caplog.messages if "page.png" in line and line.endswith("it is left out")]
 
 
 def test_other_photographs_are_noticed(pack, train, places, refusal):

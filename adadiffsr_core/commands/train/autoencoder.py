@@ -39,7 +39,7 @@ def train_autoencoder(args: argparse.Namespace) -> int:
     teacher = None if args.teacher is None else Taesd(args.teacher)
     check_sizes(recipe.net, recipe.task, teacher)
     processor = open_processor(recipe)
-    photographs, split = find_photographs(args.data, recipe.holdout)
+    photographs, split = find_photographs(args, recipe.holdout)
     taught = None if teacher is None else teacher.channels
     prepare_run(args, recipe, photographs=fingerprint_files(photographs), teacher=taught)
     photos, held_out = (

@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +13,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ...errors import ConfigError, MissingExtraError
 from ...files import whole_file
-from ...training.dataset import PairConfig, PhotoSplit, find_images, split_photos
+from ...training.dataset import PairConfig, PhotoSplit, split_photos
 from ...training.loop import Run, Task
 from ...training.loop_config import LoopConfig
 from ...training.origin import claim_cache
+from ...training.photo_files import find_images, keep_sound
 from ...training.processor import Processor
 from ...training.recipe import Recipe, read_recipe
 from ..options import choose_device, parse_folder, set_threads
@@ -64,9 +66,15 @@ def choose_recipe(
     return recipe.from_dict(read_recipe(kind, args.config, *given, **more))
 
 
-def find_photographs(folders: list[Path], holdout: float) -> tuple[list[Path], PhotoSplit]:
-    """All photographs, and which of them to measure on; both parts must hold some."""
-    photos = find_images(folders)
+def find_photographs(args: argparse.Namespace, holdout: float) -> tuple[list[Path], PhotoSplit]:
+    """All photographs that can be read, and which of them to measure on; both parts must hold some.
+
+    Raises:
+        ConfigError: one part holds none.
+        ImageError: a folder is missing, or there is no photograph that can be read.
+    """
+    found = find_images(args.data)
+    photos = keep_sound(found, lambda fault: say(f"adadiffsr: {fault}", sys.stderr), args.folder / "photographs.json")
     split = split_photos(photos, holdout)
     if not split.train or not split.held_out:
         raise ConfigError(

@@ -55,7 +55,7 @@ def train_mmle(args: argparse.Namespace) -> int:
     recipe = replace(recipe, net=replace(recipe.net, latent_channels=model.channels))
     check_recipe(recipe, model)
     check_disk(recipe, model, args.cache or args.folder)
-    photos, split = find_photographs(args.data, recipe.holdout)
+    photos, split = find_photographs(args, recipe.holdout)
     prepare_run(args, recipe)
     folder, device = args.iqa_weights, processor.device
     metrics = {name: create_metric(name, device, weights_folder=folder) for name in recipe.net.metrics}

@@ -57,7 +57,7 @@ def prepare_pairs(
     Raises:
         ConfigError: the folder holds pairs of other photographs, settings or weights.
     """
-    photos, split = find_photographs(args.data, recipe.holdout)
+    photos, split = find_photographs(args, recipe.holdout)
     cache, counts = args.cache or args.folder, {"held_out": recipe.held_out, "pairs": recipe.pairs}
     check_caches({cache / name: pair_layouts(recipe.data, encoder, count) for name, count in counts.items()})
     prepare_run(args, recipe, **(run or {}))
@@ -87,7 +87,7 @@ def prepare_source(
     Raises:
         ConfigError: the folder holds pairs of other photographs, settings or weights.
     """
-    photos, split = find_photographs(args.data, recipe.holdout)
+    photos, split = find_photographs(args, recipe.holdout)
     data, is_live = recipe.data, processor.device.type == "cuda" if recipe.live is None else recipe.live
     cache, window_folder = args.cache or args.folder, args.folder / "window"
     check_caches({cache / "held_out": pair_layouts(data, autoencoder, recipe.held_out)})
