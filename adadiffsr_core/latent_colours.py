@@ -31,6 +31,19 @@ class LatentColours(Config):
             )
 
 
+# Of Stable Diffusion 1 and 2's latent space, scaled by 0.18215: fitted to the first embedded model's autoencoder, which
+# spoke it, on the photographs that ship.
+SD_COLOURS = LatentColours(
+    factors=(
+        (0.3156, 0.2477, 0.2191),
+        (0.1862, 0.2302, 0.1594),
+        (-0.1301, 0.1926, 0.2546),
+        (-0.1766, -0.3483, -0.4728),
+    ),
+    bias=(0.054, -0.1213, -0.2316),
+)
+
+
 def plain_colours(channels: int) -> LatentColours:
     """Colours of a latent space of which nothing is known: the channels by turns red, green and blue."""
     share = 0.5 * (_COLOURS / max(channels, _COLOURS)) ** 0.5

@@ -25,6 +25,7 @@ from ..schedule import MAX_TIMESTEP, Schedule
 from ..text import quoted
 from .charts import make_sheet
 from .denoising import draw_noise, sample_plainly
+from .latent_colours import RoughDecoder
 from .latent_pairs import LatentPairs
 from .ldm_format import LdmCheckpoint, replace_unet
 from .processor import Processor
@@ -88,7 +89,7 @@ class FinetuneTask:
         context: Tensor,
         pairs: LatentPairs,
         held_out: LatentPairs,
-        painter: Autoencoder,
+        painter: Autoencoder | RoughDecoder,
         seed: int,
         processor: Processor,
     ) -> None:

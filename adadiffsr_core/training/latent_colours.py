@@ -1,13 +1,36 @@
-"""Fitting `LatentColours` to an autoencoder, by least squares."""
+"""Fitting `LatentColours` to an autoencoder, by least squares, and painting rough pictures with them."""
 
 from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..latent_colours import LatentColours
+
+
+class RoughDecoder(nn.Module):
+    """Pictures of latents whose decoder is not at hand: a square of one colour for each latent pixel.
+
+    Args:
+        colours: of the latents' channels.
+        factor: side of the squares, px.
+    """
+
+    factors: Tensor
+    bias: Tensor
+
+    def __init__(self, colours: LatentColours, factor: int = 8) -> None:
+        super().__init__()
+        self.factor = factor
+        self.register_buffer("factors", torch.tensor(colours.factors))
+        self.register_buffer("bias", torch.tensor(colours.bias))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """`[N,C,h,w]` to `[N,3,h*factor,w*factor]`, about [0,1]."""
+        colours = torch.einsum("nchw,cr->nrhw", latent.float(), self.factors) + self.bias[:, None, None]
+        return F.interpolate(colours / 2 + 0.5, scale_factor=float(self.factor), mode="nearest")
 
 
 def fit_colours(pairs: Iterable[tuple[Tensor, Tensor]]) -> LatentColours:

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 
 from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from adadiffsr_core.errors import AdaDiffSRError, ConfigError
-from adadiffsr_core.latent_colours import LatentColours
+from adadiffsr_core.latent_colours import SD_COLOURS, LatentColours
 from adadiffsr_core.nets.mmle import Mmle
 from adadiffsr_core.nets.pfj import Pfj
 from adadiffsr_core.networks import load_mmle, load_pfj
 from adadiffsr_core.pipeline import load_model
+from adadiffsr_core.training.latent_colours import RoughDecoder
 from adadiffsr_core.training.ldm import save_ldm
 from adadiffsr_core.training.photo_files import load_image
 from scripts.assemble_bundle import assemble
@@ -114,3 +115,11 @@ def test_colours_need_a_diffusion_model_and_photographs(parts, tmp_path):
     with pytest.raises(AdaDiffSRError, match=r"photograph|picture|image"):
         assemble(parts, out, tmp_path / "empty")
     assert not out.exists()
+
+
+def test_a_rough_decoder_paints_the_colours_in_squares():
+    latent = torch.randn(2, 4, 3, 5)
+    picture = RoughDecoder(SD_COLOURS).decode(latent)
+    assert picture.shape == (2, 3, 24, 40)
+    red = sum(latent[1, c, 2, 4] * SD_COLOURS.factors[c][0] for c in range(4)) + SD_COLOURS.bias[0]
+    torch.testing.assert_close(picture[1, 0, 16:, 32:], ((red + 1) / 2).expand(8, 8))

@@ -324,8 +324,8 @@ def test_a_checkpoint_is_finetuned_by_command(project, capsys, monkeypatch):
     assert main(words(project, "--device", "cpu")) == 0
     assert capsys.readouterr().out == f"{project / 'run' / 'checkpoint.safetensors'}: finetune after 2 steps\n"
     assert {path.name for path in (project / "run").iterdir()} == {
-        "held_out", "pairs", "losses.png", "origin.json", "recipe.json", "sheet-0000002.png", "state.safetensors",
-        "checkpoint.safetensors", "pfj.safetensors",
+        "held_out", "pairs", "losses.png", "origin.json", "photographs.json", "recipe.json", "sheet-0000002.png",
+        "state.safetensors", "checkpoint.safetensors", "pfj.safetensors",
     }  # fmt: skip
     (task,) = made
     assert task.prediction == "eps"

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageCms
 
 from adadiffsr_core import images
-from adadiffsr_core.errors import ConfigError, ImageError, MissingExtraError, ShapeError
+from adadiffsr_core.errors import ConfigError, DiskError, ImageError, MissingExtraError, ShapeError
 from adadiffsr_core.images import Photo, read_photo, write_photo
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -304,11 +304,11 @@ def test_failure_while_writing_leaves_the_old_file(tmp_path, monkeypatch, failur
         raise failure
 
     monkeypatch.setattr(Path, call, fail_half_way)
-    expected = ImageError if isinstance(failure, OSError) else KeyboardInterrupt
+    expected = DiskError if isinstance(failure, OSError) else KeyboardInterrupt
     with pytest.raises(expected) as raised:
         write_photo(make_photo(seed=2), tmp_path / "photo.png")
-    if expected is ImageError:
-        assert str(raised.value).endswith("photo.png cannot be written: No space left on device")
+    if expected is DiskError:
+        assert "photo.png cannot be written: its disk is full" in str(raised.value)
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
     assert_same(old, read_photo(tmp_path / "photo.png"))
 

@@ -308,7 +308,8 @@ def test_a_regressor_is_trained_by_command_and_goes_on(project, capsys):
     assert "class_agreement" in checkpoint.facts["held_out"]
     assert load_mmle(project / "run" / "weights.safetensors").config.metrics == ("psnr", "brisque")
     assert {path.name for path in (project / "run").iterdir()} == {
-        "held_out", "walks", "losses.png", "origin.json", "recipe.json", "sheet-0000002.png", "state.safetensors",
+        "held_out", "walks", "losses.png", "origin.json", "photographs.json", "recipe.json", "sheet-0000002.png",
+        "state.safetensors",
         "weights.safetensors",
     }  # fmt: skip
     assert main(words(project, "--steps", 3)) == 0

@@ -473,7 +473,9 @@ def test_the_shipped_recipes_can_share_what_they_measure_on():
 def test_the_shipped_recipe_fits_the_embedded_model():
     recipe = PfjRecipe.from_dict(read_recipe("pfj", None, {}, {}))
     assert (recipe.loop.steps, recipe.joint, recipe.net.mode) == (150, False, "pfj")
-    replace(load_model(), pfj=Pfj(recipe.net))
+    unet = load_model().unet.config  # as the command does
+    net = replace(recipe.net, latent_channels=unet.out_channels, channels=unet.widths)
+    replace(load_model(), pfj=Pfj(net))
     assert PfjRecipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
     for change in ({"pairs": 0}, {"held_out": 5}):
         with pytest.raises(ConfigError, match="pairs must be at least 1 and held_out 6"):

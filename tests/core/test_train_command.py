@@ -18,7 +18,14 @@ from adadiffsr_core.training.recipe import AutoencoderRecipe, LdmRecipe, read_re
 from adadiffsr_core.training.state import load_state
 from tests.trained import AUTOENCODER, FlatTeacher, save_photos, state_of
 
-NET = {"channels": [8, 8], "encoder_blocks": [1, 1], "decoder_blocks": [1, 1], "z_channels": 4, "padding": "zeros"}
+NET = {
+    "channels": [8, 8],
+    "encoder_blocks": [1, 1],
+    "decoder_blocks": [1, 1],
+    "z_channels": 4,
+    "padding": "zeros",
+    "decoder_border": 0,
+}
 
 
 def test_shipped_recipes_are_whole():

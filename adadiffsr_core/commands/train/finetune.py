@@ -4,10 +4,10 @@ import argparse
 from dataclasses import replace
 
 from ...errors import ConfigError
+from ...latent_colours import SD_COLOURS
 from ...nets.empty_prompt import embed_empty_prompt
-from ...pipeline import embedded_weights
 from ...training.finetune import FinetuneTask
-from ...training.ldm import load_autoencoder
+from ...training.latent_colours import RoughDecoder
 from ...training.ldm_format import LdmCheckpoint
 from ...training.origin import fingerprint_content, fingerprint_weights
 from ...training.recipe import FinetuneRecipe
@@ -40,6 +40,6 @@ def finetune(args: argparse.Namespace) -> int:
     del encoder
     context = embed_empty_prompt(source.tensors, source.unet_config.context_dim)
     loop = recipe.loop
-    painter = load_autoencoder(embedded_weights())
+    painter = RoughDecoder(SD_COLOURS)
     task = FinetuneTask(source, recipe.task, context, pairs, held_out, painter, loop.seed, processor)
     return train_task(task, loop, args.folder, "checkpoint.safetensors")
