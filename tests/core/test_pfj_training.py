@@ -402,7 +402,8 @@ def test_the_command_trains_goes_on_and_refuses(project, capsys):
     assert main(pfj_words(project)) == 0
     assert capsys.readouterr().out == f"{project / 'run' / 'weights.safetensors'}: pfj after 2 steps\n"
     assert {path.name for path in (project / "run").iterdir()} == {
-        "held_out", "pairs", "losses.png", "origin.json", "recipe.json", "sheet-0000002.png", "state.safetensors",
+        "held_out", "pairs", "losses.png", "origin.json", "photographs.json", "recipe.json", "sheet-0000002.png",
+        "state.safetensors",
         "weights.safetensors",
     }  # fmt: skip
     facts = load_checkpoint(project / "run" / "weights.safetensors", "pfj").facts

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from tests.host import tiny
 from tests.host.pack import PACK
 
-SCALE = 0.18215
+SCALE = 1.0  # its latents are handed on as they are
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,12 @@ def test_the_tiled_vae_nodes_work(loaded, photo):
 
 
 def networks(pack, seed=0):
-    """An MMLE and a PFJ that say something."""
+    """An MMLE and a PFJ for the embedded model that say something."""
     mmle, pfj = pack("adadiffsr_core.nets.mmle"), pack("adadiffsr_core.nets.pfj")
-    return tiny.randomise(mmle.Mmle(mmle.MmleConfig()), seed), tiny.randomise(pfj.Pfj(pfj.PfjConfig()), seed)
+    unet = pack("adadiffsr_core.pipeline").load_model().unet.config
+    injection = pfj.PfjConfig(latent_channels=unet.out_channels, channels=unet.widths)
+    regressor = mmle.MmleConfig(latent_channels=unet.out_channels)
+    return tiny.randomise(mmle.Mmle(regressor), seed), tiny.randomise(pfj.Pfj(injection), seed)
 
 
 @pytest.mark.parametrize("with_networks", [False, True])
@@ -146,7 +149,8 @@ def test_networks_of_another_model_are_refused(host, pack, loaded):
     pfj = entrust(nets.Pfj(nets.PfjConfig(channels=(32, 64))))
     with pytest.raises(ValueError, match="latents of 4 channels; the model's have 16"):
         sample_regions(host, pack, wide, tiny.text(), pfj=pfj)
-    mmle = entrust(networks(pack)[0])
+    regressors = pack("adadiffsr_core.nets.mmle")
+    mmle = entrust(regressors.Mmle(regressors.MmleConfig()))
     with pytest.raises(ValueError, match="latents of 4 channels; the model's have 16"):
         sample_regions(host, pack, wide, tiny.text(), mmle=mmle)
 

@@ -9,13 +9,13 @@ import torch
 from adadiffsr_core.latent_colours import plain_colours
 from tests.host import own, tiny
 from tests.host.graphs import SCALE, SIDE, build_upscale
-from tests.host.test_embedded import close, networks
+from tests.host.test_embedded import close
 
 HEIGHT, WIDTH = 120, 160
 # The everyday preset's, with tiles of 8 latent px that overlap by 2.
 REGIONS = {
-    "sampler_name": "dpmpp_2m", "intervals": "1, 2, 3, 4", "gain_threshold": 3e-4, "early_exit": False,
-    "first_jump": 0.5, "tile_size": 64, "overlap": 16, "tile_fit": True, "tile_batch": 0,
+    "sampler_name": "dpmpp_2m", "intervals": "1, 2, 3, 4", "gain_threshold": 2e-3, "early_exit": False,
+    "first_jump": 0.25, "tile_size": 64, "overlap": 16, "tile_fit": True, "tile_batch": 0,
 }  # fmt: skip
 
 
@@ -151,7 +151,8 @@ def test_the_nodes_do_what_the_command_line_does(host, pack, either_path, photo,
 def test_small_networks_of_other_latents_are_refused(host, pack, loaded):
     entrust = pack("nodes.host.networks").entrust
     nets, errors = pack("adadiffsr_core.nets.pfj"), pack("adadiffsr_core.errors")
-    mmle, _ = networks(pack)
+    regressors = pack("adadiffsr_core.nets.mmle")
+    mmle = regressors.Mmle(regressors.MmleConfig())
     pfj = nets.Pfj(nets.PfjConfig(channels=own.UNET.widths))
     for given, sentence in (
         ({"mmle": entrust(mmle)}, "MMLE regressor is for latents of 4 channels; the model's have 16"),
