@@ -100,9 +100,10 @@ def test_walks_through_the_host_are_our_own(pack, embedded, places, with_pfj):
     photos, injection = places.root / "input" / "photos", {}
     model = replace(load_model(), mmle=None, pfj=None)
     if with_pfj:
-        model = replace(model, pfj=randomise(Pfj(PfjConfig())))
+        shape = {"latent_channels": model.unet.config.out_channels, "channels": model.unet.config.widths}
+        model = replace(model, pfj=randomise(Pfj(PfjConfig(**shape))))
         theirs = pack("adadiffsr_core.nets.pfj")
-        twin = theirs.Pfj(theirs.PfjConfig())
+        twin = theirs.Pfj(theirs.PfjConfig(**shape))
         twin.load_state_dict(model.pfj.state_dict())
         injection = {"pfj": pack("nodes.host.networks").entrust(twin)}
     subjects = make_subject(pack, **embedded, **injection), OwnModel(model)
@@ -210,7 +211,7 @@ def test_the_file_loads_and_drives_the_sampler(pack, train, places, embedded):
     widgets = {each.id: each.default for each in node.define_schema().inputs if hasattr(each, "default")}
     options = {**widgets, "sampler_name": "dpmpp_2m", "merge_mode": "final", "steps": 8, "tile_size": 2 * SIDE}
     latent, prompts = (
-        {"samples": tiny.draw(1, 4, 16, 32)},
+        {"samples": tiny.draw(1, 16, 16, 32)},
         dict.fromkeys(("positive", "negative"), embedded["positive"]),
     )
     with torch.inference_mode():
@@ -358,7 +359,7 @@ def test_what_it_refuses_is_said_in_a_sentence(host, train, places, refusal):
         ({"file_name": "taken"}, "taken.safetensors is already in .*; choose another file_name"),
         ({"metrics": "psnr"}, "at least one with a reference, such as psnr, and one without"),
         ({"metrics": "psnr, sharpness"}, "no metric sharpness"),
-        ({"tile_size": 72}, "tile_size 72 px is not a multiple of 32; use 64 or 96"),
+        ({"tile_size": 72}, "tile_size 72 px is not a multiple of 64; use 64 or 128"),
         ({"metrics": "psnr, niqe", "tile_size": 64}, "niqe"),
         (mismatched, "this VAE makes latents of .* connect the model's own VAE"),
         ({"positive": hint}, "the conditioning holds control"),
