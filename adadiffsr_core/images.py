@@ -1,5 +1,7 @@
 """Photographs on disk: read to tensors page by page, with the precision, the profile and the notes they came with."""
 
+import io
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +13,18 @@ from .encoding import WRITABLE, check_output_fits, check_output_path, encode_pho
 from .errors import ImageError
 from .exif import read_dpi, read_exif
 from .photo import Notes, Photo, levels_to_photo
-from .pillow_reader import PillowFile, open_with_pillow
+from .photo_limits import (
+    HELD_BYTES,
+    MAX_PIXELS,
+    SURE_PIXELS,
+    check_bytes,
+    check_kind,
+    check_parts,
+    check_pixels,
+    may_be_picture,
+)
+from .pillow_files import open_picture
+from .pillow_reader import DAMAGE, PillowFile, open_with_pillow
 from .tiff_tree import read_directories, to_numbers
 from .vips import import_vips
 
@@ -33,10 +46,10 @@ __all__ = [
     "write_stills",
 ]
 
-MAX_PIXELS = 2**28  # 16384 x 16384, 3 GB as float32 RGB; a few kilobytes of file can claim far more
 READABLE = (*WRITABLE, ".mpo", ".gif", ".apng", ".bmp", ".dib", ".avif", ".avifs", ".heic", ".heif", ".hif")
 KINDS = "PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"
 _LOADERS = ("png", "jpeg", "webp", "tiff", "gif", "heif")
+_HEAD_BYTES = 2**24  # in which the header of a PNG or JPEG lies, with its EXIF and profile
 _SMALLER_OR_MASK = 1 | 4  # of TIFF's NewSubfileType
 _BLOBS = ("xmp-data", "iptc-data")
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -82,7 +95,12 @@ class PhotoFile:
 
     def _decode_pages(self) -> Iterator[Photo]:
         for page in self._pages:
-            image = self._open_page({"page": page} if self._header.get_typeof("n-pages") else {})
+            options = {"page": page} if self._header.get_typeof("n-pages") else {}
+            image = self._open_page(options)
+            check_pixels(self.path, image.width, image.height)
+            check_kind(self.path, image.bands, image.format)
+            if image.width * image.height > SURE_PIXELS:
+                _pass_through(self._open_page(options), self.path)
             yield replace(self._to_photo(image), notes=_read_notes(image, self._encoded, page))
 
     def _decode_frames(self) -> Iterator[Photo]:
@@ -93,7 +111,6 @@ class PhotoFile:
             yield self._to_photo(strip, number * height, height)
 
     def _decode_with_pillow(self, pillow: PillowFile) -> Iterator[Photo]:
-        self._check_size(pillow.width, pillow.height)
         profile = None if self._header is None else _profile(self._header)
         for levels, has_alpha in pillow.read():
             yield levels_to_photo(levels, has_alpha=has_alpha, icc_profile=profile, path=self.path)
@@ -105,16 +122,9 @@ class PhotoFile:
         except pyvips.Error as error:
             raise _blame(error, self.path) from None
 
-    def _check_size(self, width: int, height: int) -> None:
-        if width * height > MAX_PIXELS:
-            raise ImageError(f"{self.path} has {width} x {height} px; at most {MAX_PIXELS // 10**6} megapixels fit")
-
     def _to_photo(self, image: Any, top: int = 0, height: int | None = None) -> Photo:
         path, pyvips = self.path, import_vips()
         height = image.height if height is None else height
-        self._check_size(image.width, height)
-        if image.format not in ("uchar", "ushort"):
-            raise ImageError(f"{path} holds {image.format} values; save it with 8 or 16 bits per channel")
         try:
             image = _to_rgb_or_grey(image.crop(0, top, image.width, height).copy_memory().autorot())
             levels = image.numpy().reshape(image.height, image.width, image.bands)
@@ -143,8 +153,13 @@ def open_photo(path: str | Path) -> PhotoFile:
         ImageError: the file is missing, damaged, or no picture.
     """
     path = Path(path)
+    size = _count_bytes(path)
+    if size > HELD_BYTES:
+        _check_large(path, size)
     encoded = _read_bytes(path)
     header = _open_header(encoded)
+    if header is not None:
+        _check_header(header, path, len(encoded))
     rest: dict[str, Any] = {"path": path, "_encoded": encoded, "_header": header}
     is_animated = is_animated_png(encoded)
     pillow = open_with_pillow(encoded, path) if header is None or is_animated else None
@@ -168,16 +183,76 @@ def is_picture(path: Path) -> bool:
     return head.startswith(_SIGNATURES) or head[8:] == b"WEBP" or head[4:] in (b"ftypavif", b"ftypavis", b"ftypheic")
 
 
-def _read_bytes(path: Path) -> bytes:
+def _count_bytes(path: Path) -> int:
+    """Of a file that begins as a picture that can be read."""
     if path.exists() and not path.is_file():
         raise ImageError(f"{path} is not a file")
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+        size = path.stat().st_size
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
+    if not head:
+        raise ImageError(f"{path} is empty")
+    if not may_be_picture(head):
+        raise ImageError(f"{path} is damaged, or is no {KINDS} picture")
+    return size
+
+
+def _check_large(path: Path, size: int) -> None:
+    """Refuse a large file by its header and its first page, as they are read from the disk bit by bit."""
+    pyvips = import_vips()
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if head.startswith((b"\x89PNG", b"\xff\xd8")):
+        # Their decoders would look through all of the file for what comes next.
+        if (header := _open_header(head)) is None:
+            raise ImageError(f"{path} is damaged, or is no {KINDS} picture")
+        _check_header(header, path, size)
+    try:
+        source = pyvips.Source.new_from_file(os.fsencode(path))
+        image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error")
+    except pyvips.Error:
+        _check_large_bitmap(path, head, size)
+        return
+    _check_header(image, path, size)
+    _pass_through(image, path)
+
+
+def _check_large_bitmap(path: Path, head: bytes, size: int) -> None:
+    try:
+        picture = open_picture(io.BytesIO(head), ("BMP", "DIB"))
+    except DAMAGE:
+        raise ImageError(f"{path} is damaged, or is no {KINDS} picture") from None
+    check_pixels(path, picture.width, picture.height)
+    check_bytes(path, size, "", picture.width * picture.height, 4)
+
+
+def _check_header(header: Any, path: Path, size: int) -> None:
+    """Refuse what cannot be a photograph, before it is decoded; of pages after the first each says for itself."""
+    parts = header.get("n-pages") if header.get_typeof("n-pages") else 1
+    check_pixels(path, header.width, header.height)
+    check_kind(path, header.bands, header.format)
+    check_parts(path, parts)
+    bytes_per_pixel = header.bands * (2 if header.format == "ushort" else 1)
+    check_bytes(path, size, header.get("vips-loader"), header.width * header.height, bytes_per_pixel, parts)
+
+
+def _pass_through(image: Any, path: Path) -> None:
+    """Decode a page strip by strip and keep nothing of it, so that a damaged one is refused before it takes memory."""
+    try:
+        image.avg()
+    except import_vips().Error as error:
+        raise _blame(error, path) from None
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
         # Not new_from_file: libvips reads options out of names such as "photo[1].png".
         encoded = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from None
-    if not encoded:
-        raise ImageError(f"{path} is empty")
     return encoded
 
 

@@ -1,6 +1,8 @@
 """What libvips does not read: the frames of animated PNG and AVIF, and BMP."""
 
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +14,15 @@ from PIL import Image
 
 from .containers import Motion, is_animated_png
 from .errors import ImageError
+from .photo_limits import check_parts, check_pixels
 from .pillow_files import open_picture
 
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, Image.DecompressionBombError)
+OTHER_FORMATS = ("AVIF", "BMP", "DIB")
+# Of all that Pillow's readers raise, what a damaged file can make them raise.
+DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, ArithmeticError, TypeError, AttributeError, RuntimeError,
+    AssertionError, struct.error, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +55,7 @@ class PillowFile:
             for frame in _frames(image):
                 levels = np.array(frame.convert(mode))
                 yield levels.reshape(self.height, self.width, -1), mode in ("LA", "RGBA")
-        except _DAMAGE:
+        except DAMAGE:
             raise ImageError(f"{self.path} is damaged or cut short; get a whole copy of it") from None
 
 
@@ -55,8 +63,14 @@ def open_with_pillow(encoded: bytes, path: Path) -> PillowFile | None:
     """What a file's frames are, or None if it is none of those that are read here."""
     try:
         image = _open(encoded)
+        check_pixels(path, image.width, image.height)
+        check_parts(path, getattr(image, "n_frames", 1))
         delays = [round(frame.info.get("duration", 0)) for frame in _frames(image)]
-    except _DAMAGE:
+    except Image.DecompressionBombError:
+        raise ImageError(f"{path} has far too many pixels; make it smaller first") from None
+    except ImageError:
+        raise
+    except DAMAGE:
         return None
     motion = Motion(delays_ms=tuple(delays), plays=image.info.get("loop", 0)) if len(delays) > 1 else None
     size = {"width": image.width, "height": image.height}
@@ -65,7 +79,7 @@ def open_with_pillow(encoded: bytes, path: Path) -> PillowFile | None:
 
 def _open(encoded: bytes) -> Image.Image:
     # Stills in PNG are libvips' affair: it refuses those that are cut short.
-    formats = ("PNG",) if is_animated_png(encoded) else ("AVIF", "BMP", "DIB")
+    formats = ("PNG",) if is_animated_png(encoded) else OTHER_FORMATS
     return open_picture(io.BytesIO(encoded), formats)
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import ConfigError, ImageError
 from ..files import whole_file
+from ..photo_limits import check_bytes
 from ..pillow_files import open_picture, quiet_pillow
 from ..text import shown
 from .origin import read_note
@@ -60,7 +61,9 @@ def load_image(path: Path) -> np.ndarray:
             if size > MAX_BYTES:
                 raise ImageError(f"{path} has {size / 2**20:,.0f} MiB; at most {MAX_BYTES >> 20} are trained on")
             with open_picture(file, FORMATS) as image:
-                return _decode(image, path)
+                _check_header(image, path, size)
+                with quiet_pillow:
+                    return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -69,7 +72,7 @@ def load_image(path: Path) -> np.ndarray:
         raise ImageError(f"{path} cannot be read as an image: {_reason(error)}") from error
 
 
-def _decode(image: Image.Image, path: Path) -> np.ndarray:
+def _check_header(image: Image.Image, path: Path, size: int) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(
             f"{path} has {image.width} x {image.height} px; at most {MAX_PIXELS // 10**6} megapixels are trained on, "
@@ -77,8 +80,7 @@ def _decode(image: Image.Image, path: Path) -> np.ndarray:
         )
     if image.mode[0] in "IF":
         raise ImageError(f"{path} has more than 8 bits a channel; convert it to 8 bits first")
-    with quiet_pillow:
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    check_bytes(path, size, (image.format or "").lower(), image.width * image.height, 4, getattr(image, "n_frames", 1))
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from adadiffsr_core import images
+from adadiffsr_core import photo_limits
 from adadiffsr_core.errors import ConfigError, DiskError, ImageError, MissingExtraError, ShapeError
 from adadiffsr_core.images import Photo, read_photo, write_photo
 
@@ -327,9 +327,9 @@ def test_reading_again_sees_a_replaced_file(tmp_path):
 
 def test_limit_is_on_pixels_not_on_sides(tmp_path, monkeypatch):
     write_photo(make_photo(size=(10, 20)), tmp_path / "photo.png")
-    monkeypatch.setattr(images, "MAX_PIXELS", 200)
+    monkeypatch.setattr(photo_limits, "MAX_PIXELS", 200)
     assert read_photo(tmp_path / "photo.png").pixels.shape == (3, 10, 20)
-    monkeypatch.setattr(images, "MAX_PIXELS", 199)
+    monkeypatch.setattr(photo_limits, "MAX_PIXELS", 199)
     with pytest.raises(ImageError, match="20 x 10 px"):
         read_photo(tmp_path / "photo.png")
 
