@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from PIL import Image, ImageDraw
 
-from .drawing import FAINT_INK, Colour, load_font
+from .drawing import FAINT_INK, Colour
+from .lettering import load_font
 
 GROUND: Colour = (32, 35, 42)
 GRID: Colour = (56, 60, 69)

@@ -1,16 +1,15 @@
 """What the user's pictures are made of: colours, text and rows of labelled items, with Pillow alone."""
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from .errors import ShapeError
-from .text import shown
+from .lettering import measure, write_line
 
 Colour = tuple[int, int, int]
 
@@ -53,26 +52,10 @@ def tensor_to_image(image: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(levels.permute(1, 2, 0).cpu().numpy()))
 
 
-@cache
-def load_font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font, so that pictures look the same on every machine."""
-    return ImageFont.load_default(size_px)
-
-
-def fit_text(text: str, width_px: float, size_px: int) -> str:
-    """The text, or as much of it as fits into the width, with an ellipsis."""
-    font, text = load_font(size_px), shown(text)
-    if font.getlength(text) <= width_px:
-        return text
-    length = next((n for n in range(len(text) - 1, 0, -1) if font.getlength(text[:n] + "…") <= width_px), 0)
-    return text[:length].rstrip() + "…"
-
-
 def text_item(text: str, size_px: int, colour: Colour = INK) -> Image.Image:
     """One line of text on paper, `line_height(size_px)` high."""
-    font = load_font(size_px)
-    item = Image.new("RGB", (round(font.getlength(text)) + 1, line_height(size_px)), PAPER)
-    ImageDraw.Draw(item).text((0, item.height / 2), text, colour, font, anchor="lm")
+    item = Image.new("RGB", (round(measure(text, size_px)) + 1, line_height(size_px)), PAPER)
+    write_line(item, 0, item.height / 2, text, colour, size_px)
     return item
 
 

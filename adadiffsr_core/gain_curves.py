@@ -17,10 +17,10 @@ from .drawing import (
     flow_rows,
     join_row,
     line_height,
-    load_font,
     ramp_colour,
     text_item,
 )
+from .lettering import load_font
 from .report import RunReport
 
 PLOT_PX = (498, 420)  # of each panel, inside its ticks and titles

@@ -14,16 +14,15 @@ from .drawing import (
     PAPER,
     Colour,
     colour_bar,
-    fit_text,
     flow_rows,
     join_row,
     line_height,
-    load_font,
     ramp_colour,
     tensor_to_image,
     text_item,
 )
 from .errors import ShapeError
+from .lettering import fit_text, load_font
 from .regions import Box, Region, split_overlaps
 
 __all__ = ["LONG_SIDE_PX", "Region", "draw_comparison", "draw_region_map"]

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from adadiffsr_core.drawing import (
     PAPER,
     VIRIDIS,
-    fit_text,
     flow_rows,
-    load_font,
     ramp_colour,
     stack_pictures,
     text_item,
@@ -216,11 +214,13 @@ def test_values_outside_the_range_are_clamped_and_nan_is_black():
     assert (picture == (0, 255, 0)).all(2).sum() == 300 * 300
 
 
-@given(text=st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=60), width=st.integers(20, 300))
-def test_fitted_text_is_no_wider_than_its_place(text, width):
-    fitted = fit_text(text, width, 16)
-    assert load_font(16).getlength(fitted) <= width
-    assert fitted == text or (fitted.endswith("…") and text.startswith(fitted[:-1]))
+def test_captions_of_any_text_leave_the_picture_as_it_is():
+    photo = torch.rand(3, 260, 300, generator=torch.Generator().manual_seed(0))
+    plain = draw_comparison([("a", photo), ("b", photo)])
+    for caption in ("", "\n\t\x1b[31m", "文字" * 50_000, "a" * 100_000, "\ud800\U0010ffff\u202e", "e\u0301" * 999):
+        drawn = draw_comparison([(caption, photo), ("b", photo)])
+        assert drawn.shape == plain.shape
+        np.testing.assert_array_equal(drawn[-260:], plain[-260:])
 
 
 def test_items_flow_like_words():
