@@ -34,28 +34,33 @@ def complain(error, path):
     return f"a message of {len(message)} characters: {message}" if len(message) > LONGEST else ""
 
 
-def attempt(read, path):
-    """The error of a reader, or None, and what is wrong with it."""
+def attempt(read, path, *, opens_slowly=False):
+    """The error of a reader, or None, and what is wrong with it, or with what it took."""
+    memory, start = restart_peak_mb(), time.process_time()
     try:
         read()
-    except Exception as error:
-        return error, complain(error, path)
-    return None, ""
+    except Exception as caught:
+        error, fault = caught, complain(caught, path)
+    else:
+        error, fault = None, ""
+    seconds, grown = time.process_time() - start, peak_mb() - memory
+    if error is None and opens_slowly:
+        return error, fault
+    if not fault and seconds > SECONDS:
+        fault = f"{seconds:.1f} s"
+    if not fault and grown > MEGABYTES:
+        fault = f"{grown:.0f} MB"
+    return error, fault
 
 
 def try_case(subject, sound, seed, number):
     """Damage the subject's file by `(seed, number)` and read it."""
     name, data = subject.mutate(sound, np.random.default_rng([seed, number]))
     subject.path.write_bytes(data)
-    memory, start = restart_peak_mb(), time.process_time()
-    error, fault = attempt(subject.read, subject.path)
-    seconds, grown = time.process_time() - start, peak_mb() - memory
-    if not fault and seconds > SECONDS:
-        fault = f"{seconds:.1f} s"
-    if not fault and grown > MEGABYTES:
-        fault = f"{grown:.0f} MB"
+    opens_slowly = getattr(subject, "opens_slowly", False)
+    error, fault = attempt(subject.read, subject.path, opens_slowly=opens_slowly)
     for other in subject.read_others():
-        other_error, other_fault = attempt(other, subject.path)
+        other_error, other_fault = attempt(other, subject.path, opens_slowly=opens_slowly)
         fault = fault or other_fault
         if not fault and type(subject).__name__ == "HostBundle" and error is None and other_error is not None:
             fault = f"opened in silence; the command line says: {other_error}"

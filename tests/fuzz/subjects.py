@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from adadiffsr_core.checkpoint import Checkpoint, save_checkpoint
+from adadiffsr_core.images import open_photo
 from adadiffsr_core.nets.mmle import Mmle
 from adadiffsr_core.nets.pfj import Pfj
 from adadiffsr_core.networks import load_mmle, load_pfj
@@ -18,8 +19,10 @@ from adadiffsr_core.training.ldm import LdmTask, LdmTaskConfig, load_autoencoder
 from adadiffsr_core.training.loop import Run
 from adadiffsr_core.training.loop_config import LoopConfig
 from adadiffsr_core.training.origin import claim_cache
+from adadiffsr_core.training.photo_files import load_image
 from adadiffsr_core.training.processor import Processor
 from tests.fuzz.mutations import mutate, mutate_array, mutate_note
+from tests.fuzz.pictures import encode_pictures, mutate_picture
 from tests.host.pack import part
 from tests.oracles import TINY_AUTOENCODER, TINY_MMLE, TINY_PFJ, TINY_UNET, randomise, tiny_model
 from tests.trained import FixedPairs, make_pairs, make_pictures
@@ -158,4 +161,30 @@ class Cache:
         return iter(())
 
 
-SUBJECTS = {"bundle": Bundle, "state": State, "cache": Cache, "host": HostBundle}
+class Picture:
+    """A photograph of any kind, by the reader of `upscale` and by that of training."""
+
+    opens_slowly = True  # large pictures may take their time; those that are refused may not
+
+    def __init__(self, folder):
+        self.path, self.files = folder / "photo.png", encode_pictures()
+        for content in self.files.values():
+            self.path.write_bytes(content)
+            self.read()
+
+    def mutate(self, _, rng):
+        return mutate_picture(self.files, rng)
+
+    def read(self):
+        for photo in open_photo(self.path).read_pages():
+            assert 0 <= float(photo.pixels.min()) <= float(photo.pixels.max()) <= 1
+
+    def read_others(self):
+        yield self.train
+
+    def train(self):
+        levels = load_image(self.path)
+        assert (levels.dtype, levels.ndim, levels.shape[2]) == (np.uint8, 3, 3)
+
+
+SUBJECTS = {"bundle": Bundle, "state": State, "cache": Cache, "picture": Picture, "host": HostBundle}
