@@ -20,7 +20,7 @@ def write_files(folder, **contents):
 
 
 @given(st.lists(st.binary(max_size=200), min_size=1, max_size=4), st.integers(1, 64))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_joined_equals_what_was_split_to_the_bit(tmp_path_factory, contents, part_bytes):
     folder = tmp_path_factory.mktemp("parts")
     files = write_files(folder / "in", **{f"f{n}": content for n, content in enumerate(contents)})
