@@ -1,12 +1,13 @@
 """Which latent space diffuses best, and whether picture or residual should be denoised: one UNet for each.
 
-    python -m scripts.compare_spaces PHOTOS RUN --autoencoder-minutes 20 --minutes 120 [--device cpu]
+    python -m scripts.compare_spaces PHOTOS RUN --autoencoder-minutes 20 (--minutes 120 | --steps 4000)
         [--space "16, free=FILE"] [--taesd FOLDER] [--taesd3 FOLDER] [--inputs FOLDER] [--ways "16, free: residual" ...]
 
-Trains an autoencoder for every space (or takes the one that is named) and then, for the same minutes each, the same
-UNet in it, all in one process. Spaces of a teacher are left out where there is neither its folder nor an autoencoder.
-Each training goes on where it was stopped. `RUN/table.md` has what the last check of each found on the same held-out
-photographs; `RUN/pictures/WAY` has what it makes of every picture in `--inputs`, enlarged beforehand, in 24 steps.
+Trains an autoencoder for every space (or takes the one that is named) and then, for the same minutes or steps each,
+the same UNet in it, all in one process. Spaces of a teacher are left out where there is neither its folder nor an
+autoencoder. Each training goes on where it was stopped. `RUN/table.md` has what the last check of each found on the
+same held-out photographs; `RUN/pictures/WAY` has what it makes of every picture in `--inputs`, enlarged beforehand, in
+24 steps.
 """
 
 import argparse
@@ -44,7 +45,6 @@ RARELY = 10**9
 SEED = 0
 HELD_OUT, SHOWN = 64, 12
 STEPS = 24  # of restoring what is in --inputs
-DATA = PairConfig(size_px=256, scales=(4.0, 4.0))
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,14 @@ class Comparison:
             PhotoBank.open(paths, self.run / f"{name}.safetensors", self.processor)
             for name, paths in (("photographs", split.train), ("held_out", split.held_out))
         )
-        self.measured = PairDataset(split.held_out, DATA, SEED + 1, HELD_OUT)
+        self.data = PairConfig(size_px=args.size_px, scales=(4.0, 4.0))
+        self.measured = PairDataset(split.held_out, self.data, SEED + 1, HELD_OUT)
         shown = [self.measured[index] for index in range(SHOWN)]
         self.pictures = torch.stack([gt for gt, _ in shown]), torch.stack([lq for _, lq in shown])
         self.inputs = dict(read_inputs(args.inputs)) if args.inputs is not None else {}
 
-    def loop(self, minutes: float, **more: object) -> LoopConfig:
-        """A training that is measured when it is over."""
+    def loop(self, minutes: float | None, **more: object) -> LoopConfig:
+        """A training that is measured when it is over; without minutes `more` says its steps."""
         fixed = {"check_every": RARELY, "save_every": RARELY, "check_at_end": True, "decay_share": 0.4}
         return LoopConfig.from_dict({"steps": None, "minutes": minutes, "seed": SEED, **fixed, **more})
 
@@ -147,18 +148,19 @@ class Comparison:
         if coder is None:
             return None
         channels = coder.config.z_channels
-        values = read_recipe("ldm", None, {}, {}, net={"in_channels": 2 * channels, "out_channels": channels})
+        values = read_recipe("ldm", self.args.unet, {}, {}, net={"in_channels": 2 * channels, "out_channels": channels})
         recipe = LdmRecipe.from_dict(values)
         config = replace(recipe.task, target=way.target, snr_gamma=way.snr_gamma, batch_size=self.args.pairs)
         pipelines = DegradationConfig(), DegradationConfig.mild()
-        degradation = BatchDegradation(*pipelines, DATA.mild_prob, (4.0, 4.0), self.processor)
-        sizes = {"size_px": DATA.size_px, "min_scale": DATA.min_scale}
+        degradation = BatchDegradation(*pipelines, self.data.mild_prob, (4.0, 4.0), self.processor)
+        sizes = {"size_px": self.data.size_px, "min_scale": self.data.min_scale}
         live = LivePairs(self.photos, degradation, coder, self.processor, **sizes, seed=SEED)
         pairs = DevicePairs(live, Window(self.args.window, min(256, self.args.window), recipe.renewal), SEED)
         folder = self.run / "pairs" / Way(way.space, "pairs").folder
         held_out = build_latent_pairs(folder, self.measured, coder, self.processor, self.args.workers)
         task = LdmTask(recipe.net, config, coder, pairs, held_out, self.pictures, self.processor, SEED)
-        loop = self.loop(self.args.minutes, learning_rate=self.args.learning_rate, warmup_steps=100)
+        rate = {"learning_rate": self.args.learning_rate, "warmup_steps": 100}
+        loop = self.loop(self.args.minutes, steps=self.args.steps, **rate)
         run = Run(task, loop, self.run / way.folder)
         run.train()
         self.restore(way, task, run)
@@ -193,7 +195,11 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("--autoencoder-minutes", type=float, required=True, help="of each that is not given")
-    parser.add_argument("--minutes", type=float, required=True, help="of every UNet")
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--minutes", type=float, help="of every UNet")
+    length.add_argument("--steps", type=int, help="of every UNet")
+    parser.add_argument("--unet", type=Path, metavar="JSON", help="what differs from the diffusion model's recipe")
+    parser.add_argument("--size-px", type=int, default=256, help="of the crops")
     parser.add_argument("--ways", nargs="+", choices=names, default=list(names), metavar="WAY", help="(all)")
     parser.add_argument("--space", action="append", default=[], metavar="NAME=FILE", help="a space's autoencoder")
     parser.add_argument("--init", type=Path, metavar="FILE", help="an autoencoder that the trained ones begin with")
