@@ -111,7 +111,9 @@ class Evaluation:
     def run(self, tables: Sequence[Table]) -> Iterator[str]:
         """Measure what is missing of this process's share, picture by picture; yields a word on each result."""
         number, of = self.share
-        done = {method: self.values(method) for table in tables for method in table.methods}
+        # By fingerprint: what two tables call by two names is measured once, as a run that is resumed would.
+        prints = {method: method.fingerprint(self.networks) for table in tables for method in table.methods}
+        done = {name: self.values(method) for method, name in prints.items()}
         for place, picture in enumerate(self.pictures):
             if place % of != number:
                 continue
@@ -119,7 +121,7 @@ class Evaluation:
                 for method in table.methods:
                     if picture in self.chosen(table, method):
                         for seed in self.seeds_of(method):
-                            if self._measure(table, method, picture, seed, done[method]):
+                            if self._measure(table, method, picture, seed, done[prints[method]]):
                                 yield f"{method.name} {picture.key} seed {seed}"
 
     def _measure(
