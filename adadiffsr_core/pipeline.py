@@ -1,90 +1,32 @@
 """From a photograph to a sharper, larger one: the few calls that all three ways in share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .canvas_sampler import sample_canvas
-from .checks import check_image, check_planes
-from .codebook import build_codebook
-from .colour import match_colour
-from .compute_mask import find_needed, fit_pixels, keep_pixels, keep_untouched, pool_latents, tile_levels
-from .denoiser import UNetDenoiser
-from .enlarging import enlarge, reduce
-from .gain import GainEstimator, LatentStatistics
-from .merge import TileMerger
-from .mmle_estimator import MmleEstimator
-from .nets.autoencoder import Autoencoder
-from .nets.mmle import Mmle
-from .nets.pfj import Pfj
-from .nets.unet import UNet
-from .networks import check_fit, check_latents, open_networks, read_schedule
-from .noise import field_noise, pad_noise
-from .report import RunReport, start_report
-from .sampler import sample_tiles
-from .sampling_config import PRESETS, MergeMode, SamplingConfig
-from .scales import Scales, Size, base_size, plan_work
-from .schedule import Schedule
-from .tiles import TileGrid, build_grid, fit_grid, pad_canvas
-from .transparency import fill_hidden
-from .turn import Job, Progress
-
-__all__ = ["PRESETS", "MergeMode", "Model", "SamplingConfig", "Upscaled", "embedded_weights", "load_model"]
-__all__ += ["plan_grid", "plan_tiles", "sample_latent", "upscale"]
-
-
-@dataclass(frozen=True)
-class Model:
-    """Networks that are ready to run.
-
-    Attributes:
-        unet, autoencoder: on one device, in one dtype.
-        schedule: that the UNet was trained on.
-        mmle, pfj: regressor of gain and feature injection for this UNet, or None.
-        scales: how many times larger it was trained to make pictures.
-
-    Raises:
-        ConfigError: UNet and autoencoder do not fit, or one of the two is for other latents or another UNet.
-    """
-
-    unet: UNet
-    autoencoder: Autoencoder
-    schedule: Schedule
-    mmle: Mmle | None = None
-    pfj: Pfj | None = None
-    scales: Scales = field(default_factory=Scales)
-
-    def __post_init__(self) -> None:
-        check_latents(self.unet, self.autoencoder)
-        check_fit(self.unet, self.mmle, self.pfj)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return next(self.unet.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What the networks compute in."""
-        return next(self.unet.parameters()).dtype
-
-    @torch.inference_mode()
-    def encode(self, image: Tensor, wanted: Tensor | None = None) -> Tensor:
-        """Image `[N,3,H,W]` in [0,1] to latents `[N,C,H/8,W/8]` float32; see `Autoencoder.encode` for `wanted`."""
-        return self.autoencoder.encode(_to_network(image, self), wanted).float()
-
-    @torch.inference_mode()
-    def decode(self, latent: Tensor, wanted: Tensor | None = None) -> Tensor:
-        """Latents to an image `[N,3,8h,8w]` float32, clamped to [0,1]; see `Autoencoder.decode` for `wanted`."""
-        return self.autoencoder.decode(_to_network(latent, self), wanted).float().clamp_(0, 1)
-
-
-def _to_network(tensor: Tensor, model: Model) -> Tensor:
-    return tensor.to(model.device, model.dtype).contiguous(memory_format=torch.channels_last)
+from .gain.information import GainEstimator
+from .gain.mmle import MmleEstimator
+from .gain.statistics import LatentStatistics
+from .models.model import Model
+from .models.unet_denoiser import UNetDenoiser
+from .photo.checks import check_image, check_planes
+from .photo.colour import match_colour
+from .photo.enlarging import enlarge, reduce
+from .photo.scales import Size, base_size, plan_work
+from .photo.transparency import fill_hidden
+from .sampling.canvaswise import sample_canvas
+from .sampling.codebook import build_codebook
+from .sampling.compute_mask import find_needed, fit_pixels, keep_pixels, keep_untouched, pool_latents, tile_levels
+from .sampling.merge import TileMerger
+from .sampling.noise import field_noise, pad_noise
+from .sampling.report import RunReport, start_report
+from .sampling.tiles import TileGrid, build_grid, fit_grid, pad_canvas
+from .sampling.tilewise import sample_tiles
+from .sampling.turn import Job, Progress
+from .settings import SamplingConfig
 
 
 @dataclass(frozen=True)
@@ -112,28 +54,6 @@ class Upscaled:
         """How many px of the image a latent pixel is high and wide."""
         height, width = self.image.shape[-2:]
         return self.factor * height / self.work_size[0], self.factor * width / self.work_size[1]
-
-
-def embedded_weights() -> Path:
-    """The file of the model that comes with the package."""
-    # Beside this file, since inside ComfyUI the package goes by another name.
-    return Path(__file__).parent / "weights" / "embedded.safetensors"
-
-
-def load_model(
-    path: Path | None = None, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> Model:
-    """Load a model of our own architecture; None is the embedded one.
-
-    Raises:
-        CheckpointError: the file cannot be used; the message says why.
-    """
-    networks = open_networks(path or embedded_weights(), "ldm", "bundle")
-    schedule, scales = read_schedule(networks.checkpoint), networks.scales
-    unet, autoencoder = networks.build(UNet, device, dtype), networks.build(Autoencoder, device, dtype)
-    mmle = networks.build(Mmle, device, dtype) if networks.has(Mmle) else None
-    pfj = networks.build(Pfj, device, dtype) if networks.has(Pfj) else None
-    return Model(unet, autoencoder, schedule, mmle, pfj, scales)
 
 
 def plan_grid(height: int, width: int, config: SamplingConfig, multiple: int) -> TileGrid:

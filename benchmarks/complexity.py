@@ -16,15 +16,15 @@ from pathlib import Path
 
 import torch
 
-from adadiffsr_core.denoiser import UNetDenoiser
 from adadiffsr_core.evaluation.complexity import TILE, complexity_rows
-from adadiffsr_core.injection import FeatureInjector
-from adadiffsr_core.mmle_estimator import MmleEstimator
+from adadiffsr_core.gain.mmle import MmleEstimator
+from adadiffsr_core.models.injection import FeatureInjector
+from adadiffsr_core.models.model import Model, load_model
+from adadiffsr_core.models.unet_denoiser import UNetDenoiser
 from adadiffsr_core.nets.layout import channels_last
 from adadiffsr_core.nets.mmle import Mmle, MmleConfig
 from adadiffsr_core.nets.pfj import Pfj, PfjConfig
-from adadiffsr_core.pipeline import Model, load_model
-from adadiffsr_core.tiles import build_grid
+from adadiffsr_core.sampling.tiles import build_grid
 
 
 def seconds(function: Callable[[], object]) -> float:

@@ -25,12 +25,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from adadiffsr_core.training import degradation_batch
-from adadiffsr_core.training.dataset import PairConfig, PairDataset
-from adadiffsr_core.training.degradation import DegradationConfig
-from adadiffsr_core.training.photo_bank import PhotoBank
-from adadiffsr_core.training.photo_files import find_images
-from adadiffsr_core.training.processor import Processor
+from adadiffsr_core.data.dataset import PairConfig, PairDataset
+from adadiffsr_core.data.degradation import batch as degradation_batch
+from adadiffsr_core.data.degradation.single import DegradationConfig
+from adadiffsr_core.data.photo_bank import PhotoBank
+from adadiffsr_core.data.photo_files import find_images
+from adadiffsr_core.models.processor import Processor
 
 STAGES = ("blur_batch", "resize_stage", "add_noise_batch", "compress_batch", "enlarge")
 H100_BYTES = 3.35e12  # per second, of the SXM card's data sheet

@@ -20,10 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from adadiffsr_core.cli import main  # noqa: E402
-from adadiffsr_core.networks import UNET_PREFIX  # noqa: E402
-from adadiffsr_core.tensor_file import TensorFile  # noqa: E402
-from adadiffsr_core.training.loop import Run  # noqa: E402
-from adadiffsr_core.training.state import load_state  # noqa: E402
+from adadiffsr_core.models.networks import UNET_PREFIX  # noqa: E402
+from adadiffsr_core.models.tensor_file import TensorFile  # noqa: E402
+from adadiffsr_core.training.loop.loop import Run  # noqa: E402
+from adadiffsr_core.training.loop.state import load_state  # noqa: E402
 
 # One pair a pass, two passes a step; everything else is the shipped recipe.
 RECIPE = {

@@ -16,14 +16,16 @@ from pathlib import Path
 
 import torch
 
-from adadiffsr_core.codebook import build_codebook
-from adadiffsr_core.controller import DtssConfig
-from adadiffsr_core.merge import TileMerger
-from adadiffsr_core.pipeline import PRESETS, load_model, upscale
-from adadiffsr_core.sampler import sample_tiles
-from adadiffsr_core.schedule import Schedule
-from adadiffsr_core.tiles import build_grid
-from adadiffsr_core.turn import Job
+from adadiffsr_core.models.model import load_model
+from adadiffsr_core.pipeline import upscale
+from adadiffsr_core.sampling.codebook import build_codebook
+from adadiffsr_core.sampling.controller import DtssConfig
+from adadiffsr_core.sampling.merge import TileMerger
+from adadiffsr_core.sampling.schedule import Schedule
+from adadiffsr_core.sampling.tiles import build_grid
+from adadiffsr_core.sampling.tilewise import sample_tiles
+from adadiffsr_core.sampling.turn import Job
+from adadiffsr_core.settings import PRESETS
 
 TILE, OVERLAP = 64, 8
 

@@ -18,10 +18,12 @@ from pathlib import Path
 
 import torch
 
-from adadiffsr_core.denoiser import UNetDenoiser
-from adadiffsr_core.pipeline import PRESETS, Model, SamplingConfig, load_model, sample_latent
-from adadiffsr_core.report import RunReport
-from adadiffsr_core.tiles import build_grid
+from adadiffsr_core.models.model import Model, load_model
+from adadiffsr_core.models.unet_denoiser import UNetDenoiser
+from adadiffsr_core.pipeline import sample_latent
+from adadiffsr_core.sampling.report import RunReport
+from adadiffsr_core.sampling.tiles import build_grid
+from adadiffsr_core.settings import PRESETS, SamplingConfig
 
 
 def seconds(function: Callable[[], object]) -> float:

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from adadiffsr_core.errors import MissingExtraError
 from adadiffsr_core.evaluation.pairs import list_images
-from adadiffsr_core.images import read_photo
 from adadiffsr_core.metrics.base import Metric
 from adadiffsr_core.metrics.registry import create_metric
-from adadiffsr_core.pipeline import embedded_weights
-from adadiffsr_core.training.ldm import load_autoencoder
-from adadiffsr_core.training.taesd import Taesd
+from adadiffsr_core.models.model import embedded_weights
+from adadiffsr_core.photo.files import read_photo
+from adadiffsr_core.training.tasks.ldm import load_autoencoder
+from adadiffsr_core.training.tasks.taesd import Taesd
 
 FLATS = ((0.5, 0.5, 0.5), (0, 0, 0), (1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0))
 ROUNDS = 5

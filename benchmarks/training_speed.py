@@ -23,11 +23,11 @@ from torch import Tensor, nn
 import adadiffsr_core.training
 from adadiffsr_core.commands.options import choose_device
 from adadiffsr_core.evaluation.stopwatch import Stopwatch
+from adadiffsr_core.models.processor import Processor
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.unet import UNet, UNetConfig
-from adadiffsr_core.training.loop_config import LoopConfig
-from adadiffsr_core.training.optimiser import Optimiser
-from adadiffsr_core.training.processor import Processor
+from adadiffsr_core.training.loop.config import LoopConfig
+from adadiffsr_core.training.loop.optimiser import Optimiser
 
 PX = 256
 RECIPES = Path(adadiffsr_core.training.__file__).parent / "configs"

@@ -3,9 +3,9 @@
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..adadiffsr_core.colour import match_colour
-from ..adadiffsr_core.compute_mask import fit_pixels, keep_pixels
-from ..adadiffsr_core.enlarging import enlarge
+from ..adadiffsr_core.photo.colour import match_colour
+from ..adadiffsr_core.photo.enlarging import enlarge
+from ..adadiffsr_core.sampling.compute_mask import fit_pixels, keep_pixels
 from .images import crop_as_encoded, image_to_planes, planes_to_image, repeat_single
 
 

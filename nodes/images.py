@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..adadiffsr_core.drawing import stack_pictures
+from ..adadiffsr_core.drawing.primitives import stack_pictures
 from ..adadiffsr_core.errors import ShapeError
 
 _LATENT_PX = 8

@@ -2,7 +2,7 @@
 
 from comfy_api.v0_0_2 import io
 
-from ..adadiffsr_core.networks import load_mmle, load_pfj
+from ..adadiffsr_core.models.networks import load_mmle, load_pfj
 from .host.checkpoints import find_checkpoint, list_checkpoints, open_checkpoint
 from .host.folders import FOLDER, find_file, list_files
 from .host.networks import entrust

@@ -2,8 +2,8 @@
 
 from comfy_api.v0_0_2 import io
 
-from ..adadiffsr_core.compute_mask import keep_untouched
-from ..adadiffsr_core.merge import MIN_SPREAD, SPREAD, merge_tiles
+from ..adadiffsr_core.sampling.compute_mask import keep_untouched
+from ..adadiffsr_core.sampling.merge import MIN_SPREAD, SPREAD, merge_tiles
 from .schema import advanced
 from .tiles import Tiles
 from .types import TilesType

@@ -4,10 +4,10 @@ import torch
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..adadiffsr_core.enlarging import enlarge
-from ..adadiffsr_core.gain_curves import draw_gain_curves
-from ..adadiffsr_core.pictures import draw_comparison, draw_region_map
-from ..adadiffsr_core.regions import regions_to_mask, report_to_regions
+from ..adadiffsr_core.drawing.gain_curves import draw_gain_curves
+from ..adadiffsr_core.drawing.pictures import draw_comparison, draw_region_map
+from ..adadiffsr_core.drawing.regions import regions_to_mask, report_to_regions
+from ..adadiffsr_core.photo.enlarging import enlarge
 from .images import image_to_planes, pictures_to_image, repeat_single
 from .tiles import Tiles
 from .types import TilesType

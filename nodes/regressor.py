@@ -11,20 +11,26 @@ from typing import Any
 
 import numpy as np
 
+from ..adadiffsr_core.data.origin import claim_cache, fingerprint_files
+from ..adadiffsr_core.data.photo_files import keep_sound
 from ..adadiffsr_core.errors import CheckpointError, ConfigError, MissingExtraError
 from ..adadiffsr_core.files import whole_file
 from ..adadiffsr_core.metrics.base import Metric
 from ..adadiffsr_core.metrics.registry import create_metric
-from ..adadiffsr_core.networks import load_mmle
+from ..adadiffsr_core.models.networks import load_mmle
+from ..adadiffsr_core.models.processor import Processor
 from ..adadiffsr_core.text import quoted
-from ..adadiffsr_core.training.mmle import choose_metrics
-from ..adadiffsr_core.training.origin import claim_cache, fingerprint_files
-from ..adadiffsr_core.training.photo_files import keep_sound
-from ..adadiffsr_core.training.processor import Processor
 from ..adadiffsr_core.training.recipe import MmleRecipe, read_recipe
-from ..adadiffsr_core.training.targets import Reference
-from ..adadiffsr_core.training.teaching import check_disk, check_recipe, describe_figures, prepare_mmle, split_few
-from ..adadiffsr_core.training.walked_model import claim_model, probe_model
+from ..adadiffsr_core.training.tasks.mmle import choose_metrics
+from ..adadiffsr_core.training.walks.targets import Reference
+from ..adadiffsr_core.training.walks.teaching import (
+    check_disk,
+    check_recipe,
+    describe_figures,
+    prepare_mmle,
+    split_few,
+)
+from ..adadiffsr_core.training.walks.walked_model import claim_model, probe_model
 from .host.networks import Network, entrust
 from .host.training import (
     Watch,

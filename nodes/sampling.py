@@ -4,8 +4,8 @@ from typing import Any, get_args
 
 from comfy_api.v0_0_2 import io
 
-from ..adadiffsr_core.codebook import Solver
-from ..adadiffsr_core.pipeline import PRESETS, MergeMode
+from ..adadiffsr_core.sampling.codebook import Solver
+from ..adadiffsr_core.settings import PRESETS, MergeMode
 from .host.run import sample_regions, scheduler_names
 from .host.sampler import RegionSampler
 from .schema import advanced

@@ -5,10 +5,10 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from ..adadiffsr_core.codebook import Solver
-from ..adadiffsr_core.controller import DtssConfig
 from ..adadiffsr_core.errors import ConfigError
-from ..adadiffsr_core.pipeline import PRESETS, MergeMode
+from ..adadiffsr_core.sampling.codebook import Solver
+from ..adadiffsr_core.sampling.controller import DtssConfig
+from ..adadiffsr_core.settings import PRESETS, MergeMode
 from ..adadiffsr_core.text import quoted
 
 

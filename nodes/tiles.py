@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..adadiffsr_core.report import RunReport
-from ..adadiffsr_core.tiles import TileGrid
+from ..adadiffsr_core.sampling.report import RunReport
+from ..adadiffsr_core.sampling.tiles import TileGrid
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from comfy_api.v0_0_2 import io
 
-from ..adadiffsr_core.training.targets import Reference
+from ..adadiffsr_core.training.walks.targets import Reference
 from .host.walks import HostModel
 from .images import pictures_to_image
 from .regressor import TrainingSettings, list_photographs, train_regressor

@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from adadiffsr_core.data.photo_files import find_images, load_image
 from adadiffsr_core.errors import ConfigError
-from adadiffsr_core.latent_colours import LatentColours
+from adadiffsr_core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from adadiffsr_core.models.latent_colours import LatentColours
+from adadiffsr_core.models.networks import AUTOENCODER_PREFIX
 from adadiffsr_core.nets.autoencoder import Autoencoder
-from adadiffsr_core.networks import AUTOENCODER_PREFIX
-from adadiffsr_core.training.latent_colours import fit_colours
-from adadiffsr_core.training.ldm import load_autoencoder
-from adadiffsr_core.training.photo_files import find_images, load_image
+from adadiffsr_core.training.tasks.latent_colours import fit_colours
+from adadiffsr_core.training.tasks.ldm import load_autoencoder
 
 MOST_PHOTOS = 32
 SIDE_PX = 512

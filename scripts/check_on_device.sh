@@ -14,6 +14,6 @@ run() {
     "$python" -m "$@" >"$out/$name.txt" 2>&1 || echo "$name: exit code $?"
     tail -n 30 "$out/$name.txt"
 }
-run sync pytest -q -p no:cacheprovider tests/core/test_devices.py -k "gpu or slip"
+run sync pytest -q -p no:cacheprovider tests/core/training/test_devices.py -k "gpu or slip"
 run degradation benchmarks.degradation --device "$device" --scales 1 4
 run training benchmarks.training_speed --device "$device" --batch 256 --steps 5

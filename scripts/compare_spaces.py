@@ -22,24 +22,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from adadiffsr_core.checkpoint import load_checkpoint
 from adadiffsr_core.commands.options import choose_device, set_threads
 from adadiffsr_core.commands.train.autoencoder import begin_with
+from adadiffsr_core.data.dataset import PairConfig, PairDataset, split_photos
+from adadiffsr_core.data.degradation.batch import BatchDegradation
+from adadiffsr_core.data.degradation.single import DegradationConfig
+from adadiffsr_core.data.latent_pairs import build_latent_pairs
+from adadiffsr_core.data.pair_source import DevicePairs, LivePairs, Window
+from adadiffsr_core.data.photo_bank import PhotoBank
+from adadiffsr_core.data.photo_files import find_images, keep_sound, load_image
+from adadiffsr_core.models.checkpoint import load_checkpoint
+from adadiffsr_core.models.processor import Processor
 from adadiffsr_core.nets.autoencoder import Autoencoder
-from adadiffsr_core.training.autoencoder import AutoencoderTask
-from adadiffsr_core.training.dataset import PairConfig, PairDataset, split_photos
-from adadiffsr_core.training.degradation import DegradationConfig
-from adadiffsr_core.training.degradation_batch import BatchDegradation
-from adadiffsr_core.training.latent_pairs import build_latent_pairs
-from adadiffsr_core.training.ldm import LdmTask, load_autoencoder
-from adadiffsr_core.training.loop import Run
-from adadiffsr_core.training.loop_config import LoopConfig
-from adadiffsr_core.training.pair_source import DevicePairs, LivePairs, Window
-from adadiffsr_core.training.photo_bank import PhotoBank
-from adadiffsr_core.training.photo_files import find_images, keep_sound, load_image
-from adadiffsr_core.training.processor import Processor
+from adadiffsr_core.training.loop.config import LoopConfig
+from adadiffsr_core.training.loop.loop import Run
 from adadiffsr_core.training.recipe import AutoencoderRecipe, LdmRecipe, read_recipe
-from adadiffsr_core.training.taesd import Taesd
+from adadiffsr_core.training.tasks.autoencoder import AutoencoderTask
+from adadiffsr_core.training.tasks.ldm import LdmTask, load_autoencoder
+from adadiffsr_core.training.tasks.taesd import Taesd
 
 RARELY = 10**9
 SEED = 0

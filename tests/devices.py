@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from adadiffsr_core.training.processor import Processor
+from adadiffsr_core.models.processor import Processor
 
 META = Processor(torch.device("meta"))
 # Each hands numbers of the CPU's to the device, and a GPU is waited for until it has them.

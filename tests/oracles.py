@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from adadiffsr_core.controller import DtssConfig
-from adadiffsr_core.denoiser import Denoiser
+from adadiffsr_core.models.model import Model
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.mmle import MmleConfig
 from adadiffsr_core.nets.pfj import PfjConfig
 from adadiffsr_core.nets.unet import UNet, UNetConfig
-from adadiffsr_core.pipeline import Model
-from adadiffsr_core.scales import Scales
-from adadiffsr_core.schedule import Schedule
-from adadiffsr_core.tiles import TileGrid, crop_tiles
+from adadiffsr_core.photo.scales import Scales
+from adadiffsr_core.sampling.controller import DtssConfig
+from adadiffsr_core.sampling.denoiser import Denoiser
+from adadiffsr_core.sampling.schedule import Schedule
+from adadiffsr_core.sampling.tiles import TileGrid, crop_tiles
 
 Denoise = Callable[[Tensor, float], Tensor]
 Noise = Callable[[int], Tensor]

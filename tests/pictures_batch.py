@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from adadiffsr_core.training.degradation import DegradationConfig, from_levels
+from adadiffsr_core.data.degradation.single import DegradationConfig, from_levels
 
 PHOTOS = Path(__file__).resolve().parents[1] / "photos"
 STRONG, MILD = DegradationConfig(), DegradationConfig.mild()

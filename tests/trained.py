@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from adadiffsr_core.data.latent_pairs import LatentPairs, write_done
+from adadiffsr_core.data.photo_bank import PhotoBank
+from adadiffsr_core.data.photo_files import find_images
+from adadiffsr_core.models.processor import Processor
 from adadiffsr_core.nets.autoencoder import AutoencoderConfig
-from adadiffsr_core.training.latent_pairs import LatentPairs, write_done
-from adadiffsr_core.training.photo_bank import PhotoBank
-from adadiffsr_core.training.photo_files import find_images
-from adadiffsr_core.training.processor import Processor
-from adadiffsr_core.training.state import load_state
-from adadiffsr_core.training.taesd import Taesd
+from adadiffsr_core.training.loop.state import load_state
+from adadiffsr_core.training.tasks.taesd import Taesd
 
 AUTOENCODER = AutoencoderConfig(channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1))
 RARE = 10**6

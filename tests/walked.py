@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from adadiffsr_core.gain import high_frequencies
+from adadiffsr_core.data.dataset import PairConfig, PairDataset
+from adadiffsr_core.data.photo_files import find_images
+from adadiffsr_core.gain.statistics import high_frequencies
 from adadiffsr_core.metrics.base import CheckedMetric
 from adadiffsr_core.metrics.registry import create_metric, metric_info
 from adadiffsr_core.nets.mmle import MmleConfig
-from adadiffsr_core.pipeline import PRESETS
-from adadiffsr_core.training.dataset import PairConfig, PairDataset
-from adadiffsr_core.training.mmle import RatedWalks
-from adadiffsr_core.training.photo_files import find_images
-from adadiffsr_core.training.walked_model import OwnModel
-from adadiffsr_core.training.walks import WalkCache, WalkConfig, build_walks, draw_path
+from adadiffsr_core.settings import PRESETS
+from adadiffsr_core.training.tasks.mmle import RatedWalks
+from adadiffsr_core.training.walks.walked_model import OwnModel
+from adadiffsr_core.training.walks.walks import WalkCache, WalkConfig, build_walks, draw_path
 
 NET = MmleConfig(
     widths=(8, 8), hidden=8, fr_metrics=("psnr",), nr_metrics=("brisque",), fr_weights=(1.0,), nr_weights=(1.0,),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ..data.origin import fingerprint_weights
 from ..errors import ConfigError
 from ..evaluation.complexity import complexity_rows
 from ..evaluation.document import write_comparisons, write_tables
@@ -19,11 +20,10 @@ from ..evaluation.restore import Bench
 from ..evaluation.sets import Picture, choose, make_pairs, parse_set, read_pairs, read_photos
 from ..evaluation.tables import METRICS, PAPER_METRICS, Table, build_tables, choose_tables
 from ..metrics.registry import create_metric
+from ..models.model import Model, embedded_weights, load_model
+from ..models.networks import load_mmle, load_pfj
 from ..nets.pfj import Pfj
-from ..networks import load_mmle, load_pfj
-from ..pipeline import Model, embedded_weights, load_model
 from ..text import quoted, shown
-from ..training.origin import fingerprint_weights
 from .options import DTYPES, choose_device, choose_dtype, parse_folder, parse_names, set_threads
 from .terminal import say
 

@@ -9,11 +9,11 @@ from typing import get_args
 
 import torch
 
-from ..codebook import Solver
-from ..colour import ColourMatch
 from ..errors import ConfigError
 from ..files import check_file_name
-from ..pipeline import PRESETS, MergeMode
+from ..photo.colour import ColourMatch
+from ..sampling.codebook import Solver
+from ..settings import PRESETS, MergeMode
 from ..text import quoted, shown
 from .resources import Size
 

@@ -10,15 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..drawing import PAPER
-from ..enlarging import enlarge
+from ..drawing.pictures import draw_comparison, draw_region_map
+from ..drawing.primitives import PAPER
+from ..drawing.regions import report_to_regions
 from ..files import whole_file
-from ..images import Photo, encode_photo, holds_all, write_stills
-from ..photo import levels_to_photo
-from ..pictures import draw_comparison, draw_region_map
-from ..pipeline import Model, SamplingConfig, Upscaled
-from ..regions import report_to_regions
-from ..transparency import fill_hidden, show_over_grey
+from ..models.model import Model
+from ..photo.enlarging import enlarge
+from ..photo.files import Photo, encode_photo, holds_all, write_stills
+from ..photo.transparency import fill_hidden, show_over_grey
+from ..photo.value import levels_to_photo
+from ..pipeline import Upscaled
+from ..settings import SamplingConfig
 from .plan import Page, PhotoJob
 from .resources import Size
 

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from ..errors import AdaDiffSRError, ConfigError
 from ..memory import is_out_of_memory
+from ..sampling.turn import Progress
 from ..text import one_line, sentence, shown
-from ..turn import Progress
 from .interrupts import stop_if_asked
 
 REFUSALS = (AdaDiffSRError, OSError, MemoryError, torch.OutOfMemoryError)

@@ -11,22 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..controller import DtssConfig
 from ..errors import ConfigError, ImageError
-from ..images import open_photo, read_photo
 from ..memory import name_out_of_memory
-from ..photo import Notes
-from ..pipeline import (
-    PRESETS,
-    Model,
-    SamplingConfig,
-    embedded_weights,
-    load_model,
-    plan_tiles,
-    upscale,
-)
-from ..scales import plan_work
-from ..schedule import Schedule
+from ..models.model import Model, embedded_weights, load_model
+from ..photo.files import open_photo, read_photo
+from ..photo.scales import plan_work
+from ..photo.value import Notes
+from ..pipeline import plan_tiles, upscale
+from ..sampling.controller import DtssConfig
+from ..sampling.schedule import Schedule
+from ..settings import PRESETS, SamplingConfig
 from .interrupts import stop_if_asked
 from .options import add_arguments, choose_device, choose_dtype, set_threads
 from .outputs import Outputs, describe_settings

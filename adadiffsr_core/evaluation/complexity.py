@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..models.model import Model
 from ..nets.mmle import Mmle, MmleConfig
 from ..nets.pfj import Pfj, PfjConfig
 from ..nets.sd_unet import sd_unet_config
 from ..nets.unet import UNet
-from ..pipeline import Model
 
 # A tile of 512 px, and the tokens of a prompt.
 TILE = 64

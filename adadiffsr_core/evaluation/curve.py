@@ -7,9 +7,9 @@ from statistics import fmean, stdev
 
 import numpy as np
 
+from ..drawing.charts import new_figure
 from ..errors import ConfigError
 from ..files import whole_file
-from ..training.charts import new_figure
 from .table import Info, describe
 
 # By key `dataset/name/seed`: metric -> number, `nfe` among them.

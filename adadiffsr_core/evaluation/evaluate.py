@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError, MissingExtraError
-from ..images import Photo, read_photo, write_photo
 from ..metrics.base import Metric
 from ..metrics.registry import create_metric, metric_info
+from ..photo.files import Photo, read_photo, write_photo
 from .measure import ResultStore, measure
 from .methods import Method
 from .restore import Bench, Restored, distance_to_full, full_steps

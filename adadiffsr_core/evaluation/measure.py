@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files import whole_file
-from ..images import read_photo
 from ..metrics.base import Metric
+from ..photo.files import read_photo
 from ..plain_json import parse_json
 from .pairs import Pair
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ..errors import ConfigError
-from ..pipeline import PRESETS, SamplingConfig
+from ..settings import PRESETS, SamplingConfig
 from ..text import quoted
 
 Kind = Literal["bicubic", "pictures", "sampled"]

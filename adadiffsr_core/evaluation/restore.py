@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, ImageError
-from ..gain import GainEstimator, LatentStatistics
-from ..images import read_photo
-from ..iqa_estimator import IqaEstimator
+from ..gain.information import GainEstimator
+from ..gain.iqa import IqaEstimator
+from ..gain.mmle import MmleEstimator
+from ..gain.statistics import LatentStatistics
 from ..metrics.base import Metric
-from ..mmle_estimator import MmleEstimator
+from ..models.model import Model
 from ..nets.pfj import Pfj
-from ..pipeline import Model, upscale
-from ..report import RunReport
+from ..photo.files import read_photo
+from ..pipeline import upscale
+from ..sampling.report import RunReport
 from .measure import upscale_bicubic
 from .methods import Estimate, Method
 from .sets import SCALE, Picture

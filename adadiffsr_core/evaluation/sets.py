@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ..data.degradation.single import DegradationConfig, degrade, from_levels, to_levels
 from ..errors import ConfigError
-from ..images import Photo, read_photo, write_photo
+from ..photo.files import Photo, read_photo, write_photo
 from ..text import quoted
-from ..training.degradation import DegradationConfig, degrade, from_levels, to_levels
 from .pairs import find_pairs, list_images, pair_name
 
 Half = Literal["first", "second"]

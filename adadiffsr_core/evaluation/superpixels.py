@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..colour import match_colour
-from ..enlarging import enlarge
 from ..errors import ConfigError, MissingExtraError, ShapeError
-from ..pipeline import Model, SamplingConfig, sample_latent
-from ..report import RunReport
+from ..models.model import Model
+from ..photo.colour import match_colour
+from ..photo.enlarging import enlarge
+from ..pipeline import sample_latent
+from ..sampling.report import RunReport
+from ..settings import SamplingConfig
 
 _Box = tuple[int, int, int, int]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import ConfigError
-from ..pipeline import PRESETS
+from ..settings import PRESETS
 from .methods import BICUBIC, Method, adaptive, uniform
 
 # Of section 4.2, and what can be measured without a download.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config, Seed
+from ..data.dataset import PairConfig
 from ..errors import ConfigError
 from ..nets.autoencoder import AutoencoderConfig
 from ..nets.mmle import MmleConfig
@@ -14,15 +15,14 @@ from ..nets.pfj import PfjConfig
 from ..nets.unet import UNetConfig
 from ..plain_json import parse_json
 from ..text import quoted, shown
-from .autoencoder import AutoencoderTaskConfig
-from .dataset import PairConfig
-from .finetune import FinetuneTaskConfig
-from .ldm import LdmTaskConfig
-from .loop_config import LoopConfig
-from .mmle import MmleTaskConfig
-from .pfj import PfjTaskConfig
-from .targets import Reference
-from .walks import WalkConfig
+from .loop.config import LoopConfig
+from .tasks.autoencoder import AutoencoderTaskConfig
+from .tasks.finetune import FinetuneTaskConfig
+from .tasks.ldm import LdmTaskConfig
+from .tasks.mmle import MmleTaskConfig
+from .tasks.pfj import PfjTaskConfig
+from .walks.targets import Reference
+from .walks.walks import WalkConfig
 
 
 @dataclass(frozen=True, kw_only=True)

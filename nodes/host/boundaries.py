@@ -1,6 +1,6 @@
 """Noise levels at which a run's conditioning changes, since the host asks the first tile of a batch only.
 
-A batch of tiles must lie on one side of each: `adadiffsr_core.turn` groups tiles accordingly.
+A batch of tiles must lie on one side of each: `adadiffsr_core.sampling.turn` groups tiles accordingly.
 """
 
 import inspect

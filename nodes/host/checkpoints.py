@@ -7,13 +7,13 @@ import comfy.sd
 import torch
 from torch import nn
 
-from ...adadiffsr_core.checkpoint import FORMAT
 from ...adadiffsr_core.errors import CheckpointError
+from ...adadiffsr_core.models.checkpoint import FORMAT
+from ...adadiffsr_core.models.model import embedded_weights
+from ...adadiffsr_core.models.networks import MMLE_PREFIX, PFJ_PREFIX, Networks, has_own_autoencoder, open_networks
+from ...adadiffsr_core.models.tensor_file import TensorFile
 from ...adadiffsr_core.nets.mmle import Mmle
 from ...adadiffsr_core.nets.pfj import Pfj
-from ...adadiffsr_core.networks import MMLE_PREFIX, PFJ_PREFIX, Networks, has_own_autoencoder, open_networks
-from ...adadiffsr_core.pipeline import embedded_weights
-from ...adadiffsr_core.tensor_file import TensorFile
 from ...adadiffsr_core.text import shown
 from .folders import FOLDER, embedding_folders, find_file, list_files
 from .models import Loaded, build_model, build_vae, null_conditioning

@@ -11,7 +11,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ...adadiffsr_core.tiles import TileGrid, crop_tiles, pad_canvas
+from ...adadiffsr_core.sampling.tiles import TileGrid, crop_tiles, pad_canvas
 from .areas import Box, inside, intersect, to_area, to_box, widen
 from .boundaries import hooks_of
 from .control import TiledControls

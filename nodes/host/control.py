@@ -8,7 +8,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ...adadiffsr_core.tiles import TileGrid, pad_canvas
+from ...adadiffsr_core.sampling.tiles import TileGrid, pad_canvas
 from .areas import Box
 
 

@@ -10,7 +10,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...adadiffsr_core.tiles import TileGrid, crop_tiles
+from ...adadiffsr_core.sampling.tiles import TileGrid, crop_tiles
 from .boundaries import find_boundaries
 from .conditioning import TiledConditioning
 from .memory import name_out_of_memory
@@ -60,7 +60,7 @@ class HostDenoiser:
             self.model_options["denoise_mask_function"] = _by_tile(mask_function)
 
     def __call__(self, x: Tensor, sigma: Tensor, tiles: Sequence[int], gain: Tensor | None) -> Tensor:
-        """See `adadiffsr_core.denoiser.Denoiser`."""
+        """See `adadiffsr_core.sampling.denoiser.Denoiser`."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         self.conditioning.tiles, self.conditioning.gain = tiles, gain
         # The host's own inpainting about the guider; without a mask it passes everything through.

@@ -7,7 +7,7 @@ import comfy.model_base
 import comfy.model_management
 
 from ...adadiffsr_core.errors import ConfigError
-from ...adadiffsr_core.tiles import TileGrid, build_grid, fit_grid
+from ...adadiffsr_core.sampling.tiles import TileGrid, build_grid, fit_grid
 
 MULTIPLE = (
     4  # latent px: on the way up the host's UNets resize to the skip connection, and no transformer patch is larger

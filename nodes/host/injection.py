@@ -10,9 +10,9 @@ import comfy.controlnet
 from torch import Tensor
 
 from ...adadiffsr_core.errors import ConfigError
-from ...adadiffsr_core.injection import FeatureInjector
+from ...adadiffsr_core.models.injection import FeatureInjector
 from ...adadiffsr_core.nets.pfj import Pfj, encoder_slots
-from ...adadiffsr_core.tiles import TileGrid, crop_tiles
+from ...adadiffsr_core.sampling.tiles import TileGrid, crop_tiles
 from .areas import Box
 
 

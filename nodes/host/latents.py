@@ -4,9 +4,9 @@ from typing import Any
 
 import comfy.latent_formats
 
-from ...adadiffsr_core.latent_colours import LatentColours, plain_colours
+from ...adadiffsr_core.models.latent_colours import LatentColours, plain_colours
+from ...adadiffsr_core.models.networks import Networks
 from ...adadiffsr_core.nets.autoencoder import Autoencoder
-from ...adadiffsr_core.networks import Networks
 
 
 class RestorationFormat(comfy.latent_formats.LatentFormat):

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ...adadiffsr_core.errors import CheckpointError
+from ...adadiffsr_core.models.networks import UNET_PREFIX, Networks, read_schedule
 from ...adadiffsr_core.nets.autoencoder import Autoencoder
 from ...adadiffsr_core.nets.unet import UNet
-from ...adadiffsr_core.networks import UNET_PREFIX, Networks, read_schedule
 from .latents import latent_format
 from .networks import Network
 from .unet import RestorationUNet, unet_shape

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ...adadiffsr_core.tiles import TileGrid, crop_canvas
-from ...adadiffsr_core.turn import Progress
+from ...adadiffsr_core.sampling.tiles import TileGrid, crop_canvas
+from ...adadiffsr_core.sampling.turn import Progress
 
 
 class Preview:

@@ -11,19 +11,20 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...adadiffsr_core.canvas_sampler import sample_canvas
-from ...adadiffsr_core.codebook import Solver, build_codebook
-from ...adadiffsr_core.compute_mask import fit_mask, keep_untouched, tile_levels
 from ...adadiffsr_core.errors import ConfigError
-from ...adadiffsr_core.gain import GainEstimator, LatentStatistics
-from ...adadiffsr_core.merge import TileMerger
-from ...adadiffsr_core.mmle_estimator import MmleEstimator
-from ...adadiffsr_core.noise import pad_noise
-from ...adadiffsr_core.report import RunReport
-from ...adadiffsr_core.sampler import sample_tiles
-from ...adadiffsr_core.schedule import Schedule
-from ...adadiffsr_core.tiles import TileGrid, pad_canvas
-from ...adadiffsr_core.turn import Job
+from ...adadiffsr_core.gain.information import GainEstimator
+from ...adadiffsr_core.gain.mmle import MmleEstimator
+from ...adadiffsr_core.gain.statistics import LatentStatistics
+from ...adadiffsr_core.sampling.canvaswise import sample_canvas
+from ...adadiffsr_core.sampling.codebook import Solver, build_codebook
+from ...adadiffsr_core.sampling.compute_mask import fit_mask, keep_untouched, tile_levels
+from ...adadiffsr_core.sampling.merge import TileMerger
+from ...adadiffsr_core.sampling.noise import pad_noise
+from ...adadiffsr_core.sampling.report import RunReport
+from ...adadiffsr_core.sampling.schedule import Schedule
+from ...adadiffsr_core.sampling.tiles import TileGrid, pad_canvas
+from ...adadiffsr_core.sampling.tilewise import sample_tiles
+from ...adadiffsr_core.sampling.turn import Job
 from ..settings import RegionSettings
 from .conditioning import TiledConditioning
 from .denoiser import HostDenoiser

@@ -11,12 +11,12 @@ import comfy.utils
 import folder_paths
 import torch
 
+from ...adadiffsr_core.data.dataset import SOURCES
+from ...adadiffsr_core.data.photo_files import find_images
 from ...adadiffsr_core.errors import ConfigError, ImageError
 from ...adadiffsr_core.files import check_file_name
 from ...adadiffsr_core.text import quoted
-from ...adadiffsr_core.training.dataset import SOURCES
-from ...adadiffsr_core.training.loop import LoopConfig, Run, Task
-from ...adadiffsr_core.training.photo_files import find_images
+from ...adadiffsr_core.training.loop.loop import LoopConfig, Run, Task
 from .folders import FOLDER, PHOTO_FOLDER, photo_folders
 
 # To be free on a graphics card while a regressor learns; a step at 64x64 latents takes half of it.

@@ -8,12 +8,12 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...adadiffsr_core.codebook import Codebook, build_codebook
-from ...adadiffsr_core.denoiser import Denoiser, ElasticDenoiser
 from ...adadiffsr_core.errors import ConfigError
-from ...adadiffsr_core.pipeline import SamplingConfig
-from ...adadiffsr_core.schedule import Schedule
-from ...adadiffsr_core.tiles import build_grid
+from ...adadiffsr_core.sampling.codebook import Codebook, build_codebook
+from ...adadiffsr_core.sampling.denoiser import Denoiser, ElasticDenoiser
+from ...adadiffsr_core.sampling.schedule import Schedule
+from ...adadiffsr_core.sampling.tiles import build_grid
+from ...adadiffsr_core.settings import SamplingConfig
 from .conditioning import TiledConditioning
 from .denoiser import HostDenoiser
 from .geometry import check_multiple, pixels_per_latent, tile_multiple, trained_side
@@ -28,7 +28,7 @@ _OF_A_PICTURE = ("control", "area", "mask", "gligen", "concat_latent_image", "re
 
 @dataclass(frozen=True, kw_only=True)
 class HostModel:
-    """See `adadiffsr_core.training.walked_model.WalkedModel`.
+    """See `adadiffsr_core.training.walks.walked_model.WalkedModel`.
 
     Attributes:
         model, vae: the host's MODEL and VAE.

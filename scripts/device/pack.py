@@ -13,9 +13,9 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from adadiffsr_core.data.dataset import split_photos
+from adadiffsr_core.data.photo_files import find_images, keep_sound
 from adadiffsr_core.errors import AdaDiffSRError, ConfigError
-from adadiffsr_core.training.dataset import split_photos
-from adadiffsr_core.training.photo_files import find_images, keep_sound
 
 from .perceptual import pack_perceptual
 from .photographs import Encoding, list_crops, order_crops, write_photographs

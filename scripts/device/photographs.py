@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from adadiffsr_core.data.photo_files import load_image
 from adadiffsr_core.errors import ConfigError, ImageError
-from adadiffsr_core.training.photo_files import load_image
 
 _COLUMNS = ("crop", "source", "photo")  # those that the split is made from
 

@@ -16,9 +16,9 @@ from adadiffsr_core.nets.autoencoder import AutoencoderConfig
 from adadiffsr_core.nets.pfj import PfjConfig
 from adadiffsr_core.nets.unet import UNetConfig
 from adadiffsr_core.plain_json import parse_json
-from adadiffsr_core.schedule import Schedule
+from adadiffsr_core.sampling.schedule import Schedule
 from adadiffsr_core.text import quoted, shown
-from adadiffsr_core.training.loop_config import LoopConfig
+from adadiffsr_core.training.loop.config import LoopConfig
 from adadiffsr_core.training.recipe import LdmRecipe
 
 for module in pkgutil.walk_packages(adadiffsr_core.__path__, "adadiffsr_core."):

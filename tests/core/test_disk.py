@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from adadiffsr_core import disk
+from adadiffsr_core.data.arrays import Layout, check_caches, open_arrays
 from adadiffsr_core.errors import ConfigError, DiskError
 from adadiffsr_core.files import whole_file
-from adadiffsr_core.training.arrays import Layout, check_caches, open_arrays
-from adadiffsr_core.training.paging import page_out
+from adadiffsr_core.training.loop.paging import page_out
 
 CACHE = {"gt": Layout((16, 3, 64, 64), np.uint8), "sigma": Layout((16, 5), np.float32)}
 needs_blocks = pytest.mark.skipif(not hasattr(os.stat_result, "st_blocks"), reason="the system counts no blocks")
@@ -142,7 +142,7 @@ from pathlib import Path
 import numpy as np
 from adadiffsr_core import disk
 from adadiffsr_core.errors import DiskError
-from adadiffsr_core.training.arrays import Layout, open_arrays
+from adadiffsr_core.data.arrays import Layout, open_arrays
 if sys.argv[2] == "unforeseen":
     disk.check_room = lambda *_: None
 try:

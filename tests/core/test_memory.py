@@ -5,8 +5,8 @@ import errno
 import pytest
 import torch
 
-from adadiffsr_core.denoiser import ElasticDenoiser
 from adadiffsr_core.memory import available_bytes, is_out_of_memory, name_out_of_memory
+from adadiffsr_core.sampling.denoiser import ElasticDenoiser
 
 FULL = [
     torch.OutOfMemoryError("CUDA out of memory"),

@@ -12,29 +12,22 @@ import torch.nn.functional as F
 
 import adadiffsr_core
 from adadiffsr_core import pipeline
-from adadiffsr_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from adadiffsr_core.codebook import build_codebook
-from adadiffsr_core.controller import DtssConfig
-from adadiffsr_core.enlarging import enlarge
 from adadiffsr_core.errors import CheckpointError, ConfigError, ShapeError
-from adadiffsr_core.gain import LatentStatistics
-from adadiffsr_core.mmle_estimator import MmleEstimator
+from adadiffsr_core.gain.mmle import MmleEstimator
+from adadiffsr_core.gain.statistics import LatentStatistics
+from adadiffsr_core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from adadiffsr_core.models.model import Model, embedded_weights, load_model
 from adadiffsr_core.nets.mmle import Mmle
 from adadiffsr_core.nets.pfj import Pfj
-from adadiffsr_core.noise import field_noise
-from adadiffsr_core.pipeline import (
-    PRESETS,
-    Model,
-    SamplingConfig,
-    embedded_weights,
-    load_model,
-    plan_grid,
-    sample_latent,
-    upscale,
-)
-from adadiffsr_core.sampler import sample_tiles
-from adadiffsr_core.scales import Scales
-from adadiffsr_core.schedule import Schedule
+from adadiffsr_core.photo.enlarging import enlarge
+from adadiffsr_core.photo.scales import Scales
+from adadiffsr_core.pipeline import plan_grid, sample_latent, upscale
+from adadiffsr_core.sampling.codebook import build_codebook
+from adadiffsr_core.sampling.controller import DtssConfig
+from adadiffsr_core.sampling.noise import field_noise
+from adadiffsr_core.sampling.schedule import Schedule
+from adadiffsr_core.sampling.tilewise import sample_tiles
+from adadiffsr_core.settings import PRESETS, SamplingConfig
 from tests.oracles import TINY_AUTOENCODER, TINY_MMLE, TINY_PFJ, TINY_UNET, randomise, tiny_model
 
 SMALL = SamplingConfig(steps=6, tile=8, overlap=2, dtss=DtssConfig(nr_from=0.3))
@@ -490,8 +483,8 @@ def test_weights_are_found_whatever_the_package_is_called():
     sys.modules["pack_core"] = package
     try:
         spec.loader.exec_module(package)
-        copy = importlib.import_module("pack_core.pipeline")
-        assert copy is not pipeline
+        copy = importlib.import_module("pack_core.models.model")
+        assert copy.load_model is not load_model
         assert copy.embedded_weights() == embedded_weights() == root / "weights" / "embedded.safetensors"
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "pack_core"]:

@@ -6,21 +6,21 @@ import sys
 import numpy as np
 import torch
 
-from adadiffsr_core.checkpoint import Checkpoint, save_checkpoint
-from adadiffsr_core.images import open_photo
+from adadiffsr_core.data.arrays import Layout, open_arrays
+from adadiffsr_core.data.latent_pairs import LatentPairs
+from adadiffsr_core.data.origin import claim_cache
+from adadiffsr_core.data.photo_files import load_image
+from adadiffsr_core.models.checkpoint import Checkpoint, save_checkpoint
+from adadiffsr_core.models.model import load_model
+from adadiffsr_core.models.networks import load_mmle, load_pfj
+from adadiffsr_core.models.processor import Processor
 from adadiffsr_core.nets.mmle import Mmle
 from adadiffsr_core.nets.pfj import Pfj
-from adadiffsr_core.networks import load_mmle, load_pfj
-from adadiffsr_core.pipeline import load_model
-from adadiffsr_core.schedule import Schedule
-from adadiffsr_core.training.arrays import Layout, open_arrays
-from adadiffsr_core.training.latent_pairs import LatentPairs
-from adadiffsr_core.training.ldm import LdmTask, LdmTaskConfig, load_autoencoder
-from adadiffsr_core.training.loop import Run
-from adadiffsr_core.training.loop_config import LoopConfig
-from adadiffsr_core.training.origin import claim_cache
-from adadiffsr_core.training.photo_files import load_image
-from adadiffsr_core.training.processor import Processor
+from adadiffsr_core.photo.files import open_photo
+from adadiffsr_core.sampling.schedule import Schedule
+from adadiffsr_core.training.loop.config import LoopConfig
+from adadiffsr_core.training.loop.loop import Run
+from adadiffsr_core.training.tasks.ldm import LdmTask, LdmTaskConfig, load_autoencoder
 from tests.fuzz.mutations import mutate, mutate_array, mutate_note
 from tests.fuzz.pictures import encode_pictures, mutate_picture
 from tests.host.pack import part

@@ -62,7 +62,7 @@ def prepare(folder):
 
 def sound_commands(folder, weights):
     """Name -> words, and the recipe's sections where there is one."""
-    from tests.core.test_train_command import AE_SECTIONS, LDM_SECTIONS
+    from tests.core.commands.test_train_command import AE_SECTIONS, LDM_SECTIONS
 
     lq, out = str(folder / "lq" / "a.png"), folder / "out"
     train = ["--run", str(out / "run"), "--threads", "1", "--steps", "1"]

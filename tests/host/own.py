@@ -2,8 +2,8 @@
 
 import torch
 
-from adadiffsr_core.checkpoint import Checkpoint, save_checkpoint
-from adadiffsr_core.latent_colours import plain_colours
+from adadiffsr_core.models.checkpoint import Checkpoint, save_checkpoint
+from adadiffsr_core.models.latent_colours import plain_colours
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.mmle import Mmle, MmleConfig
 from adadiffsr_core.nets.pfj import Pfj, PfjConfig

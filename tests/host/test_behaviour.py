@@ -298,7 +298,7 @@ def test_tiles_have_the_size_the_model_was_trained_on(host, pack, fields, side):
 
 def test_the_tile_batch_comes_from_free_memory(host, pack, monkeypatch):
     geometry, model = pack("nodes.host.geometry"), tiny.build_model(host).model
-    grid = pack("adadiffsr_core.tiles").build_grid(40, 40, 8, 0)
+    grid = pack("adadiffsr_core.sampling.tiles").build_grid(40, 40, 8, 0)
 
     def choose(free):
         monkeypatch.setattr(geometry.comfy.model_management, "get_free_memory", lambda device: free)

@@ -185,7 +185,7 @@ def test_concatenated_and_reference_latents_are_cropped(host, pack):
 
 def test_reference_latents_of_the_canvas_are_cropped_and_others_are_not(host, pack):
     conditioning = pack("nodes.host.conditioning")
-    grid = pack("adadiffsr_core.tiles").build_grid(HEIGHT, WIDTH, TILE, OVERLAP)
+    grid = pack("adadiffsr_core.sampling.tiles").build_grid(HEIGHT, WIDTH, TILE, OVERLAP)
     whole, other = tiny.draw(1, 4, HEIGHT, WIDTH), tiny.draw(1, 4, 6, 6)
     seen = []
 
@@ -204,7 +204,7 @@ def test_reference_latents_of_the_canvas_are_cropped_and_others_are_not(host, pa
 
 def test_gligen_boxes_move_with_the_tile(host, pack):
     conditioning = pack("nodes.host.conditioning")
-    grid = pack("adadiffsr_core.tiles").build_grid(HEIGHT, WIDTH, TILE, OVERLAP)
+    grid = pack("adadiffsr_core.sampling.tiles").build_grid(HEIGHT, WIDTH, TILE, OVERLAP)
     seen = []
 
     def executor(model, conds, x, sigma, options):

@@ -20,7 +20,7 @@ def loaded(host, pack):
 
 @pytest.fixture(scope="module")
 def model(pack):
-    return pack("adadiffsr_core.pipeline").load_model()
+    return pack("adadiffsr_core.models.model").load_model()
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_the_tiled_vae_nodes_work(loaded, photo):
 def networks(pack, seed=0):
     """An MMLE and a PFJ for the embedded model that say something."""
     mmle, pfj = pack("adadiffsr_core.nets.mmle"), pack("adadiffsr_core.nets.pfj")
-    unet = pack("adadiffsr_core.pipeline").load_model().unet.config
+    unet = pack("adadiffsr_core.models.model").load_model().unet.config
     injection = pfj.PfjConfig(latent_channels=unet.out_channels, channels=unet.widths)
     regressor = mmle.MmleConfig(latent_channels=unet.out_channels)
     return tiny.randomise(mmle.Mmle(regressor), seed), tiny.randomise(pfj.Pfj(injection), seed)
@@ -68,10 +68,19 @@ def test_the_node_does_what_the_command_line_does(host, pack, loaded, model, pho
     from dataclasses import replace
 
     pipeline, settings = pack("adadiffsr_core.pipeline"), pack("nodes.settings")
-    entrust, merging = pack("nodes.host.networks").entrust, pack("adadiffsr_core.merge")
+    everyday = pack("adadiffsr_core.settings").PRESETS["everyday"]
+    entrust, merging = pack("nodes.host.networks").entrust, pack("adadiffsr_core.sampling.merge")
     mmle, pfj = networks(pack) if with_networks else (None, None)
     latent = loaded.vae.encode(photo)
-    config = replace(pipeline.PRESETS["everyday"], tile=8, overlap=2, steps=10, seed=5, merge=merge, pfj_strength=0.3)
+    config = replace(
+        pack("adadiffsr_core.settings").PRESETS["everyday"],
+        tile=8,
+        overlap=2,
+        steps=10,
+        seed=5,
+        merge=merge,
+        pfj_strength=0.3,
+    )
     ours, report, grid = pipeline.sample_latent(replace(model, mmle=mmle, pfj=pfj), latent * SCALE, config)
     chosen = settings.RegionSettings(
         sampler_name=config.solver,

@@ -47,7 +47,9 @@ def test_every_deterministic_solver(host, pack, solver, prediction, scheduler, d
 def test_stochastic_solvers_with_one_noise(host, pack, solver, prediction):
     model = tiny.build_model(host, prediction)
     sigmas = tiny.build_sigmas(host, model, STEPS)
-    step_noise = pack("adadiffsr_core.noise").StepNoise(SEED, pack("adadiffsr_core.tiles").build_grid(8, 8, 8, 0), 4)
+    step_noise = pack("adadiffsr_core.sampling.noise").StepNoise(
+        SEED, pack("adadiffsr_core.sampling.tiles").build_grid(8, 8, 8, 0), 4
+    )
     arriving = {float(sigma): step_noise([0], torch.tensor([index])) for index, sigma in enumerate(sigmas)}
     kept = {"noise_sampler": lambda sigma, sigma_next: arriving[float(sigma_next)]}
     theirs = host("samplers").KSAMPLER(getattr(host("k_diffusion.sampling"), f"sample_{solver}"), kept)

@@ -9,16 +9,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from adadiffsr_core.data.latent_pairs import LatentPairs, write_done
+from adadiffsr_core.models.ldm_format import LdmCheckpoint
+from adadiffsr_core.models.processor import Processor
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.empty_prompt import embed_empty_prompt
 from adadiffsr_core.nets.pfj import Pfj, PfjConfig
 from adadiffsr_core.nets.sd_encoder import LATENT_SCALE, SdEncoder, SdEncoderConfig
 from adadiffsr_core.nets.unet import UNet, UNetConfig
-from adadiffsr_core.training.finetune import FinetuneTask, FinetuneTaskConfig
-from adadiffsr_core.training.latent_pairs import LatentPairs, write_done
-from adadiffsr_core.training.ldm_format import LdmCheckpoint
-from adadiffsr_core.training.loop import LoopConfig, Run
-from adadiffsr_core.training.processor import Processor
+from adadiffsr_core.training.loop.loop import LoopConfig, Run
+from adadiffsr_core.training.tasks.finetune import FinetuneTask, FinetuneTaskConfig
 from tests.host.test_networks import PREFIX, close, draw, list_control, prefixed
 from tests.oracles import randomise
 

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from adadiffsr_core.codebook import build_codebook
-from adadiffsr_core.denoiser import UNetDenoiser
+from adadiffsr_core.models.unet_denoiser import UNetDenoiser
 from adadiffsr_core.nets.pfj import Pfj, PfjConfig, encoder_slots
 from adadiffsr_core.nets.unet import UNet, UNetConfig
-from adadiffsr_core.noise import field_noise
-from adadiffsr_core.schedule import Schedule
-from adadiffsr_core.solver import take_jump
-from adadiffsr_core.tiles import build_grid
+from adadiffsr_core.sampling.codebook import build_codebook
+from adadiffsr_core.sampling.noise import field_noise
+from adadiffsr_core.sampling.schedule import Schedule
+from adadiffsr_core.sampling.solver import take_jump
+from adadiffsr_core.sampling.tiles import build_grid
 from tests.oracles import TINY_UNET, randomise
 
 PREFIX = "model.diffusion_model."

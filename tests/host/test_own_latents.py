@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adadiffsr_core.latent_colours import plain_colours
+from adadiffsr_core.models.latent_colours import plain_colours
 from tests.host import own, tiny
 from tests.host.graphs import SCALE, SIDE, build_upscale
 from tests.host.test_embedded import close
@@ -31,7 +31,7 @@ def loaded(pack, path):
 
 @pytest.fixture(scope="module")
 def model(pack, path):
-    return pack("adadiffsr_core.pipeline").load_model(path)
+    return pack("adadiffsr_core.models.model").load_model(path)
 
 
 @pytest.fixture(scope="module")
@@ -123,17 +123,27 @@ def either_path(request, tmp_path_factory, path):
 def test_the_nodes_do_what_the_command_line_does(host, pack, either_path, photo, with_networks, merge):
     """Load Checkpoint, VAE Encode, Region-Aware KSampler, merge, VAE Decode, Colour Match, Region Map."""
     path = either_path
-    model = pack("adadiffsr_core.pipeline").load_model(path)
+    model = pack("adadiffsr_core.models.model").load_model(path)
     pipeline, loaders, sampling = pack("adadiffsr_core.pipeline"), pack("nodes.loaders"), pack("nodes.sampling")
     small = photo[:, ::4, ::4]
-    config = replace(pipeline.PRESETS["everyday"], tile=8, overlap=2, steps=10, seed=5, merge=merge, pfj_strength=0.3)
+    config = replace(
+        pack("adadiffsr_core.settings").PRESETS["everyday"],
+        tile=8,
+        overlap=2,
+        steps=10,
+        seed=5,
+        merge=merge,
+        pfj_strength=0.3,
+    )
     chosen = model if with_networks else replace(model, mmle=None, pfj=None)
     ours = pipeline.upscale(chosen, small.movedim(-1, 1), (HEIGHT, WIDTH), config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loaders, "find_checkpoint", lambda name: path)
         opened, vae, null, clip, mmle, pfj = loaders.LoadCheckpoint.execute("own.safetensors").args
     assert clip is None
-    latent = vae.encode(pipeline.enlarge(small.movedim(-1, 1), (HEIGHT, WIDTH)).movedim(1, -1))
+    latent = vae.encode(
+        pack("adadiffsr_core.photo.enlarging").enlarge(small.movedim(-1, 1), (HEIGHT, WIDTH)).movedim(1, -1)
+    )
     (tiles,) = sampling.RegionAwareKSampler.execute(
         opened, null, null, {"samples": latent}, config.seed, config.steps, 1.0, "simple", config.denoise,
         **REGIONS, merge_mode=merge, pfj_strength=config.pfj_strength,
@@ -160,7 +170,7 @@ def test_small_networks_of_other_latents_are_refused(host, pack, loaded):
     ):
         chosen = pack("nodes.settings").RegionSettings(
             sampler_name="dpmpp_2m",
-            dtss=pack("adadiffsr_core.controller").DtssConfig(),
+            dtss=pack("adadiffsr_core.sampling.controller").DtssConfig(),
             tile_size=64,
             overlap=16,
             **given,

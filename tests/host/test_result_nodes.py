@@ -35,8 +35,11 @@ def make_tiles(pack):
     """Builds TILES of a run whose every tile took another number of steps."""
 
     def build(images=1):
-        grid = pack("adadiffsr_core.tiles").build_grid(*CANVAS, tile=8, overlap=2)
-        report_module, growing = pack("adadiffsr_core.report"), pack("adadiffsr_core.controller").TileClass.GROWING
+        grid = pack("adadiffsr_core.sampling.tiles").build_grid(*CANVAS, tile=8, overlap=2)
+        report_module, growing = (
+            pack("adadiffsr_core.sampling.report"),
+            pack("adadiffsr_core.sampling.controller").TileClass.GROWING,
+        )
         report = report_module.start_report(grid, images, base_steps=24, tile_batch=4)
         for tile_id, tile in enumerate(report.tiles):
             steps = [(n, 0.01 / (n + 1), 0.002 * n) for n in range(tile_id % 20)]

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from adadiffsr_core.checkpoint import load_checkpoint
+from adadiffsr_core.data.photo_files import find_images
+from adadiffsr_core.models.checkpoint import load_checkpoint
+from adadiffsr_core.models.model import load_model
 from adadiffsr_core.nets.pfj import Pfj, PfjConfig
-from adadiffsr_core.pipeline import load_model
-from adadiffsr_core.training.photo_files import find_images
+from adadiffsr_core.training.loop.state import load_state
 from adadiffsr_core.training.recipe import MmleRecipe, read_recipe
-from adadiffsr_core.training.state import load_state
-from adadiffsr_core.training.walked_model import OwnModel
+from adadiffsr_core.training.walks.walked_model import OwnModel
 from tests.host import tiny
 from tests.host.api import find_messages
 from tests.oracles import randomise
@@ -84,7 +84,7 @@ def refusal(pack):
 
 def draw_walks(module, folder, photos, subject, count=3):
     """Walks by either import of the core."""
-    load = module("adadiffsr_core.training.walks"), module("adadiffsr_core.training.dataset")
+    load = module("adadiffsr_core.training.walks.walks"), module("adadiffsr_core.data.dataset")
     dataset = load[1].PairDataset(find_images([photos]), load[1].PairConfig(size_px=SIDE, min_scale=1.0), 3, count)
     return load[0].build_walks(folder, dataset, subject, load[0].WalkConfig(visits=8, batch_size=2), 3)
 
@@ -127,9 +127,9 @@ def close(first, second):
 
 
 STAGES = {
-    "walking": ("adadiffsr_core.training.dataset", "PairDataset", "__getitem__", 11),
-    "measuring": ("adadiffsr_core.training.targets", None, "_measure_walk", 4),
-    "learning": ("adadiffsr_core.training.mmle", "MmleTask", "turns", 4),
+    "walking": ("adadiffsr_core.data.dataset", "PairDataset", "__getitem__", 11),
+    "measuring": ("adadiffsr_core.training.walks.targets", None, "_measure_walk", 4),
+    "learning": ("adadiffsr_core.training.tasks.mmle", "MmleTask", "turns", 4),
 }
 
 
@@ -331,9 +331,9 @@ def test_a_conditioning_that_changes_on_the_way_never_straddles(host, pack, plac
     subject = make_subject(pack, **text_model(host) | {"positive": switching}, vae=build_vae(host))
     photos = places.root / "input" / "photos"
     together = draw_walks(pack, places.root / "together", photos, subject, 2)
-    module = pack("adadiffsr_core.training.walks")
-    dataset = pack("adadiffsr_core.training.dataset").PairDataset(
-        find_images([photos]), pack("adadiffsr_core.training.dataset").PairConfig(size_px=SIDE, min_scale=1.0), 3, 2
+    module = pack("adadiffsr_core.training.walks.walks")
+    dataset = pack("adadiffsr_core.data.dataset").PairDataset(
+        find_images([photos]), pack("adadiffsr_core.data.dataset").PairConfig(size_px=SIDE, min_scale=1.0), 3, 2
     )
     config = module.WalkConfig(visits=8, batch_size=1)
     alone = module.build_walks(places.root / "alone", dataset, subject, config, 3)

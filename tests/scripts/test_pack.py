@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adadiffsr_core.data.dataset import split_photos
+from adadiffsr_core.data.photo_files import find_images, load_image
 from adadiffsr_core.errors import ConfigError, MissingExtraError
-from adadiffsr_core.training.dataset import split_photos
-from adadiffsr_core.training.photo_files import find_images, load_image
 from scripts.device import pack as packing
 from scripts.device.environment import child_environment
 from scripts.device.pack import PackConfig, pack

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...checkpoint import Checkpoint, load_checkpoint
-from ...networks import AUTOENCODER_PREFIX
-from ...training.autoencoder import AutoencoderTask, check_sizes
-from ...training.origin import fingerprint_files
-from ...training.photo_bank import PhotoBank
+from ...data.origin import fingerprint_files
+from ...data.photo_bank import PhotoBank
+from ...models.checkpoint import Checkpoint, load_checkpoint
+from ...models.networks import AUTOENCODER_PREFIX
 from ...training.recipe import AutoencoderRecipe
-from ...training.taesd import Taesd
+from ...training.tasks.autoencoder import AutoencoderTask, check_sizes
+from ...training.tasks.taesd import Taesd
 from .common import add_common, choose_recipe, find_photographs, open_processor, prepare_run, train_task
 
 

@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ...data.dataset import PairConfig, PhotoSplit, split_photos
+from ...data.origin import claim_cache
+from ...data.photo_files import find_images, keep_sound
 from ...errors import ConfigError, MissingExtraError
 from ...files import whole_file
-from ...training.dataset import PairConfig, PhotoSplit, split_photos
-from ...training.loop import Run, Task
-from ...training.loop_config import LoopConfig
-from ...training.origin import claim_cache
-from ...training.photo_files import find_images, keep_sound
-from ...training.processor import Processor
+from ...models.processor import Processor
+from ...training.loop.config import LoopConfig
+from ...training.loop.loop import Run, Task
 from ...training.recipe import Recipe, read_recipe
 from ..options import choose_device, parse_folder, set_threads
 from ..terminal import say

@@ -3,14 +3,14 @@
 import argparse
 from dataclasses import replace
 
+from ...data.origin import fingerprint_content, fingerprint_weights
 from ...errors import ConfigError
-from ...latent_colours import SD_COLOURS
+from ...models.latent_colours import SD_COLOURS
+from ...models.ldm_format import LdmCheckpoint
 from ...nets.empty_prompt import embed_empty_prompt
-from ...training.finetune import FinetuneTask
-from ...training.latent_colours import RoughDecoder
-from ...training.ldm_format import LdmCheckpoint
-from ...training.origin import fingerprint_content, fingerprint_weights
 from ...training.recipe import FinetuneRecipe
+from ...training.tasks.finetune import FinetuneTask
+from ...training.tasks.latent_colours import RoughDecoder
 from .common import choose_recipe, open_processor, train_task
 from .pairs import prepare_pairs
 

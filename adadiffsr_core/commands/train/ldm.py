@@ -4,13 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-from ...checkpoint import Checkpoint, load_checkpoint
 from ...errors import ConfigError
-from ...networks import UNET_PREFIX, read_schedule
-from ...schedule import Target
-from ...training.ldm import LdmTask, load_autoencoder
-from ...training.ldm_format import is_ours
+from ...models.checkpoint import Checkpoint, load_checkpoint
+from ...models.ldm_format import is_ours
+from ...models.networks import UNET_PREFIX, read_schedule
+from ...sampling.schedule import Target
 from ...training.recipe import LdmRecipe
+from ...training.tasks.ldm import LdmTask, load_autoencoder
 from .common import add_common, choose_recipe, open_processor, train_task
 from .finetune import finetune
 from .pairs import add_cache, prepare_source

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from ...data.origin import fingerprint_content, fingerprint_files
 from ...metrics.registry import create_metric
-from ...pipeline import embedded_weights, load_model
-from ...training.mmle import choose_metrics
-from ...training.origin import fingerprint_content, fingerprint_files
+from ...models.model import embedded_weights, load_model
 from ...training.recipe import MmleRecipe
-from ...training.targets import Reference
-from ...training.teaching import check_disk, check_recipe, prepare_mmle
-from ...training.walked_model import OwnModel
+from ...training.tasks.mmle import choose_metrics
+from ...training.walks.targets import Reference
+from ...training.walks.teaching import check_disk, check_recipe, prepare_mmle
+from ...training.walks.walked_model import OwnModel
 from ..options import parse_folder, parse_names
 from .common import (
     add_common,

@@ -7,16 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...data.arrays import check_caches
+from ...data.dataset import PairDataset
+from ...data.degradation.batch import BatchDegradation
+from ...data.degradation.single import DegradationConfig
+from ...data.latent_pairs import Encoder, LatentPairs, build_latent_pairs, pair_layouts
+from ...data.origin import claim_cache, fingerprint_files, fingerprint_weights
+from ...data.pair_source import DevicePairs, LivePairs, PairSource, RenewedPairs, Window, window_layouts
+from ...data.photo_bank import PhotoBank
+from ...models.processor import Processor
 from ...nets.autoencoder import Autoencoder
-from ...training.arrays import check_caches
-from ...training.dataset import PairDataset
-from ...training.degradation import DegradationConfig
-from ...training.degradation_batch import BatchDegradation
-from ...training.latent_pairs import Encoder, LatentPairs, build_latent_pairs, pair_layouts
-from ...training.origin import claim_cache, fingerprint_files, fingerprint_weights
-from ...training.pair_source import DevicePairs, LivePairs, PairSource, RenewedPairs, Window, window_layouts
-from ...training.photo_bank import PhotoBank
-from ...training.processor import Processor
 from ...training.recipe import FinetuneRecipe, LdmRecipe, PfjRecipe
 from ..options import parse_folder
 from .common import drawing_settings, find_photographs, prepare_run

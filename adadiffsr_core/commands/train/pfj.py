@@ -5,16 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from ...data.origin import fingerprint_content, fingerprint_weights
 from ...errors import ConfigError
-from ...gain import GainEstimator, LatentStatistics
-from ...mmle_estimator import MmleEstimator
+from ...gain.information import GainEstimator
+from ...gain.mmle import MmleEstimator
+from ...gain.statistics import LatentStatistics
+from ...models.model import Model, embedded_weights, load_model
+from ...models.networks import load_mmle
+from ...models.processor import Processor
 from ...nets.pfj import InjectionMode
-from ...networks import load_mmle
-from ...pipeline import Model, embedded_weights, load_model
-from ...training.origin import fingerprint_content, fingerprint_weights
-from ...training.pfj import PfjTask
-from ...training.processor import Processor
 from ...training.recipe import PfjRecipe
+from ...training.tasks.pfj import PfjTask
 from .common import add_common, choose_recipe, open_processor, train_task
 from .pairs import add_cache, prepare_pairs
 

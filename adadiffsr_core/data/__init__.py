@@ -1,0 +1,1 @@
+"""What is learnt from: photographs, pairs of them, and where pairs are kept."""

@@ -1,0 +1,1 @@
+"""Everything that a person looks at: maps, curves, charts and comparisons."""

@@ -1,0 +1,181 @@
+"""The pictures a user looks at: where the steps went, and results side by side."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+from torch import Tensor
+
+from ..errors import ShapeError
+from .lettering import fit_text, load_font
+from .primitives import (
+    FAINT_INK,
+    INK,
+    PAPER,
+    Colour,
+    colour_bar,
+    flow_rows,
+    join_row,
+    line_height,
+    ramp_colour,
+    tensor_to_image,
+    text_item,
+)
+from .regions import Box, Region, split_overlaps
+
+__all__ = ["LONG_SIDE_PX", "Region", "draw_comparison", "draw_region_map"]
+
+LONG_SIDE_PX = (640, 3072)  # photos are drawn within these, so that text is readable and files stay small
+MIN_WIDTH_PX = 360  # of the legend, when the photo is narrower
+MIN_COLUMN_PX = 256  # a comparison shows pixels as they are, unless they would be too small to see
+CLASS_COLOURS: dict[str, Colour] = {
+    "growing": (255, 112, 67),
+    "stable": (240, 243, 248),
+    "saturated": (79, 195, 247),
+    "untouched": (120, 124, 132),
+}
+
+
+def draw_region_map(image: Tensor, regions: Sequence[Region]) -> NDArray[np.uint8]:
+    """The photograph under its tiles, each coloured by its evaluations, bordered by its class, with a legend below.
+
+    Args:
+        image: [3, H, W] in [0, 1].
+        regions: tiles of a regular grid over the image, in any order; they may overlap.
+
+    Returns:
+        [height, width, 3] uint8; the photo is enlarged or reduced until its long side lies within `LONG_SIDE_PX`.
+
+    Raises:
+        ShapeError: the image has another shape, or the regions are no grid over it.
+    """
+    photo = tensor_to_image(image)
+    boxes = split_overlaps(regions, photo.height, photo.width)
+    zoom = _display_zoom(photo)
+    canvas = _mute(_resize(photo, zoom))
+    text_px = _text_size(canvas)
+    for region, box in zip(regions, boxes, strict=True):
+        left, top, right, bottom = (round(edge * zoom) for edge in box)
+        if right > left and bottom > top:
+            _draw_cell(canvas, region, (left, top, right, bottom), text_px)
+    legend = _draw_legend(regions, max(canvas.width, MIN_WIDTH_PX) - 2 * text_px, text_px)
+    return _stack(canvas, legend, text_px)
+
+
+def draw_comparison(images: Sequence[tuple[str, Tensor]]) -> NDArray[np.uint8]:
+    """Images side by side at one height as far as the width allows, each under its caption.
+
+    Args:
+        images: captions and [3, H, W] tensors in [0, 1], of any sizes.
+
+    Returns:
+        [height, width, 3] uint8; the row is at most twice `LONG_SIDE_PX` wide.
+
+    Raises:
+        ShapeError: there is no image, or one of another shape.
+    """
+    if not images:
+        raise ShapeError("a comparison needs at least one image")
+    photos = [tensor_to_image(image) for _, image in images]
+    height = max(MIN_COLUMN_PX, *(photo.height for photo in photos))
+    max_width = 2 * LONG_SIDE_PX[1] / len(photos)
+    columns = [_resize(photo, min(height / photo.height, max_width / photo.width)) for photo in photos]
+    text_px = max(16, min(_text_size(column) for column in columns))
+    gap = text_px // 2
+    captioned = [_caption(column, caption, text_px) for (caption, _), column in zip(images, columns, strict=True)]
+    return _frame(join_row(captioned, gap), gap)
+
+
+def _display_zoom(photo: Image.Image) -> float:
+    shortest, longest = LONG_SIDE_PX
+    side = max(photo.size)
+    return math.ceil(shortest / side) if side < shortest else min(1.0, longest / side)
+
+
+def _text_size(picture: Image.Image) -> int:
+    return min(max(round(math.sqrt(picture.width * picture.height) / 60), 13), 30)
+
+
+def _resize(photo: Image.Image, zoom: float) -> Image.Image:
+    size = (max(1, round(photo.width * zoom)), max(1, round(photo.height * zoom)))
+    return photo if size == photo.size else photo.resize(size, Image.Resampling.BICUBIC)
+
+
+def _mute(photo: Image.Image) -> Image.Image:
+    return ImageEnhance.Brightness(ImageEnhance.Color(photo).enhance(0.15)).enhance(0.75)
+
+
+def _draw_cell(canvas: Image.Image, region: Region, box: Box, text_px: int) -> None:
+    left, top, right, bottom = box
+    if region.tile_class != "untouched":
+        cell = canvas.crop(box)
+        canvas.paste(Image.blend(cell, Image.new("RGB", cell.size, ramp_colour(region.share)), 0.42), box)
+    draw = ImageDraw.Draw(canvas)
+    side = min(right - left, bottom - top)
+    if side >= 8:
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=PAPER)
+        border = max(1, min(text_px // 6, side // 24))
+        draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), None, CLASS_COLOURS[region.tile_class], border)
+    _write_in_cell(draw, region, box, text_px)
+
+
+def _write_in_cell(draw: ImageDraw.ImageDraw, region: Region, box: Box, text_px: int) -> None:
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    number, label = str(region.nfe), region.tile_class
+    number_px = min(int(0.36 * height), int(1.3 * width / (len(number) + 1)), 3 * text_px)
+    if number_px < 9:
+        return
+    middle = ((left + right) / 2, (top + bottom) / 2)
+    label_px = max(12, round(0.36 * number_px))
+    longest = max(load_font(label_px).getlength(name) for name in CLASS_COLOURS)  # all cells of a size agree
+    if longest < 0.85 * width and number_px + 2.2 * label_px < 0.9 * height:
+        below = (middle[0], middle[1] + 0.62 * number_px)
+        _write(draw, below, label, label_px)
+        middle = (middle[0], middle[1] - 0.3 * label_px)
+    _write(draw, middle, number, number_px)
+
+
+def _write(draw: ImageDraw.ImageDraw, middle: tuple[float, float], text: str, size_px: int) -> None:
+    draw.text(middle, text, INK, load_font(size_px), anchor="mm", stroke_width=max(1, size_px // 14), stroke_fill=PAPER)
+
+
+def _draw_legend(regions: Sequence[Region], width: int, text_px: int) -> Image.Image:
+    spent, possible = sum(region.nfe for region in regions), sum(region.max_nfe for region in regions)
+    counts = {name: sum(region.tile_class == name for region in regions) for name in CLASS_COLOURS}
+    saved = f"{1 - spent / possible:.0%} saved" if possible else "nothing to do"
+    total = text_item(f"{spent} of {possible} evaluations", text_px)
+    items = [
+        colour_bar(max(region.max_nfe for region in regions), text_px),
+        *(_class_item(name, count, text_px) for name, count in counts.items() if count),
+        join_row([total, text_item(saved, text_px, FAINT_INK)], text_px // 2),
+    ]
+    return flow_rows(items, width, 2 * text_px)
+
+
+def _class_item(name: str, count: int, text_px: int) -> Image.Image:
+    swatch = Image.new("RGB", (text_px, text_px), PAPER)
+    ImageDraw.Draw(swatch).rectangle((0, 0, text_px - 1, text_px - 1), None, CLASS_COLOURS[name], max(2, text_px // 5))
+    return join_row([swatch, text_item(name, text_px), text_item(str(count), text_px, FAINT_INK)], text_px // 2)
+
+
+def _caption(photo: Image.Image, caption: str, text_px: int) -> Image.Image:
+    width = max(photo.width, 6 * text_px)
+    column = Image.new("RGB", (width, photo.height + line_height(text_px)), PAPER)
+    column.paste(text_item(fit_text(caption, width, text_px), text_px), (0, 0))
+    column.paste(photo, (0, line_height(text_px)))
+    return column
+
+
+def _stack(photo: Image.Image, legend: Image.Image, margin: int) -> NDArray[np.uint8]:
+    width = max(photo.width, legend.width + 2 * margin)
+    page = Image.new("RGB", (width, photo.height + legend.height + 2 * margin), PAPER)
+    page.paste(photo, ((width - photo.width) // 2, 0))
+    page.paste(legend, (margin, photo.height + margin))
+    return np.array(page)
+
+
+def _frame(picture: Image.Image, margin: int) -> NDArray[np.uint8]:
+    return np.array(ImageOps.expand(picture, margin, PAPER))

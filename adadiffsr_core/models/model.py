@@ -1,0 +1,87 @@
+"""A model that is ready to run: all networks of one file, of our own architecture."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..nets.autoencoder import Autoencoder
+from ..nets.mmle import Mmle
+from ..nets.pfj import Pfj
+from ..nets.unet import UNet
+from ..photo.scales import Scales
+from ..sampling.schedule import Schedule
+from .networks import check_fit, check_latents, open_networks, read_schedule
+
+
+@dataclass(frozen=True)
+class Model:
+    """Networks that are ready to run.
+
+    Attributes:
+        unet, autoencoder: on one device, in one dtype.
+        schedule: that the UNet was trained on.
+        mmle, pfj: regressor of gain and feature injection for this UNet, or None.
+        scales: how many times larger it was trained to make pictures.
+
+    Raises:
+        ConfigError: UNet and autoencoder do not fit, or one of the two is for other latents or another UNet.
+    """
+
+    unet: UNet
+    autoencoder: Autoencoder
+    schedule: Schedule
+    mmle: Mmle | None = None
+    pfj: Pfj | None = None
+    scales: Scales = field(default_factory=Scales)
+
+    def __post_init__(self) -> None:
+        check_latents(self.unet, self.autoencoder)
+        check_fit(self.unet, self.mmle, self.pfj)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the networks compute in."""
+        return next(self.unet.parameters()).dtype
+
+    @torch.inference_mode()
+    def encode(self, image: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Image `[N,3,H,W]` in [0,1] to latents `[N,C,H/8,W/8]` float32; see `Autoencoder.encode` for `wanted`."""
+        return self.autoencoder.encode(_to_network(image, self), wanted).float()
+
+    @torch.inference_mode()
+    def decode(self, latent: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Latents to an image `[N,3,8h,8w]` float32, clamped to [0,1]; see `Autoencoder.decode` for `wanted`."""
+        return self.autoencoder.decode(_to_network(latent, self), wanted).float().clamp_(0, 1)
+
+
+def _to_network(tensor: Tensor, model: Model) -> Tensor:
+    return tensor.to(model.device, model.dtype).contiguous(memory_format=torch.channels_last)
+
+
+def embedded_weights() -> Path:
+    """The file of the model that comes with the package."""
+    # Beside this package, since inside ComfyUI the package goes by another name.
+    return Path(__file__).parents[1] / "weights" / "embedded.safetensors"
+
+
+def load_model(
+    path: Path | None = None, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Model:
+    """Load a model of our own architecture; None is the embedded one.
+
+    Raises:
+        CheckpointError: the file cannot be used; the message says why.
+    """
+    networks = open_networks(path or embedded_weights(), "ldm", "bundle")
+    schedule, scales = read_schedule(networks.checkpoint), networks.scales
+    unet, autoencoder = networks.build(UNet, device, dtype), networks.build(Autoencoder, device, dtype)
+    mmle = networks.build(Mmle, device, dtype) if networks.has(Mmle) else None
+    pfj = networks.build(Pfj, device, dtype) if networks.has(Pfj) else None
+    return Model(unet, autoencoder, schedule, mmle, pfj, scales)

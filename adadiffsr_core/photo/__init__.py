@@ -1,0 +1,1 @@
+"""A photograph: its value, its files, its colours, its size."""

@@ -1,0 +1,119 @@
+"""Colour matching: the tones of the photo the user gave, under the details the model drew."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, ShapeError
+from ..text import quoted
+
+ColourMatch = Literal["wavelet", "adain", "none"]
+
+
+def match_colour(image: Tensor, reference: Tensor, method: ColourMatch) -> Tensor:
+    """Give `image` the colours of `reference`.
+
+    Args:
+        image: [N, 3, H, W] in [0, 1].
+        reference: the same shape, usually the low-quality photo enlarged.
+        method: "wavelet" takes over slow changes of colour across the picture, "adain" each channel's mean and
+            contrast, "none" nothing.
+
+    Returns:
+        [N, 3, H, W] in image's dtype; values may leave [0, 1] a little.
+
+    Raises:
+        ShapeError: the shapes differ or are not [N, 3, H, W].
+        ConfigError: there is no such method.
+    """
+    if method == "none":
+        return image
+    if method == "wavelet":
+        return match_wavelet(image, reference)
+    if method == "adain":
+        return match_adain(image, reference)
+    raise ConfigError(f"there is no colour match {quoted(method, 80)}; use wavelet, adain or none")
+
+
+def match_wavelet(image: Tensor, reference: Tensor, levels: int = 5) -> Tensor:
+    """The high frequencies of `image` over the low frequencies of `reference`, of an a-trous wavelet decomposition.
+
+    The low pass L is linear and the high frequencies are what it leaves, so
+    `(image - L(image)) + L(reference) = image + L(reference - image)`: one decomposition, of the difference.
+
+    Source: StableSR (Wang et al., 2024), colour correction: kernel (1, 2, 1) / 4 in each direction, dilated 2**level.
+
+    Args:
+        image: [N, 3, H, W].
+        reference: the same shape.
+        levels: times the blur doubles; 5 reaches about 30 px. Levels wider than the picture are left out.
+
+    Returns:
+        [N, 3, H, W] in image's dtype, computed in float32 one channel at a time: the result and three planes of memory.
+
+    Raises:
+        ShapeError: the shapes differ or are not [N, 3, H, W].
+    """
+
+    def match_plane(plane: Tensor, wanted: Tensor) -> Tensor:
+        return plane + _low_pass(wanted - plane, levels)
+
+    return _match_planes(image, reference, match_plane)
+
+
+def match_adain(image: Tensor, reference: Tensor) -> Tensor:
+    """Give each channel of `image` the mean and the standard deviation it has in `reference`.
+
+    Source: adaptive instance normalisation (Huang and Belongie, 2017, Eq. 8), as StableSR's colour correction uses it.
+
+    Args:
+        image: [N, 3, H, W].
+        reference: the same shape.
+
+    Returns:
+        [N, 3, H, W] in image's dtype, computed in float32.
+
+    Raises:
+        ShapeError: the shapes differ or are not [N, 3, H, W].
+    """
+
+    def match_plane(plane: Tensor, wanted: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(plane, correction=0)
+        wanted_variance, wanted_mean = torch.var_mean(wanted, correction=0)
+        scale = ((wanted_variance + 1e-5) / (variance + 1e-5)).sqrt()
+        return (plane - mean).mul_(scale).add_(wanted_mean)
+
+    return _match_planes(image, reference, match_plane)
+
+
+def _match_planes(image: Tensor, reference: Tensor, match_plane: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Plane by plane, for memory's sake, and so that no result depends on the rest of the batch."""
+    if image.ndim != 4 or image.shape[1] != 3 or image.shape != reference.shape:
+        shapes = f"{list(image.shape)} and {list(reference.shape)}"
+        raise ShapeError(f"colours can be matched between two images of one shape [N, 3, H, W], got {shapes}")
+    precision = torch.promote_types(image.dtype, torch.float32)
+    matched = torch.empty_like(image, memory_format=torch.contiguous_format)  # flatten must be a view
+    for out, plane, wanted in zip(matched.flatten(0, 1), image.flatten(0, 1), reference.flatten(0, 1), strict=True):
+        out.copy_(match_plane(plane.to(precision), wanted.to(plane.device, precision)))
+    return matched
+
+
+def _low_pass(plane: Tensor, levels: int) -> Tensor:
+    for level in range(levels):
+        for dim in (0, 1):
+            if 2**level < plane.shape[dim]:
+                plane = _blur(plane, 2**level, dim)
+    return plane
+
+
+def _blur(plane: Tensor, dilation: int, dim: int) -> Tensor:
+    """Taps (1, 2, 1) / 4 that are `dilation` apart; beyond the edge the edge value repeats."""
+    inner = plane.shape[dim] - dilation
+    out = plane * 0.5
+    out.narrow(dim, dilation, inner).add_(plane.narrow(dim, 0, inner), alpha=0.25)
+    out.narrow(dim, 0, dilation).add_(plane.narrow(dim, 0, 1), alpha=0.25)
+    out.narrow(dim, 0, inner).add_(plane.narrow(dim, dilation, inner), alpha=0.25)
+    out.narrow(dim, inner, dilation).add_(plane.narrow(dim, plane.shape[dim] - 1, 1), alpha=0.25)
+    return out

@@ -1,0 +1,347 @@
+"""Photographs on disk: read to tensors page by page, with the precision, the profile and the notes they came with."""
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import ImageError
+from .containers import Motion, is_animated_png, is_lossless_webp, read_png_texts
+from .encoding import (
+    WRITABLE,
+    check_output_fits,
+    check_output_path,
+    encode_photo,
+    holds_all,
+    write_photo,
+    write_stills,
+)
+from .exif import read_dpi, read_exif
+from .limits import (
+    HELD_BYTES,
+    MAX_PIXELS,
+    SURE_PIXELS,
+    check_bytes,
+    check_kind,
+    check_parts,
+    check_pixels,
+    may_be_picture,
+)
+from .pillow_files import open_picture
+from .pillow_reader import DAMAGE, PillowFile, open_with_pillow
+from .tiff_tree import read_directories, to_numbers
+from .value import Notes, Photo, levels_to_photo
+from .vips import import_vips
+
+__all__ = [
+    "MAX_PIXELS",
+    "READABLE",
+    "WRITABLE",
+    "Motion",
+    "Photo",
+    "PhotoFile",
+    "check_output_fits",
+    "check_output_path",
+    "encode_photo",
+    "holds_all",
+    "is_picture",
+    "open_photo",
+    "read_photo",
+    "write_photo",
+    "write_stills",
+]
+
+READABLE = (*WRITABLE, ".mpo", ".gif", ".apng", ".bmp", ".dib", ".avif", ".avifs", ".heic", ".heif", ".hif")
+KINDS = "PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"
+_LOADERS = ("png", "jpeg", "webp", "tiff", "gif", "heif")
+_HEAD_BYTES = 2**24  # in which the header of a PNG or JPEG lies, with its EXIF and profile
+_SMALLER_OR_MASK = 1 | 4  # of TIFF's NewSubfileType
+_BLOBS = ("xmp-data", "iptc-data")
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoFile:
+    """A photograph's file whose header was read.
+
+    Attributes:
+        path: of the file.
+        count: frames or pages.
+        motion: of frames; None for a still, and for pages.
+    """
+
+    path: Path
+    count: int
+    motion: Motion | None
+    _encoded: bytes
+    _header: Any
+    _pages: tuple[int, ...]
+    _pillow: PillowFile | None = None
+
+    @property
+    def parts(self) -> str:
+        """What there are several of, in words."""
+        return f"{self.count} {'pages' if self.motion is None else 'frames'}"
+
+    def read_pages(self) -> Iterator[Photo]:
+        """Every frame or page in its order, decoded when it is asked for.
+
+        Palettes and 1-bit pictures are expanded, CMYK and Lab become sRGB, and the EXIF orientation is applied. RGB and
+        grey pixels stay in the space of their profile, which is kept.
+
+        Raises:
+            ImageError: the file is damaged, cut short, too large, or of an unsupported pixel type.
+        """
+        if self._pillow is None and self.motion is None:
+            return self._decode_pages()
+        notes = Notes() if self._header is None else _read_notes(self._header, self._encoded)
+        frames = self._decode_frames() if self._pillow is None else self._decode_with_pillow(self._pillow)
+        return (replace(photo, notes=notes) for photo in frames)
+
+    def _decode_pages(self) -> Iterator[Photo]:
+        for page in self._pages:
+            options = {"page": page} if self._header.get_typeof("n-pages") else {}
+            image = self._open_page(options)
+            check_pixels(self.path, image.width, image.height)
+            check_kind(self.path, image.bands, image.format)
+            if image.width * image.height > SURE_PIXELS:
+                _pass_through(self._open_page(options), self.path)
+            yield replace(self._to_photo(image), notes=_read_notes(image, self._encoded, page))
+
+    def _decode_frames(self) -> Iterator[Photo]:
+        """Frames of an animation from top to bottom of one decoder's output: each is drawn upon the one before."""
+        height = self._header.height
+        strip = self._open_page({"n": -1})
+        for number in range(self.count):
+            yield self._to_photo(strip, number * height, height)
+
+    def _decode_with_pillow(self, pillow: PillowFile) -> Iterator[Photo]:
+        profile = None if self._header is None else _profile(self._header)
+        for levels, has_alpha in pillow.read():
+            yield levels_to_photo(levels, has_alpha=has_alpha, icc_profile=profile, path=self.path)
+
+    def _open_page(self, options: dict[str, int]) -> Any:
+        pyvips = import_vips()
+        try:
+            return pyvips.Image.new_from_buffer(self._encoded, "", access="sequential", fail_on="error", **options)
+        except pyvips.Error as error:
+            raise _blame(error, self.path) from None
+
+    def _to_photo(self, image: Any, top: int = 0, height: int | None = None) -> Photo:
+        path, pyvips = self.path, import_vips()
+        height = image.height if height is None else height
+        try:
+            image = _to_rgb_or_grey(image.crop(0, top, image.width, height).copy_memory().autorot())
+            levels = image.numpy().reshape(image.height, image.width, image.bands)
+        except pyvips.Error as error:
+            raise _blame(error, path) from None
+        has_alpha = bool(image.hasalpha())
+        if image.bands - has_alpha not in (1, 3):
+            raise ImageError(f"{path} has {image.bands} channels; save it as grey or RGB, with or without transparency")
+        photo = levels_to_photo(levels, has_alpha=has_alpha, icc_profile=_profile(image), path=path)
+        return replace(photo, is_lossless_webp=is_lossless_webp(self._encoded))
+
+
+def read_photo(path: str | Path) -> Photo:
+    """Read a PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP file; of several frames or pages, the first.
+
+    Raises:
+        ImageError: the file is missing, damaged, cut short, no picture, too large, or of an unsupported pixel type.
+    """
+    return next(open_photo(path).read_pages())
+
+
+def open_photo(path: str | Path) -> PhotoFile:
+    """Read what a photograph's file says, and decode nothing yet.
+
+    Raises:
+        ImageError: the file is missing, damaged, or no picture.
+    """
+    path = Path(path)
+    size = _count_bytes(path)
+    if size > HELD_BYTES:
+        _check_large(path, size)
+    encoded = _read_bytes(path)
+    header = _open_header(encoded)
+    if header is not None:
+        _check_header(header, path, len(encoded))
+    rest: dict[str, Any] = {"path": path, "_encoded": encoded, "_header": header}
+    is_animated = is_animated_png(encoded)
+    pillow = open_with_pillow(encoded, path) if header is None or is_animated else None
+    if pillow is not None and (header is None or pillow.motion is not None):
+        return PhotoFile(count=pillow.count, motion=pillow.motion, _pages=(), _pillow=pillow, **rest)
+    # Decoders count the frames that are there, whether or not the file goes on.
+    is_cut = encoded.startswith(b"GIF8") and not encoded.rstrip(b"\0").endswith(b";")
+    if header is None or (is_animated and pillow is None) or is_cut:
+        raise ImageError(f"{path} is damaged, or is no {KINDS} picture")
+    pages, motion = _find_pages(header, encoded), _read_motion(header)
+    return PhotoFile(count=len(pages), motion=motion, _pages=pages, **rest)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file begins as a picture that can be read, whatever its name."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False
+    return head.startswith(_SIGNATURES) or head[8:] == b"WEBP" or head[4:] in (b"ftypavif", b"ftypavis", b"ftypheic")
+
+
+def _count_bytes(path: Path) -> int:
+    """Of a file that begins as a picture that can be read."""
+    if path.exists() and not path.is_file():
+        raise ImageError(f"{path} is not a file")
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+        size = path.stat().st_size
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
+    if not head:
+        raise ImageError(f"{path} is empty")
+    if not may_be_picture(head):
+        raise ImageError(f"{path} is damaged, or is no {KINDS} picture")
+    return size
+
+
+def _check_large(path: Path, size: int) -> None:
+    """Refuse a large file by its header and its first page, as they are read from the disk bit by bit."""
+    pyvips = import_vips()
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if head.startswith((b"\x89PNG", b"\xff\xd8")):
+        # Their decoders would look through all of the file for what comes next.
+        if (header := _open_header(head)) is None:
+            raise ImageError(f"{path} is damaged, or is no {KINDS} picture")
+        _check_header(header, path, size)
+    try:
+        source = pyvips.Source.new_from_file(os.fsencode(path))
+        image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error")
+    except pyvips.Error:
+        _check_large_bitmap(path, head, size)
+        return
+    _check_header(image, path, size)
+    _pass_through(image, path)
+
+
+def _check_large_bitmap(path: Path, head: bytes, size: int) -> None:
+    try:
+        picture = open_picture(io.BytesIO(head), ("BMP", "DIB"))
+    except DAMAGE:
+        raise ImageError(f"{path} is damaged, or is no {KINDS} picture") from None
+    check_pixels(path, picture.width, picture.height)
+    check_bytes(path, size, "", picture.width * picture.height, 4)
+
+
+def _check_header(header: Any, path: Path, size: int) -> None:
+    """Refuse what cannot be a photograph, before it is decoded; of pages after the first each says for itself."""
+    parts = header.get("n-pages") if header.get_typeof("n-pages") else 1
+    check_pixels(path, header.width, header.height)
+    check_kind(path, header.bands, header.format)
+    check_parts(path, parts)
+    bytes_per_pixel = header.bands * (2 if header.format == "ushort" else 1)
+    check_bytes(path, size, header.get("vips-loader"), header.width * header.height, bytes_per_pixel, parts)
+
+
+def _pass_through(image: Any, path: Path) -> None:
+    """Decode a page strip by strip and keep nothing of it, so that a damaged one is refused before it takes memory."""
+    try:
+        image.avg()
+    except import_vips().Error as error:
+        raise _blame(error, path) from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        # Not new_from_file: libvips reads options out of names such as "photo[1].png".
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
+    return encoded
+
+
+def _blame(error: Exception, path: Path) -> Exception:
+    if "out of memory" in str(error):
+        return MemoryError(str(error))
+    if "codec" in str(error).lower():
+        return ImageError(f"{path} is compressed in a way that libvips does not decode here; save it as PNG or JPEG")
+    return ImageError(f"{path} is damaged or cut short; get a whole copy of it")
+
+
+def _open_header(encoded: bytes) -> Any:
+    """The picture's header, or None if libvips does not know the file."""
+    pyvips = import_vips()
+    try:
+        image = pyvips.Image.new_from_buffer(encoded, "", access="sequential", fail_on="error")
+    except pyvips.Error:
+        return None
+    return image if image.get("vips-loader").startswith(_LOADERS) else None
+
+
+def _find_pages(header: Any, encoded: bytes) -> tuple[int, ...]:
+    """Pages in their order, a HEIF's primary first, without a TIFF's smaller copies and masks."""
+    count = header.get("n-pages") if header.get_typeof("n-pages") else 1
+    pages = list(range(count))
+    loader = header.get("vips-loader")
+    if loader.startswith("heif") and header.get_typeof("heif-primary"):
+        pages.sort(key=lambda page: page != header.get("heif-primary"))
+    if loader.startswith("tiff") and count > 1:
+        try:
+            kinds = [directory.tags.get(0xFE) for directory in read_directories(encoded)]
+            pages = [n for n, kind in enumerate(kinds) if not (kind and to_numbers(*kind)[0] & _SMALLER_OR_MASK)]
+        except (ImageError, KeyError):
+            pass
+    return tuple(page for page in pages if page < count) or (0,)
+
+
+def _read_motion(header: Any) -> Motion | None:
+    if not header.get_typeof("delay") or header.get("n-pages") < 2:
+        return None
+    count, delays = header.get("n-pages"), [max(0, delay) for delay in header.get("delay")]
+    delays = (delays or [100]) + count * (delays or [100])[-1:]
+    return Motion(delays_ms=tuple(delays[:count]), plays=header.get("loop") if header.get_typeof("loop") else 0)
+
+
+def _read_notes(header: Any, encoded: bytes, page: int = 0) -> Notes:
+    is_tiff = header.get("vips-loader").startswith("tiff")
+    block = encoded if is_tiff else bytes(header.get("exif-data")) if header.get_typeof("exif-data") else None
+    dpi: tuple[float, float] | None = (25.4 * header.xres, 25.4 * header.yres)
+    if header.xres == header.yres == 1:  # libvips' way of saying that it knows of none
+        dpi = None if block is None else read_dpi(block)
+    return Notes(
+        dpi=dpi if dpi is not None and all(0.1 <= dots <= 65535 for dots in dpi) else None,
+        exif=None if block is None else read_exif(block, page if is_tiff else 0),
+        blobs=tuple(
+            (name, _upright(header.get(name))) for name in ("xmp-data", "iptc-data") if header.get_typeof(name)
+        ),
+        texts=read_png_texts(encoded),
+    )
+
+
+def _upright(blob: bytes) -> bytes:
+    """XMP that does not turn the picture again, which is upright by now; anything else as it is."""
+    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", bytes(blob))
+
+
+def _to_rgb_or_grey(image: Any) -> Any:
+    bit_depth = 16 if image.format == "ushort" else 8
+    if image.interpretation == "cmyk":
+        image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=bit_depth)
+    elif image.interpretation in ("lab", "labs", "labq", "xyz"):
+        image = image.colourspace("rgb16" if bit_depth == 16 else "srgb")
+    else:
+        return image
+    image = image.copy()
+    image.remove("icc-profile-data")  # it described inks or Lab
+    return image
+
+
+def _profile(image: Any) -> bytes | None:
+    if not image.get_typeof("icc-profile-data"):
+        return None
+    profile = bytes(image.get("icc-profile-data"))
+    return profile if profile[36:40] == b"acsp" else None

@@ -1,0 +1,145 @@
+"""The compute mask: where the artist wants work done, from "leave untouched" to "every step".
+
+Source: DESIGN section 4, decision D6. Levels: 0 is never evaluated, 0.5 automatic, 1 every step; in
+between, the ladder of intervals loses its small or its large rungs.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import ShapeError
+from .tiles import TileGrid, crop_tiles, pad_canvas
+
+FEATHER_PX = 8  # a latent pixel's worth: wide enough that no edge shows, narrow enough to work where it was asked for
+
+
+def fit_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask of any size, averaged to that of a canvas.
+
+    Args:
+        mask: `[M,h,w]` or `[M,1,h,w]` in [0,1].
+        size: (height, width) of the canvas, latent px.
+
+    Returns:
+        `[M,1,*size]` float32.
+
+    Raises:
+        ShapeError: the mask has another shape.
+    """
+    mask = mask[:, None] if mask.ndim == 3 else mask
+    if mask.ndim != 4 or mask.shape[1] != 1 or 0 in mask.shape:
+        raise ShapeError(f"a compute mask must be [N or 1,1,height,width], got {tuple(mask.shape)}")
+    return F.interpolate(mask.float(), size=size, mode="area")
+
+
+def tile_levels(mask: Tensor, grid: TileGrid, images: int) -> Tensor:
+    """The level of each tile: the highest it contains, so that no pixel gets less than was asked for.
+
+    Args:
+        mask: `[N or 1,1,h,w]` in [0,1], of the canvas's size in latent px.
+        grid: where tiles are.
+        images: N.
+
+    Returns:
+        `[N * grid.count]` float32 on the CPU.
+
+    Raises:
+        ShapeError: the mask's shape or values do not fit.
+    """
+    if mask.ndim != 4 or mask.shape[1] != 1 or len(mask) not in (1, images) or tuple(mask.shape[-2:]) != grid.canvas:
+        raise ShapeError(
+            f"a compute mask must be [{images} or 1,1,{grid.canvas[0]},{grid.canvas[1]}], got {mask.shape}"
+        )
+    levels = mask.float().expand(images, -1, -1, -1)
+    _check_levels(levels)
+    tiles = crop_tiles(pad_canvas(levels, grid), grid, range(images * grid.count))
+    return tiles.amax(dim=(1, 2, 3)).cpu()
+
+
+def keep_untouched(restored: Tensor, lq_latent: Tensor, mask: Tensor) -> Tensor:
+    """Put the input back wherever the mask is 0; all `[N,*,h,w]`."""
+    return torch.where(mask > 0, restored, lq_latent)
+
+
+def fit_pixels(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask of any size at a picture's: a pixel takes the level at its centre, or the mean of all that fall on it.
+
+    So a pixel of a picture larger than its mask is black where its centre is, and one of a smaller picture only where
+    everything is that it stands for.
+
+    Args:
+        mask: `[M,h,w]` or `[M,1,h,w]` in [0,1].
+        size: (height, width) of the picture, px.
+
+    Returns:
+        `[M,1,*size]` float32.
+
+    Raises:
+        ShapeError: the mask has another shape, or a value that is no level.
+    """
+    smaller = (min(mask.shape[-2], size[0]), min(mask.shape[-1], size[1]))
+    mean = fit_mask(mask, smaller)
+    _check_levels(mean)
+    return F.interpolate(mean, size=size, mode="nearest-exact")
+
+
+def pool_latents(mask: Tensor, factor: int) -> Tensor:
+    """The mean level of each latent pixel: `[M,1,H,W]` to `[M,1,ceil(H/factor),ceil(W/factor)]`."""
+    beyond = [-side % factor for side in mask.shape[-2:]]
+    return F.avg_pool2d(F.pad(mask, (0, beyond[1], 0, beyond[0]), mode="replicate"), factor)
+
+
+def find_needed(mask: Tensor, grid: TileGrid, images: int, reach: int) -> Tensor:
+    """Latents that are looked at: those of tiles that are evaluated, and those that decoding the others' edge needs.
+
+    Args:
+        mask, grid, images: see `tile_levels`.
+        reach: how far about a latent pixel its decoded pixels look, latent px.
+
+    Returns:
+        `[h,w]` bool on the CPU, of all images together.
+
+    Raises:
+        ShapeError: the mask's shape or values do not fit.
+    """
+    height, width = grid.tile
+    levels = tile_levels(mask, grid, images)
+    needed = _spread((mask > 0).cpu().float(), reach).amax(dim=(0, 1)) > 0
+    for tile_id in torch.nonzero(levels > 0).flatten().tolist():
+        _, top, left = grid.locate(tile_id)
+        needed[top : top + height, left : left + width] = True
+    return needed
+
+
+def keep_pixels(restored: Tensor, original: Tensor, mask: Tensor) -> Tensor:
+    """Put the original back wherever the mask is 0, to the bit, and lead over to the restored picture outside.
+
+    Source: decision D40.
+
+    Args:
+        restored, original: `[N,C,H,W]`.
+        mask: `[N or 1,1,H,W]`.
+
+    Returns:
+        `[N,C,H,W]`; more than `FEATHER_PX` away from black it is `restored`, to the bit.
+    """
+    is_black = mask <= 0
+    if not bool(is_black.any()):
+        return restored
+    half = FEATHER_PX // 2
+    share = 1 - _spread(is_black.to(restored), half)
+    for kernel, padding in (((1, 2 * half + 1), (0, half)), ((2 * half + 1, 1), (half, 0))):
+        share = F.avg_pool2d(share, kernel, stride=1, padding=padding, count_include_pad=False)
+    return torch.where(is_black, original, torch.lerp(original, restored, share))
+
+
+def _spread(flags: Tensor, reach: int) -> Tensor:
+    """The greatest value within `reach` of each place, along both axes; `[N,1,h,w]`."""
+    across = F.max_pool2d(flags, (1, 2 * reach + 1), stride=1, padding=(0, reach))
+    return F.max_pool2d(across, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+
+
+def _check_levels(levels: Tensor) -> None:
+    if not bool(((levels >= 0) & (levels <= 1)).all()):
+        raise ShapeError("a compute mask must lie between 0 and 1")

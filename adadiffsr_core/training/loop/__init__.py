@@ -1,0 +1,1 @@
+"""A training run, whatever the task: steps, state, history."""

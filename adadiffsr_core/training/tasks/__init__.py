@@ -1,0 +1,1 @@
+"""What is trained: losses and measures of each network."""

@@ -1,0 +1,257 @@
+"""Training an autoencoder whose latents can be diffused, and that paints crisp pictures from them.
+
+A latent space that only has to be decoded again is filled to the brim with what a diffusion model must then sample as
+if it were noise. So a free space is held by three means (decision D35): its channels have the same scale, the decoder
+is shown latents with noise on them and has to forgive it, and latents at half the size must decode to the picture at
+half the size, so that they stay a kind of picture. In the space of a teacher those are the teacher's business.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...config import Config
+from ...data.flat_colours import paint_flats
+from ...data.photo_bank import PIECE_PX, PhotoBank
+from ...drawing.charts import make_sheet
+from ...errors import ConfigError
+from ...metrics.st_lpips import StLpips
+from ...models.checkpoint import Checkpoint, save_checkpoint
+from ...models.processor import Processor
+from ...nets.autoencoder import Autoencoder, AutoencoderConfig
+from .losses import PatchDiscriminator, discriminator_loss, feature_l1, gradient_l1, moment_loss
+from .taesd import Taesd
+
+_NEVER = 1_000_000_000
+_CHECKED = 24  # held-out photographs that are measured
+_CHECKED_PX = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderTaskConfig(Config):
+    """Losses and data of the autoencoder.
+
+    Attributes:
+        crop_px: side of the training crops, a multiple of twice the autoencoder's factor.
+        batch_size: crops in a step.
+        min_scale: crops are made smaller by up to this factor, for variety.
+        flat_share: of crops that are one or two plain colours.
+        gradient_weight: of the loss on differences of neighbouring pixels; plain L1 has weight 1.
+        latent_weight: of the distance to the teacher's latents, where there is a teacher.
+        latent_margin: latents next to a crop's border are not compared, since the teacher pads with zeros.
+        noise: largest standard deviation of the noise on latents that are decoded, drawn for each crop.
+        moments_weight: of the distance of each latent channel from zero mean and unit variance, without a teacher.
+        equivariance_weight: of the losses at half the size, without a teacher.
+        perceptual_from, perceptual_weight: ST-LPIPS of the round trip from this step on; it needs stlpips-pytorch.
+        adversarial_from: step from which the discriminator takes part.
+        adversarial_weight, feature_weight: of its two losses.
+        freeze_encoder: train the decoder alone, so that latents made by now stay valid.
+    """
+
+    crop_px: int = 128
+    batch_size: int = 8
+    min_scale: float = 0.5
+    flat_share: float = 0.03
+    gradient_weight: float = 1.0
+    latent_weight: float = 0.3
+    latent_margin: int = 2
+    noise: float = 0.2
+    moments_weight: float = 0.1
+    equivariance_weight: float = 0.25
+    perceptual_from: int = _NEVER
+    perceptual_weight: float = 0.1
+    adversarial_from: int = _NEVER
+    adversarial_weight: float = 0.01
+    feature_weight: float = 0.1
+    freeze_encoder: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.crop_px < 16 or self.batch_size < 1 or self.latent_margin < 0:
+            raise ConfigError(
+                "crop_px must be at least 16, batch_size 1 and latent_margin 0, got "
+                f"{self.crop_px}, {self.batch_size} and {self.latent_margin}"
+            )
+        parts = {name: value for name, value in vars(self).items() if name.endswith(("_weight", "_from"))}
+        if negative := [name for name, value in parts.items() if value < 0]:
+            raise ConfigError(f"{negative[0]} must not be negative, got {parts[negative[0]]}")
+        if not 0 <= self.flat_share <= 1 or not 0 < self.min_scale <= 1 or not 0 <= self.noise < float("inf"):
+            raise ConfigError(
+                "flat_share must be in [0,1], min_scale in (0,1] and noise not negative, got "
+                f"{self.flat_share}, {self.min_scale} and {self.noise}"
+            )
+
+
+class AutoencoderTask:
+    """A `Task` of the loop.
+
+    Args:
+        net: shape of the autoencoder.
+        config: what it learns.
+        photos, held_out: to train and to measure on, on the processor's device.
+        processor: that trains.
+        seed: of everything random.
+        teacher: whose latents the encoder learns; None leaves the space free.
+
+    Raises:
+        ConfigError: crops do not fit the autoencoder, or its latents are not the teacher's.
+        MissingExtraError: there is a perceptual term, and stlpips-pytorch is not installed.
+    """
+
+    name = "autoencoder"
+    averaged: tuple[str, ...] = ("autoencoder",)
+
+    def __init__(
+        self,
+        net: AutoencoderConfig,
+        config: AutoencoderTaskConfig,
+        photos: PhotoBank,
+        held_out: PhotoBank,
+        processor: Processor,
+        seed: int,
+        teacher: Taesd | None = None,
+    ) -> None:
+        check_sizes(net, config, teacher)
+        torch.manual_seed(seed)
+        self.config, self.photos, self.held_out = config, photos, held_out
+        self.processor, self.seed = processor, seed
+        self.teacher = None if teacher is None else processor.install(teacher)
+        autoencoder = processor.install(Autoencoder(net))
+        autoencoder.encoder.requires_grad_(not config.freeze_encoder)
+        discriminator = processor.install(PatchDiscriminator())
+        self.networks = nn.ModuleDict({"autoencoder": autoencoder, "discriminator": discriminator})
+        self.distance = processor.install(StLpips()) if config.perceptual_from < _NEVER else None
+
+    def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        """The autoencoder, then (once it takes part) the discriminator on the same pictures."""
+        config, generator = self.config, self.processor.generator(self.seed, step)
+        image = self.photos.draw(config.batch_size, config.crop_px, config.min_scale, generator)
+        image = paint_flats(image, config.flat_share, generator)
+        made, losses = self._round_trip(image, generator)
+        weighted = [*losses]
+        if self.distance is not None and step >= config.perceptual_from:
+            with torch.no_grad():
+                truth = self.distance.features(image)
+            value = self.distance.compare(self.distance.features(made), truth).mean()
+            weighted.append((config.perceptual_weight, "perceptual", value))
+        adversarial = step >= config.adversarial_from
+        if adversarial:
+            weighted += self._adversarial_losses(made, image)
+        total = torch.stack([weight * value for weight, _, value in weighted]).sum()
+        yield "autoencoder", {"total": total, **{name: value for _, name, value in weighted}}
+        if adversarial:
+            discriminator = cast(PatchDiscriminator, self.networks["discriminator"])
+            real, fake = discriminator.features(image)[-1], discriminator.features(made.detach())[-1]
+            yield "discriminator", {"total": discriminator_loss(real, fake)}
+
+    def _round_trip(
+        self, image: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, list[tuple[float, str, Tensor]]]:
+        """The picture that comes back, and the losses of picture and latents: weight, name, value."""
+        config, autoencoder = self.config, cast(Autoencoder, self.networks["autoencoder"])
+        taught = None if self.teacher is None else self._teach(self.teacher, image)
+        with self.processor.autocast():
+            encoded = autoencoder.encode(image)
+            made = autoencoder.decode(self._disturb(_half_taught(encoded, taught), generator)).float()
+            small = None
+            if taught is None and config.equivariance_weight:
+                small = autoencoder.decode(F.avg_pool2d(encoded, 2)).float()
+        encoded = encoded.float()
+        losses = _picture_losses(made, image, 1.0, config.gradient_weight, "")
+        if taught is not None:
+            m = config.latent_margin
+            inner = (..., slice(m, -m or None), slice(m, -m or None))
+            return made, [*losses, (config.latent_weight, "latent", F.l1_loss(encoded[inner], taught[inner]))]
+        if small is not None:
+            weight = config.equivariance_weight
+            losses += _picture_losses(small, F.avg_pool2d(image, 2), weight, weight * config.gradient_weight, "half_")
+        return made, [*losses, (config.moments_weight, "moments", moment_loss(encoded))]
+
+    @torch.no_grad()
+    def _teach(self, teacher: Taesd, image: Tensor) -> Tensor:
+        with self.processor.autocast():
+            return teacher.encode(image).float()
+
+    def _disturb(self, latent: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Noise of a level drawn for each latent; none on about half of them, which have to come out best."""
+        drawn = torch.rand((len(latent), 1, 1, 1), generator=generator, device=latent.device)
+        noise = torch.randn(latent.shape, generator=generator, device=latent.device)
+        return latent + (drawn * 2 - 1).clamp_min(0) * self.config.noise * noise
+
+    def _adversarial_losses(self, made: Tensor, image: Tensor) -> list[tuple[float, str, Tensor]]:
+        # The gradients that this leaves in the discriminator are cleared before its own turn.
+        discriminator = cast(PatchDiscriminator, self.networks["discriminator"])
+        fake = discriminator.features(made)
+        with torch.no_grad():
+            real = discriminator.features(image)
+        return [
+            (self.config.adversarial_weight, "adversarial", -fake[-1].mean()),
+            (self.config.feature_weight, "feature", feature_l1(fake[:-1], real[:-1])),
+        ]
+
+    def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
+        """Round trip PSNR in dB on held-out photographs, without noise on the latents and with noise of 0.1."""
+        autoencoder = cast(Autoencoder, networks["autoencoder"])
+        generator = self.processor.generator(self.seed, 0)
+        errors = []
+        for image in torch.split(self.held_out.look(_CHECKED, _CHECKED_PX), 1):
+            latent = autoencoder.encode(image)
+            noise = torch.randn(latent.shape, device=latent.device, generator=generator)
+            pictures = (autoencoder.decode(shown).clamp(0, 1) for shown in (latent, latent + 0.1 * noise))
+            errors.append(torch.stack([(picture - image).square().mean() for picture in pictures]))
+        clean, noisy = (-10 * torch.stack(errors).log10()).mean(dim=0).tolist()
+        return {"round_trip_db": clean, "noisy_db": noisy}
+
+    def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
+        """Originals over round trips, at full size."""
+        autoencoder = cast(Autoencoder, networks["autoencoder"])
+        images = self.held_out.look(4, _CHECKED_PX)
+        return make_sheet([list(images), list(autoencoder.decode(autoencoder.encode(images)))])
+
+    def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:
+        """A weights file of kind `autoencoder`."""
+        autoencoder = cast(Autoencoder, networks["autoencoder"])
+        tensors = {f"first_stage_model.{key}": value for key, value in autoencoder.state_dict().items()}
+        config = {"autoencoder": autoencoder.config.to_dict()}
+        save_checkpoint(Checkpoint("autoencoder", config, tensors, facts), path)
+
+
+def _picture_losses(
+    made: Tensor, image: Tensor, weight: float, gradient_weight: float, prefix: str
+) -> list[tuple[float, str, Tensor]]:
+    return [
+        (weight, f"{prefix}l1", F.l1_loss(made, image)),
+        (gradient_weight, f"{prefix}gradient", gradient_l1(made, image)),
+    ]
+
+
+def _half_taught(encoded: Tensor, taught: Tensor | None) -> Tensor:
+    """Our own latents for one half of a batch and the teacher's for the other: both will be met."""
+    if taught is None:
+        return encoded
+    half = len(encoded) // 2
+    return torch.cat([encoded[:half], taught[half:].to(encoded.dtype)])
+
+
+def check_sizes(net: AutoencoderConfig, config: AutoencoderTaskConfig, teacher: Taesd | None) -> None:
+    """Refuse crops that do not fit the autoencoder, and an autoencoder whose latents are not the teacher's.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    if teacher is not None and (net.factor, net.z_channels) != (8, teacher.channels):
+        raise ConfigError(f"the teacher's latents have {teacher.channels} channels at 1/8 of the size; net must too")
+    unit = 2 * net.factor
+    if config.crop_px % unit or config.crop_px > PIECE_PX:
+        raise ConfigError(f"crop_px must be a multiple of {unit} up to {PIECE_PX}, got {config.crop_px}")
+    if teacher is not None and config.crop_px <= 2 * config.latent_margin * net.factor:
+        raise ConfigError(
+            f"crop_px {config.crop_px} leaves nothing to compare within a latent_margin of {config.latent_margin}; "
+            f"use more than {2 * config.latent_margin * net.factor}"
+        )

@@ -1,0 +1,136 @@
+"""The objective of diffusion training, shared by all that train on it: noise, the network's output, squared error."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from ...models.processor import Processor
+from ...nets.fusion import Residual
+from ...nets.unet import UNet
+from ...sampling.schedule import MAX_TIMESTEP, Schedule
+
+
+class NoisyPairs(NamedTuple):
+    """A batch of pairs and the noise to learn from.
+
+    Attributes:
+        gt, lq: latents `[B,C,h,w]`.
+        noise: standard normal, the same.
+        timesteps: `[B]`, 0 to 999.
+    """
+
+    gt: Tensor
+    lq: Tensor
+    noise: Tensor
+    timesteps: Tensor
+
+
+def draw_noise(gt: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Draw timesteps and noise for a batch, on its device.
+
+    Timesteps are stratified, one of each B-th of the schedule in any order, for a loss of less variance.
+
+    Args:
+        gt: `[B,C,h,w]`.
+        generator: of the same device; None on `meta`.
+
+    Returns:
+        Timesteps `[B]` int64, 0 to 999, and standard normal noise `[B,C,h,w]` float32.
+    """
+    count, device = len(gt), gt.device
+    place, order = torch.rand(2, count, generator=generator, device=device)
+    spread = (torch.arange(count, device=device) + place) / count
+    # The last of many may be rounded up to 1.
+    timesteps = (spread[order.argsort()] * MAX_TIMESTEP).long().clamp_max(MAX_TIMESTEP - 1)
+    return timesteps, torch.randn(gt.shape, generator=generator, device=device)
+
+
+def predict(
+    unet: UNet,
+    schedule: Schedule,
+    x: Tensor,
+    lq: Tensor,
+    sigma: Tensor,
+    *,
+    processor: Processor,
+    residuals: Sequence[Residual] | None = None,
+) -> Tensor:
+    """The network's output `[B,C,h,w]` float32 for noisy latents `x` `[B,C,h,w]` at levels `sigma` `[B]`."""
+    inputs = torch.cat([schedule.scale_input(x, sigma, lq), lq], dim=1).contiguous(memory_format=torch.channels_last)
+    with processor.autocast():
+        # The schedule's word for what the network is shown: for flow not the index drawn, but sigma * 1000.
+        # Nothing but tensors where nothing is injected: a recorded network is called as it was recorded.
+        injected = () if residuals is None else (residuals,)
+        output = unet(inputs, schedule.sigma_to_timestep(sigma), *injected)
+    return cast(Tensor, output.float())
+
+
+def record(unet: UNet, latent: Tensor, processor: Processor) -> None:
+    """Let `predict` be replayed for batches like `latent` `[B,C,h,w]`, in training and without residuals."""
+    inputs = torch.cat([latent, latent], dim=1).contiguous(memory_format=torch.channels_last)
+    processor.record(unet, inputs, torch.zeros(len(latent), device=latent.device))
+
+
+def denoising_loss(
+    unet: UNet,
+    schedule: Schedule,
+    pairs: NoisyPairs,
+    *,
+    processor: Processor,
+    residuals: Sequence[Residual] | None = None,
+) -> Tensor:
+    """Squared error of the network's output, `[B]`."""
+    sigma = schedule.timestep_to_sigma(pairs.timesteps)
+    x = schedule.add_noise(pairs.gt, pairs.noise, sigma)
+    output = predict(unet, schedule, x, pairs.lq, sigma, processor=processor, residuals=residuals)
+    error = output - schedule.training_target(pairs.gt, pairs.noise, sigma, pairs.lq)
+    return error.square().mean(dim=(1, 2, 3))
+
+
+def snr_weight(schedule: Schedule, sigma: Tensor, gamma: float | None) -> Tensor:
+    """What to multiply the squared error at each level with, so that easy levels do not outweigh the others.
+
+    An error of the output is an error of the estimate of x0 times a factor of the level. The weight makes of it the
+    squared error of x0 times `min(SNR, gamma)`: for v `min(SNR, gamma) / (SNR + 1)`, for eps `min(SNR, gamma) / SNR`,
+    and for flow, where the factor is sigma and SNR `(1 - sigma)^2 / sigma^2`, `min(SNR, gamma) * sigma^2`.
+
+    Source: Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy", section 3.4.
+
+    Args:
+        schedule: of the network.
+        sigma: noise levels `[B]`, above 0.
+        gamma: above 0; the paper's is 5. None weighs all levels alike.
+
+    Returns:
+        `[B]` float32.
+    """
+    if gamma is None:
+        return torch.ones_like(sigma, dtype=torch.float32)
+    variance = sigma.float().square()
+    snr = schedule.picture_scale(sigma).float().square() / variance
+    factor = variance / (variance + 1) if schedule.prediction == "v" else variance
+    return snr.clamp_max(gamma) * factor
+
+
+def sample_plainly(
+    predict: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, lq: Tensor, seed: int, steps: int = 12
+) -> Tensor:
+    """Restore latents `lq` `[B,C,h,w]` in a few Euler steps, for pictures of a run's progress.
+
+    Args:
+        predict: the network's output at x `[B,C,h,w]` and sigma `[B]`.
+        schedule: that the network is trained on.
+        lq: on the network's device.
+        seed: of the noise, which is the same on every device.
+        steps: evaluations.
+    """
+    noise = torch.randn(lq.shape, generator=torch.Generator().manual_seed(seed)).to(lq)
+    sigmas = schedule.build_sigmas(steps).to(lq)
+    x = schedule.add_noise(lq, noise, sigmas[:1].expand(len(lq)))
+    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+        level = sigma.expand(len(lq))
+        denoised = schedule.output_to_denoised(predict(x, level), x, level, lq)
+        x = torch.lerp(denoised, x, sigma_next / sigma)
+    return x

@@ -1,0 +1,184 @@
+"""Training the diffusion model: noise levels, targets and losses in the autoencoder's latent space."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...config import Config
+from ...data.latent_pairs import LatentPairs
+from ...data.pair_source import PairSource
+from ...drawing.charts import make_sheet
+from ...errors import ConfigError, MissingExtraError
+from ...metrics.st_lpips import StLpips
+from ...models.checkpoint import Checkpoint, save_checkpoint
+from ...models.networks import AUTOENCODER_PREFIX, UNET_PREFIX, open_networks
+from ...models.processor import Processor
+from ...nets.autoencoder import Autoencoder
+from ...nets.unet import UNet, UNetConfig
+from ...sampling.schedule import Prediction, Schedule, Target
+from .denoising import NoisyPairs, denoising_loss, draw_noise, predict, record, sample_plainly, snr_weight
+
+_CHECKED = 256  # held-out pairs that are measured
+_CHUNK = 32
+_SHOWN = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class LdmTaskConfig(Config):
+    """What the diffusion model learns.
+
+    Attributes:
+        batch_size: pairs in a step.
+        prediction: what the network predicts.
+        target: what is diffused: the picture's latent, or what it has more than the low-quality one (decision D36).
+        snr_gamma: of min-SNR weighting (Hang et al. 2023); None weighs all noise levels alike.
+    """
+
+    batch_size: int = 32
+    prediction: Prediction = "v"
+    target: Target = "picture"
+    snr_gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.snr_gamma is not None and not 0 < self.snr_gamma < float("inf"):
+            raise ConfigError(f"snr_gamma must be above 0, got {self.snr_gamma}")
+
+
+class LdmTask:
+    """A `Task` of the loop; the autoencoder is frozen and goes into the exported file.
+
+    Args:
+        net: shape of the UNet.
+        config: what it learns.
+        autoencoder: that made the pairs, on the processor's device.
+        pairs: to train on.
+        held_out: latents to measure the loss on.
+        pictures: what to restore and look at, truth and low-quality ones of the same size, uint8 `[N,3,S,S]`.
+        processor: that trains.
+        seed: of everything random.
+        scales: smallest and largest, of what the pairs were made smaller by, for the exported file; None leaves it out.
+    """
+
+    name = "ldm"
+    averaged: tuple[str, ...] = ("unet",)
+
+    def __init__(
+        self,
+        net: UNetConfig,
+        config: LdmTaskConfig,
+        autoencoder: Autoencoder,
+        pairs: PairSource,
+        held_out: LatentPairs,
+        pictures: tuple[Tensor, Tensor],
+        processor: Processor,
+        seed: int,
+        scales: tuple[float, float] | None = None,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.config, self.processor, self.seed, self.scales = config, processor, seed, scales
+        self.truth, self.low_quality = (processor.place(part).float().div(255) for part in pictures)
+        self.distance = _perceptual(processor)
+        self.schedule = Schedule(config.prediction, config.target)
+        self.pairs, self.held_out = pairs, held_out
+        self.autoencoder = autoencoder.requires_grad_(False).eval()
+        self.networks = nn.ModuleDict({"unet": processor.install(UNet(net))})
+        self._is_recorded = False
+
+    def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        """One batch of pairs, each at a noise level of its own."""
+        gt, lq = self.pairs.draw(step, self.config.batch_size)
+        if not self._is_recorded:
+            record(cast(UNet, self.networks["unet"]), gt, self.processor)
+            self._is_recorded = True
+        error, weight = self._errors(self.networks, gt, lq, step)
+        yield "unet", {"total": (weight * error).mean()}
+
+    def _errors(self, networks: nn.ModuleDict, gt: Tensor, lq: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Squared error of the network's output and its weight in the loss, both `[B]`."""
+        # A stream of its own: the pairs' draws come from the step's, too.
+        timesteps, noise = draw_noise(gt, self.processor.generator(self.seed + 1, step))
+        pairs = NoisyPairs(gt, lq, noise, timesteps)
+        error = denoising_loss(cast(UNet, networks["unet"]), self.schedule, pairs, processor=self.processor)
+        return error, snr_weight(self.schedule, self.schedule.timestep_to_sigma(timesteps), self.config.snr_gamma)
+
+    def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
+        """What the averaged weights are worth on held-out photographs, always the same with the same noise.
+
+        Squared errors of latents, weighted as in training and not; of restored pictures PSNR in dB and, where
+        stlpips-pytorch is installed, ST-LPIPS.
+        """
+        rows = []
+        for start in range(0, min(_CHECKED, self.held_out.count), _CHUNK):
+            gt, lq = self.held_out.take(np.arange(start, min(start + _CHUNK, self.held_out.count)))
+            error, weight = self._errors(networks, self.processor.place(gt), self.processor.place(lq), start)
+            rows.append(torch.stack([(weight * error).mean(), error.mean()]))
+        loss, error = torch.stack(rows).mean(dim=0).tolist()
+        made = self.restore(networks, self.low_quality)
+        figures = {"loss": loss, "error": error}
+        figures["psnr"] = float((-10 * (made - self.truth).square().mean(dim=(1, 2, 3)).log10()).mean())
+        if self.distance is not None:
+            figures["st_lpips"] = float(self.distance(made, self.truth).mean())
+        return figures
+
+    def restore(self, networks: nn.ModuleDict, low_quality: Tensor, steps: int = 12) -> Tensor:
+        """Pictures `[N,3,H,W]` in [0,1], restored in a few plain steps: the same size, in [0,1]."""
+        unet, schedule = cast(UNet, networks["unet"]), self.schedule
+        lq = self.autoencoder.encode(low_quality)
+
+        def output(x: Tensor, sigma: Tensor) -> Tensor:
+            return predict(unet, schedule, x, lq, sigma, processor=self.processor)
+
+        return self.autoencoder.decode(sample_plainly(output, schedule, lq, self.seed, steps)).clamp(0, 1)
+
+    def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
+        """Low-quality inputs over restored pictures over the truth, always the same."""
+        rows = (self.low_quality, self.restore(networks, self.low_quality), self.truth)
+        return make_sheet([list(pictures[:_SHOWN]) for pictures in rows])
+
+    def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:
+        """A weights file of kind `ldm`: UNet, autoencoder, and what the network predicts of what."""
+        save_ldm(cast(UNet, networks["unet"]), self.autoencoder, self.schedule, path, facts, self.scales)
+
+
+def _perceptual(processor: Processor) -> StLpips | None:
+    try:
+        return processor.install(StLpips())
+    except MissingExtraError:
+        return None
+
+
+def save_ldm(
+    unet: UNet,
+    autoencoder: Autoencoder,
+    schedule: Schedule,
+    path: Path,
+    facts: Mapping[str, object],
+    scales: tuple[float, float] | None = None,
+) -> None:
+    """Write a weights file of kind `ldm`: UNet, autoencoder, what the network predicts of what, and at which scales."""
+    tensors = {f"{UNET_PREFIX}{key}": value for key, value in unet.state_dict().items()}
+    tensors |= {f"{AUTOENCODER_PREFIX}{key}": value for key, value in autoencoder.state_dict().items()}
+    config = {
+        "unet": unet.config.to_dict(),
+        "autoencoder": autoencoder.config.to_dict(),
+        "schedule": schedule.to_dict(),
+        **({} if scales is None else {"scales": list(scales)}),
+    }
+    save_checkpoint(Checkpoint("ldm", config, tensors, facts), path)
+
+
+def load_autoencoder(path: Path) -> Autoencoder:
+    """The autoencoder of a weights file of any kind that has one.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+    """
+    return open_networks(path, "autoencoder", "ldm", "bundle").build(Autoencoder, "cpu", torch.float32)

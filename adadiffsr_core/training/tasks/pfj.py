@@ -1,0 +1,220 @@
+"""Training feature injection: the diffusion loss with the gain that the sampler would know, UNet frozen or not."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...config import Config
+from ...data.latent_pairs import LatentPairs
+from ...drawing.charts import make_sheet
+from ...errors import ConfigError
+from ...gain.information import GainEstimator
+from ...metrics.st_lpips import StLpips
+from ...models.checkpoint import Checkpoint, save_checkpoint
+from ...models.model import Model
+from ...models.networks import PFJ_PREFIX
+from ...models.processor import Processor
+from ...nets.pfj import Pfj, PfjConfig
+from ...nets.unet import UNet
+from ...pipeline import sample_latent
+from ...settings import PRESETS, SamplingConfig
+from ...text import quoted
+from .denoising import NoisyPairs, denoising_loss, draw_noise, predict
+from .known_gain import count_knowing, draw_intervals, known_gain
+from .ldm import save_ldm
+
+_CHECKED = 256  # held-out pairs that are measured
+_CHUNK = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class PfjTaskConfig(Config):
+    """What the injection learns.
+
+    Attributes:
+        batch_size: pairs in a step.
+        preset: whose base steps, ladder and start of NR gain are used.
+        perceptual_weight: of ST-LPIPS between the decoded estimate and the decoded truth, on the least noisy items
+            of a batch (decision D32); above 0 it needs stlpips-pytorch.
+        perceptual_items: how many of them.
+        perceptual_crop: side of what is decoded of each, latent px.
+    """
+
+    batch_size: int = 24
+    preset: str = "everyday"
+    perceptual_weight: float = 0.0
+    perceptual_items: int = 4
+    perceptual_crop: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.perceptual_weight < 0 or min(self.perceptual_items, self.perceptual_crop) < 1:
+            raise ConfigError(
+                "perceptual_weight must not be negative, perceptual_items and perceptual_crop at least 1, got "
+                f"{self.perceptual_weight}, {self.perceptual_items} and {self.perceptual_crop}"
+            )
+        if self.preset not in PRESETS:
+            raise ConfigError(f"preset {quoted(self.preset, 80)} is unknown; use one of {', '.join(PRESETS)}")
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """The preset."""
+        return PRESETS[self.preset]
+
+
+class PfjTask:
+    """A `Task` of the loop.
+
+    Gains come from the model as it was given, joint training or not, so that runs of one seed see the same pairs,
+    noise and gains in every mode.
+
+    Source: section 3.4, Eq. 3, Table 5.
+
+    Args:
+        net: shape and mode.
+        config: what to learn.
+        model: the frozen networks; they go to the processor's device.
+        estimator: of quality, by which gains are known; on that device.
+        pairs: to train on, made with the model's autoencoder.
+        held_out: to measure on, likewise, at least 6.
+        seed: of everything random.
+        processor: of everything; its precision is that of UNet and injection.
+        facts: of the model, for the exported file.
+        joint: train the UNet as well.
+
+    Raises:
+        ConfigError: the injection is for another UNet or other latents.
+    """
+
+    name = "pfj"
+    averaged: tuple[str, ...] = ("injection",)
+
+    def __init__(
+        self,
+        net: PfjConfig,
+        config: PfjTaskConfig,
+        model: Model,
+        estimator: GainEstimator,
+        pairs: LatentPairs,
+        held_out: LatentPairs,
+        seed: int,
+        processor: Processor,
+        facts: Mapping[str, object],
+        *,
+        joint: bool = False,
+    ) -> None:
+        torch.manual_seed(seed)
+        pfj = processor.install(Pfj(net))
+        replace(model, pfj=pfj)
+        for frozen in (model.unet, model.autoencoder, model.mmle):
+            if frozen is not None:
+                processor.install(frozen)
+        self.net, self.config, self.model, self.estimator = net, config, model, estimator
+        self.pairs, self.held_out = pairs, held_out
+        self.seed, self.processor, self.facts, self.joint = seed, processor, facts, joint
+        # One optimiser, since both come from one backward pass.
+        trained = nn.ModuleDict({"pfj": pfj})
+        if joint:
+            trained["unet"] = copy.deepcopy(model.unet).requires_grad_(True)
+        self.networks = nn.ModuleDict({"injection": trained})
+        self.distance = processor.install(StLpips()) if config.perceptual_weight else None
+
+    def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        """One batch of pairs, each at a noise level of its own."""
+        rng = np.random.default_rng([self.seed, step])
+        pairs, gain = self._draw(self.pairs.draw(rng, self.config.batch_size), rng, step)
+        losses = {"error": self._loss(self.networks, pairs, gain).mean()}
+        total = losses["error"]
+        if self.distance is not None:
+            losses["perceptual"] = self._distance(self.distance, pairs, gain, rng).mean()
+            total = total + self.config.perceptual_weight * losses["perceptual"]
+        yield "injection", {"total": total, **losses}
+
+    def _draw(self, drawn: tuple[Tensor, Tensor], rng: np.random.Generator, step: int) -> tuple[NoisyPairs, Tensor]:
+        """Noise for pairs of the CPU's, and what the sampler would know, on the device."""
+        gt, lq = map(self.processor.place, drawn)
+        timesteps, noise = draw_noise(gt, self.processor.generator(self.seed, step))
+        pairs = NoisyPairs(gt, lq, noise, timesteps)
+        if not self.net.sees_gain:
+            return pairs, gt.new_zeros(len(gt), 2)
+        sampling = self.config.sampling
+        intervals = self.processor.place(draw_intervals(rng, len(gt), sampling))
+        return pairs, known_gain(
+            self.model,
+            self.estimator,
+            sampling,
+            pairs,
+            intervals,
+            processor=self.processor,
+            most=count_knowing(len(gt), sampling),
+        )
+
+    def _loss(self, networks: nn.ModuleDict, pairs: NoisyPairs, gain: Tensor | None) -> Tensor:
+        """Squared error of the UNet's output, `[B]`; None injects nothing."""
+        unet, pfj = self._parts(networks)
+        with self.processor.autocast():
+            residuals = None if gain is None else pfj(pairs.lq.contiguous(memory_format=torch.channels_last), gain)
+        return denoising_loss(unet, self.model.schedule, pairs, processor=self.processor, residuals=residuals)
+
+    def _distance(self, distance: StLpips, pairs: NoisyPairs, gain: Tensor, rng: np.random.Generator) -> Tensor:
+        """ST-LPIPS of decoded estimates of x0 from the decoded truth, `[perceptual_items]`."""
+        rows = pairs.timesteps.argsort()[: self.config.perceptual_items]
+        height, width = pairs.gt.shape[-2:]
+        side = min(self.config.perceptual_crop, height, width)
+        top, left = (int(rng.integers(length - side + 1)) for length in (height, width))
+        gt, lq, noise = (part[rows, :, top : top + side, left : left + side] for part in pairs[:3])
+        schedule, (unet, pfj) = self.model.schedule, self._parts(self.networks)
+        sigma = schedule.timestep_to_sigma(pairs.timesteps[rows])
+        x = schedule.add_noise(gt, noise, sigma)
+        with self.processor.autocast():
+            residuals = pfj(lq.contiguous(memory_format=torch.channels_last), gain[rows])
+        output = predict(unet, schedule, x, lq, sigma, processor=self.processor, residuals=residuals)
+        denoised = schedule.output_to_denoised(output, x, sigma, lq)
+        decode = self.model.autoencoder.decode
+        with torch.no_grad():
+            truth = distance.features(decode(gt).clamp(0, 1))
+        return distance.compare(distance.features(decode(denoised)), truth)
+
+    def _parts(self, networks: nn.ModuleDict) -> tuple[UNet, Pfj]:
+        trained = cast(nn.ModuleDict, networks["injection"])
+        return cast(UNet, trained["unet"]) if self.joint else self.model.unet, cast(Pfj, trained["pfj"])
+
+    @torch.no_grad()
+    def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
+        """The loss on held-out pairs: with injection, with it but no gain, and without it, with the same noise."""
+        losses: dict[str, list[Tensor]] = {"loss": [], "zero_gain": [], "without": []}
+        for start in range(0, min(_CHECKED, self.held_out.count), _CHUNK):
+            rng = np.random.default_rng([self.seed, start])
+            chosen = np.arange(start, min(start + _CHUNK, self.held_out.count))
+            pairs, gain = self._draw(self.held_out.take(chosen), rng, start)
+            for name, shown in (("loss", gain), ("zero_gain", torch.zeros_like(gain)), ("without", None)):
+                losses[name].append(self._loss(networks, pairs, shown))
+        return {name: float(torch.cat(parts).mean()) for name, parts in losses.items()}
+
+    def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
+        """Low-quality inputs over what is made of them without and with injection, over the truth."""
+        gt, lq = map(self.processor.place, self.held_out.take(np.arange(6)))
+        unet, pfj = self._parts(networks)
+        sampling = replace(self.config.sampling, tile=lq.shape[-1], overlap=0, tile_fit=False, seed=self.seed)
+        made = [
+            sample_latent(replace(self.model, unet=unet, pfj=net), lq, sampling, estimator=self.estimator)[0]
+            for net in (None, pfj)
+        ]
+        return make_sheet([list(self.model.decode(latent)) for latent in (lq, *made, gt)])
+
+    def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:
+        """A weights file of kind `pfj`, and after joint training the UNet's `ldm.safetensors` beside it."""
+        unet, pfj = self._parts(networks)
+        facts = {**facts, **self.facts, "mode": pfj.config.mode, "joint": self.joint}
+        tensors = {f"{PFJ_PREFIX}{key}": value for key, value in pfj.state_dict().items()}
+        save_checkpoint(Checkpoint("pfj", {"pfj": pfj.config.to_dict()}, tensors, facts), path)
+        if self.joint:
+            save_ldm(unet, self.model.autoencoder, self.model.schedule, path.with_name("ldm.safetensors"), facts)

@@ -1,0 +1,1 @@
+"""Walks of a frozen model down its schedule, which the regressor learns from."""

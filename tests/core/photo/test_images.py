@@ -1,0 +1,356 @@
+import io
+import struct
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+from adadiffsr_core.errors import ConfigError, DiskError, ImageError, MissingExtraError, ShapeError
+from adadiffsr_core.photo import limits as photo_limits
+from adadiffsr_core.photo.files import Photo, read_photo, write_photo
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GREY = SRGB[:16] + b"GRAY" + SRGB[20:]
+
+
+def make_photo(bit_depth=8, *, is_grey=False, has_alpha=False, size=(23, 37), seed=0, **more):
+    peak = 2**bit_depth - 1
+    generator = torch.Generator().manual_seed(seed)
+    levels = torch.randint(0, peak + 1, (4, *size), generator=generator).float() / peak
+    pixels = levels[:1].repeat(3, 1, 1) if is_grey else levels[:3]
+    return Photo(pixels=pixels, alpha=levels[3:] if has_alpha else None, bit_depth=bit_depth, is_grey=is_grey, **more)
+
+
+def smooth_levels(height=48, width=64):
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack((rows * 5, columns * 3, 255 - rows * 2 - columns), -1).clip(0, 255).astype(np.uint8)
+
+
+def encode(image, file_format, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def assert_same(photo, other):
+    assert torch.equal(photo.pixels, other.pixels)
+    assert (photo.alpha is None) == (other.alpha is None)
+    assert photo.alpha is None or torch.equal(photo.alpha, other.alpha)
+    assert (photo.bit_depth, photo.is_grey) == (other.bit_depth, other.is_grey)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF"])
+@pytest.mark.parametrize("bit_depth", [8, 16])
+@pytest.mark.parametrize("is_grey", [False, True])
+@pytest.mark.parametrize("has_alpha", [False, True])
+@pytest.mark.parametrize("size", [(23, 37), (1, 1), (1, 40)])
+def test_lossless_formats_give_back_every_level(tmp_path, suffix, bit_depth, is_grey, has_alpha, size):
+    photo = make_photo(bit_depth, is_grey=is_grey, has_alpha=has_alpha, size=size)
+    write_photo(photo, tmp_path / f"photo{suffix}")
+    again = read_photo(tmp_path / f"photo{suffix}")
+    assert_same(photo, again)
+    assert again.pixels.dtype == torch.float32
+    assert again.path == tmp_path / f"photo{suffix}"
+
+
+def test_every_16_bit_level_survives(tmp_path):
+    levels = torch.arange(2**16).reshape(1, 256, 256).repeat(3, 1, 1)
+    photo = Photo(pixels=levels.float() / 65535, bit_depth=16)
+    write_photo(photo, tmp_path / "ramp.png")
+    assert torch.equal((read_photo(tmp_path / "ramp.png").pixels.double() * 65535).round().long(), levels)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
+@pytest.mark.parametrize("is_grey", [False, True])
+def test_lossy_formats_stay_close_and_have_8_bits(tmp_path, suffix, is_grey):
+    pixels = torch.from_numpy(smooth_levels()).permute(2, 0, 1) / 255
+    pixels = pixels[:1].repeat(3, 1, 1) if is_grey else pixels
+    write_photo(Photo(pixels=pixels, bit_depth=16, is_grey=is_grey), tmp_path / f"photo{suffix}")
+    again = read_photo(tmp_path / f"photo{suffix}")
+    assert again.bit_depth == 8
+    assert again.is_grey == (is_grey and suffix != ".webp")
+    assert (again.pixels - pixels).abs().mean() < 0.01
+
+
+def test_quality_reaches_the_encoder(tmp_path):
+    photo = make_photo()
+    for suffix in (".jpg", ".webp"):
+        write_photo(photo, tmp_path / f"low{suffix}", quality=20)
+        write_photo(photo, tmp_path / f"high{suffix}", quality=98)
+        assert 1.5 * (tmp_path / f"low{suffix}").stat().st_size < (tmp_path / f"high{suffix}").stat().st_size
+    for quality in (0, 101):
+        with pytest.raises(ConfigError, match="1 to 100"):
+            write_photo(photo, tmp_path / "photo.jpg", quality=quality)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_orientation_is_applied_and_not_written_again(tmp_path, orientation, file_format):
+    upright = smooth_levels()
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if file_format == "WEBP" else {"quality": 98} if file_format == "JPEG" else {}
+    image = Image.fromarray(np.ascontiguousarray(stored))
+    (tmp_path / "in").write_bytes(encode(image, file_format, exif=exif, **options))
+    photo = read_photo(tmp_path / "in")
+    assert photo.pixels.shape == (3, 48, 64)
+    difference = (photo.pixels * 255 - torch.from_numpy(upright).permute(2, 0, 1)).abs()
+    assert difference.mean() < (2.5 if file_format == "JPEG" else 1e-4)
+    for suffix in (".png", ".jpg", ".webp", ".tif"):
+        write_photo(photo, tmp_path / f"out{suffix}")
+        with Image.open(tmp_path / f"out{suffix}") as written:
+            assert written.getexif().get(0x0112, 1) == 1
+            assert written.size == (64, 48)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("bit_depth", [8, 16])
+def test_profile_survives_byte_for_byte(tmp_path, suffix, bit_depth):
+    write_photo(make_photo(bit_depth, icc_profile=SRGB), tmp_path / f"one{suffix}")
+    photo = read_photo(tmp_path / f"one{suffix}")
+    assert photo.icc_profile == SRGB
+    with Image.open(tmp_path / f"one{suffix}") as seen_by_others:
+        assert seen_by_others.info["icc_profile"] == SRGB
+    write_photo(replace(photo, icc_profile=None), tmp_path / f"two{suffix}")
+    assert read_photo(tmp_path / f"two{suffix}").icc_profile is None
+
+
+@pytest.mark.parametrize(
+    ("is_grey", "suffix", "profile", "is_kept"),
+    [
+        (True, ".png", GREY, True),
+        (True, ".jpg", GREY, True),
+        (True, ".tif", GREY, True),
+        (True, ".png", SRGB, False),
+        (False, ".png", GREY, False),
+        (True, ".webp", GREY, False),
+    ],
+)
+def test_profile_is_embedded_only_where_it_describes_the_pixels(tmp_path, is_grey, suffix, profile, is_kept):
+    write_photo(make_photo(is_grey=is_grey, icc_profile=profile), tmp_path / f"photo{suffix}")
+    assert read_photo(tmp_path / f"photo{suffix}").icc_profile == (profile if is_kept else None)
+
+
+def test_other_pixel_kinds_are_converted(tmp_path):
+    rgb = Image.fromarray(smooth_levels())
+    translucent = rgb.convert("RGBA")
+    translucent.putalpha(100)
+    path = tmp_path / "in"
+
+    def read(image, file_format, **options):
+        path.write_bytes(encode(image, file_format, **options))
+        return read_photo(path)
+
+    expected = torch.from_numpy(smooth_levels()).permute(2, 0, 1) / 255
+    palette = rgb.quantize(32)
+    for file_format in ("PNG", "TIFF", "GIF"):
+        quantised = torch.from_numpy(np.array(palette.convert("RGB"))).permute(2, 0, 1) / 255
+        assert torch.equal(read(palette, file_format).pixels, quantised)
+    bilevel = rgb.convert("1")
+    for file_format, options in (("PNG", {}), ("TIFF", {"compression": "group4"})):
+        photo = read(bilevel, file_format, **options)
+        assert photo.is_grey
+        assert torch.equal(photo.pixels[0], torch.from_numpy(np.array(bilevel)).float())
+    for file_format in ("PNG", "TIFF"):
+        photo = read(translucent.convert("LA"), file_format)
+        assert photo.is_grey
+        assert photo.alpha is not None
+        assert torch.equal(photo.alpha, torch.full((1, 48, 64), 100 / 255))
+    for file_format in ("JPEG", "TIFF"):
+        photo = read(rgb.convert("CMYK"), file_format)
+        assert not photo.is_grey
+        assert photo.icc_profile is None
+        assert (photo.pixels - expected).abs().mean() < 0.12  # a printer's green is not a screen's
+
+
+def test_first_frame_or_page_is_read(tmp_path):
+    first, second = Image.fromarray(smooth_levels()), Image.new("RGB", (64, 48), (255, 0, 255))
+    expected = torch.from_numpy(smooth_levels()).permute(2, 0, 1) / 255
+    for file_format in ("TIFF", "PNG", "WEBP"):
+        options = {"lossless": True} if file_format == "WEBP" else {}
+        (tmp_path / "in").write_bytes(encode(first, file_format, save_all=True, append_images=[second], **options))
+        assert torch.equal(read_photo(tmp_path / "in").pixels, expected)
+
+
+def test_file_name_is_never_read_as_options(tmp_path):
+    photo = make_photo()
+    write_photo(photo, tmp_path / "photo[page=7].png")
+    assert_same(photo, read_photo(tmp_path / "photo[page=7].png"))
+
+
+def test_opaque_alpha_goes_into_a_jpeg_and_transparency_does_not(tmp_path):
+    opaque = replace(make_photo(), alpha=torch.ones(1, 23, 37))
+    write_photo(opaque, tmp_path / "photo.jpg")
+    assert read_photo(tmp_path / "photo.jpg").alpha is None
+    with pytest.raises(ImageError, match=r"transparency; write glass\.png"):
+        write_photo(make_photo(has_alpha=True), tmp_path / "glass.jpg")
+    write_photo(make_photo(has_alpha=True), tmp_path / "glass.webp")
+    assert read_photo(tmp_path / "glass.webp").alpha is not None
+
+
+def test_values_out_of_range_are_clamped_and_nan_is_refused(tmp_path):
+    pixels = torch.tensor([-0.5, 0.5, 1.5]).reshape(1, 1, 3).repeat(3, 1, 1)
+    write_photo(Photo(pixels=pixels), tmp_path / "photo.png")
+    assert torch.equal(read_photo(tmp_path / "photo.png").pixels[0, 0] * 255, torch.tensor([0.0, 128.0, 255.0]))
+    with pytest.raises(ImageError, match="not numbers"):
+        write_photo(Photo(pixels=pixels * float("nan")), tmp_path / "photo.png")
+
+
+def png_chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png_that_claims(width, height):
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 1000)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+BAD_INPUTS = {
+    "empty": (b"", "is empty"),
+    "text": (b"not a picture at all", "no PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"),
+    "svg": (
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>',
+        "no PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP",
+    ),
+    "tga": (encode(NOISE, "TGA"), "no PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"),
+    "zero size": (png_that_claims(0, 5), "damaged"),
+    "bomb": (png_that_claims(60000, 60000), "60000 x 60000 px; at most 268 megapixels"),
+    "fewer pixels than claimed": (png_that_claims(600, 600), "damaged or cut short"),
+    "float": (encode(NOISE.convert("F"), "TIFF"), "float values; save it with 8 or 16 bits"),
+    **{
+        f"{file_format} cut at {share}": (
+            encode(NOISE, file_format)[: int(share * len(encode(NOISE, file_format)))],
+            "dam",
+        )
+        for file_format in ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF")
+        for share in (0.02, 0.3, 0.9, 0.98)
+    },
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_bad_file_is_refused_in_one_sentence(tmp_path, name, capfd):
+    content, reason = BAD_INPUTS[name]
+    (tmp_path / "in.png").write_bytes(content)
+    with pytest.raises(ImageError, match=reason) as raised:
+        read_photo(tmp_path / "in.png")
+    assert_one_sentence(raised.value, tmp_path / "in.png")
+    assert capfd.readouterr() == ("", "")
+
+
+def assert_one_sentence(error, path):
+    assert str(error).startswith(str(path))
+    assert "\n" not in str(error)
+    assert error.__cause__ is None
+    assert error.__suppress_context__ or error.__context__ is None
+
+
+def test_missing_file_and_folder_are_refused(tmp_path):
+    for path, reason in ((tmp_path / "none.png", "No such file"), (tmp_path, "is not a file")):
+        with pytest.raises(ImageError, match=reason) as raised:
+            read_photo(path)
+        assert_one_sentence(raised.value, path)
+
+
+def test_unwritable_path_is_refused(tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    for name, reason in (
+        ("photo.bmp", "end it in .png, .jpg, .jpeg, .webp, .tif, .tiff"),
+        ("photo", "end it in .png"),
+        ("none/photo.png", "does not exist; create it first"),
+        ("folder.png", "is a folder"),
+    ):
+        with pytest.raises(ImageError, match=reason) as raised:
+            write_photo(make_photo(), tmp_path / name)
+        assert "\n" not in str(raised.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+
+
+def test_size_beyond_the_format_is_refused(tmp_path):
+    wide = Photo(pixels=torch.zeros(3, 1, 16384))
+    with pytest.raises(ImageError, match=r"cannot hold 16384 x 1 px; write wide\.png"):
+        write_photo(wide, tmp_path / "wide.webp")
+    write_photo(wide, tmp_path / "wide.png")
+    assert_same(wide, read_photo(tmp_path / "wide.png"))
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError(28, "No space left on device")])
+@pytest.mark.parametrize("call", ["write_bytes", "replace"])
+def test_failure_while_writing_leaves_the_old_file(tmp_path, monkeypatch, failure, call):
+    old = make_photo(seed=1)
+    write_photo(old, tmp_path / "photo.png")
+    whole = getattr(Path, call)
+
+    def fail_half_way(self, argument):
+        if call == "write_bytes":
+            whole(self, argument[: len(argument) // 2])
+        raise failure
+
+    monkeypatch.setattr(Path, call, fail_half_way)
+    expected = DiskError if isinstance(failure, OSError) else KeyboardInterrupt
+    with pytest.raises(expected) as raised:
+        write_photo(make_photo(seed=2), tmp_path / "photo.png")
+    if expected is DiskError:
+        assert "photo.png cannot be written: its disk is full" in str(raised.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+    assert_same(old, read_photo(tmp_path / "photo.png"))
+
+
+def test_written_file_has_the_permissions_of_any_new_file(tmp_path):
+    write_photo(make_photo(), tmp_path / "photo.png")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "photo.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_reading_again_sees_a_replaced_file(tmp_path):
+    for seed in range(3):
+        write_photo(make_photo(seed=seed), tmp_path / "photo.png")
+        assert_same(make_photo(seed=seed), read_photo(tmp_path / "photo.png"))
+
+
+def test_limit_is_on_pixels_not_on_sides(tmp_path, monkeypatch):
+    write_photo(make_photo(size=(10, 20)), tmp_path / "photo.png")
+    monkeypatch.setattr(photo_limits, "MAX_PIXELS", 200)
+    assert read_photo(tmp_path / "photo.png").pixels.shape == (3, 10, 20)
+    monkeypatch.setattr(photo_limits, "MAX_PIXELS", 199)
+    with pytest.raises(ImageError, match="20 x 10 px"):
+        read_photo(tmp_path / "photo.png")
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (3, 4), (3, 0, 4), (4, 4, 3)])
+def test_photo_refuses_other_shapes(shape):
+    with pytest.raises(ShapeError, match=r"\[3, H, W\]"):
+        Photo(pixels=torch.zeros(shape))
+
+
+def test_photo_refuses_alpha_of_another_size_and_other_depths():
+    with pytest.raises(ShapeError, match="alpha"):
+        Photo(pixels=torch.zeros(3, 4, 4), alpha=torch.zeros(1, 4, 5))
+    with pytest.raises(ConfigError, match="8 or 16"):
+        Photo(pixels=torch.zeros(3, 4, 4), bit_depth=12)
+
+
+def test_without_libvips_reading_and_writing_say_what_to_install(tmp_path, monkeypatch):
+    write_photo(Photo(pixels=torch.zeros(3, 4, 4)), tmp_path / "a.png")
+    monkeypatch.setitem(sys.modules, "pyvips", None)
+    with pytest.raises(MissingExtraError, match="pip install"):
+        read_photo(tmp_path / "a.png")
+    with pytest.raises(MissingExtraError, match="pip install"):
+        write_photo(Photo(pixels=torch.zeros(3, 4, 4)), tmp_path / "a.png")

@@ -1,0 +1,327 @@
+"""The loop that all training shares: resuming, stopping, averaging, what comes when."""
+
+import itertools
+import signal
+import threading
+
+import pytest
+import torch
+
+from adadiffsr_core.errors import ConfigError
+from adadiffsr_core.models.checkpoint import load_checkpoint
+from adadiffsr_core.models.processor import Processor
+from adadiffsr_core.nets.autoencoder import Autoencoder
+from adadiffsr_core.nets.unet import UNetConfig
+from adadiffsr_core.training.loop.config import LoopConfig
+from adadiffsr_core.training.loop.loop import Run
+from adadiffsr_core.training.tasks.autoencoder import AutoencoderTask, AutoencoderTaskConfig
+from adadiffsr_core.training.tasks.ldm import LdmTask, LdmTaskConfig
+from tests.trained import AUTOENCODER, RARE, FixedPairs, FlatTeacher, make_bank, make_pairs, make_pictures, state_of
+
+UNET = UNetConfig(model_channels=32, channel_mult=(1, 1), num_res_blocks=1)
+
+
+def make_autoencoder_task(seed=3, processor=None, teacher=None, **settings):
+    config = AutoencoderTaskConfig(**{"crop_px": 48, "batch_size": 2, **settings})
+    bank = make_bank()
+    return AutoencoderTask(AUTOENCODER, config, bank, bank, processor or Processor(), seed, teacher)
+
+
+@pytest.fixture(params=["autoencoder", "taught", "ldm"])
+def make_task(request, tmp_path):
+    if request.param != "ldm":
+        teacher = FlatTeacher() if request.param == "taught" else None
+        # the discriminator joins in the middle: its moments and spectral norms must be resumed as well
+        return lambda processor=None: make_autoencoder_task(processor=processor, teacher=teacher, adversarial_from=2)
+    pairs = make_pairs(tmp_path / "pairs")
+    held_out = make_pairs(tmp_path / "held_out", count=6)
+    torch.manual_seed(1)
+    frozen, config = Autoencoder(AUTOENCODER), LdmTaskConfig(batch_size=2)
+    return lambda processor=None: LdmTask(
+        UNET, config, frozen, FixedPairs(pairs), held_out, make_pictures(), processor or Processor(), seed=3
+    )
+
+
+def loop(steps=6, **more):
+    return LoopConfig(**{"steps": steps, "warmup_steps": 3, "check_every": RARE, "save_every": RARE, **more})
+
+
+def assert_same_state(folder, other):
+    (tensors, step), (others, other_step) = state_of(folder), state_of(other)
+    assert step == other_step
+    assert tensors.keys() == others.keys()
+    assert [key for key in tensors if not torch.equal(tensors[key], others[key])] == []
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(make_task, tmp_path):
+    Run(make_task(), loop(), tmp_path / "whole").train()
+    run = Run(make_task(), loop(save_every=3), tmp_path / "parts")
+
+    def die(step, turns=run.task.turns):
+        if step == 4:
+            raise RuntimeError("the power fails")
+        return turns(step)
+
+    run.task.turns = die
+    with pytest.raises(RuntimeError, match="power"):
+        run.train()
+    assert state_of(tmp_path / "parts")[1] == 3
+    Run(make_task(), loop(), tmp_path / "parts").train()
+    assert_same_state(tmp_path / "whole", tmp_path / "parts")
+    first, second = (load_checkpoint(tmp_path / name / "weights.safetensors") for name in ("whole", "parts"))
+    assert (first.config, first.facts) == (second.config, second.facts)
+    assert [key for key in first.tensors if not torch.equal(first.tensors[key], second.tensors[key])] == []
+    for name, network in make_task().networks.items():
+        trained = state_of(tmp_path / "whole")[0]
+        still = [k for k, v in network.named_parameters() if torch.equal(v, trained[f"network.{name}.{k}"])]
+        # else the comparison would have shown nothing; the hinge loss may leave that bias alone
+        assert set(still) <= {"head.bias"}
+
+
+def test_an_error_in_the_middle_of_a_step_never_reaches_the_disk(make_task, tmp_path):
+    Run(make_task(), loop(steps=4), tmp_path / "whole").train()
+    run = Run(make_task(), loop(steps=8, save_every=4), tmp_path / "parts")
+
+    def die_late(step, turns=run.task.turns):
+        yield from turns(step)
+        if step == 5:
+            raise RuntimeError("half a step")
+
+    run.task.turns = die_late
+    with pytest.raises(RuntimeError, match="half"):
+        run.train()
+    assert_same_state(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_ctrl_c_waits_for_the_step_and_saves_it(make_task, tmp_path):
+    Run(make_task(), loop(), tmp_path / "whole").train()
+    run = Run(make_task(), loop(), tmp_path / "parts")
+
+    def interrupt(step, turns=run.task.turns):
+        for position, turn in enumerate(turns(step)):
+            if step == 3 and position == 0:
+                signal.raise_signal(signal.SIGINT)
+            yield turn
+
+    run.task.turns = interrupt
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert state_of(tmp_path / "parts")[1] == 4
+    Run(make_task(), loop(), tmp_path / "parts").train()
+    assert_same_state(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_run_trains_outside_the_main_thread(make_task, tmp_path):
+    thread = threading.Thread(target=Run(make_task(), loop(steps=1), tmp_path / "run").train)
+    thread.start()
+    thread.join()
+    assert state_of(tmp_path / "run")[1] == 1
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(make_task, tmp_path, monkeypatch):
+    run = Run(make_task(), loop(steps=2), tmp_path / "run")
+    run.train()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert before.keys() == {"state.safetensors", "weights.safetensors"}
+
+    def fail(tensors, path, metadata):
+        path.write_bytes(b"half a f")
+        raise OSError("no space left")
+
+    monkeypatch.setattr("adadiffsr_core.training.loop.state.save_file", fail)
+    monkeypatch.setattr("adadiffsr_core.models.checkpoint.save_file", fail)
+    run._one_step()
+    for write in (run.save, lambda: run.task.export(run.average, tmp_path / "run" / "weights.safetensors", {})):
+        with pytest.raises(OSError, match="no space"):
+            write()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_the_exported_weights_are_the_average(make_task, tmp_path):
+    run = Run(make_task(), loop(steps=3, ema_decay=0.9), tmp_path)
+    name = run.task.averaged[0]
+    expected = {key: value.clone() for key, value in run.task.networks[name].state_dict().items()}
+    for step in range(3):
+        run._one_step()
+        run.step += 1
+        decay = min(0.9, (step + 1) / (step + 10))
+        for key, value in run.task.networks[name].state_dict().items():
+            expected[key] = decay * expected[key] + (1 - decay) * value
+    for key, value in run.average[name].state_dict().items():
+        torch.testing.assert_close(value, expected[key])
+    run.save()
+    prefix = {"autoencoder": "first_stage_model.", "unet": "model.diffusion_model."}[name]
+    stored = load_checkpoint(tmp_path / "weights.safetensors").tensors
+    moved = 0
+    for key, value in run.average[name].state_dict().items():
+        assert torch.equal(stored[prefix + key], value.half())
+        moved += not torch.equal(value, run.task.networks[name].state_dict()[key])
+    assert moved > 0
+
+
+def test_options_arrive_in_the_optimiser(make_task, tmp_path, monkeypatch):
+    config = loop(steps=8, learning_rate=0.02, warmup_steps=4, decay_share=0.25, betas=(0.5, 0.75), weight_decay=0.125,
+                  max_grad_norm=0.0625)  # fmt: skip
+    run = Run(make_task(), config, tmp_path)
+    optimiser = run.optimisers[run.task.averaged[0]]
+    adam, group = optimiser.adam, optimiser.adam.param_groups[0]
+    assert (group["betas"], group["weight_decay"]) == ((0.5, 0.75), 0.125)
+    norms, rates, clip = [], [], torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda p, norm: (norms.append(norm), clip(p, norm))[1])
+    step = adam.step
+    monkeypatch.setattr(adam, "step", lambda: (rates.append(group["lr"]), step())[1])
+    run.train()
+    # up over 4 steps, level, down to nothing over the last 2
+    assert rates == pytest.approx([0.005, 0.01, 0.015, 0.02, 0.02, 0.02, 0.02, 0.01])
+    assert set(norms) == {0.0625}
+
+
+def test_gradients_are_scaled_down_to_the_norm(make_task, tmp_path):
+    run = Run(make_task(), loop(max_grad_norm=1e-3), tmp_path)
+    run._one_step()
+    name = run.task.averaged[0]
+    grads = [p.grad.flatten() for p in run.task.networks[name].parameters() if p.grad is not None]
+    assert float(torch.cat(grads).norm()) <= 1e-3 * 1.001
+
+
+def test_logging_checking_and_saving_come_when_told(make_task, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Run, "save", lambda self: saved.append(self.step))
+    run = Run(make_task(), loop(steps=6, log_every=2, check_every=3, save_every=4), tmp_path)
+    run.train()
+    assert [row["step"] for row in run.history if "check" not in " ".join(row)] == [2, 4, 6]
+    assert [row["step"] for row in run.history if "check" in " ".join(row)] == [3, 6]
+    assert saved == [4, 6]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
+        "losses.png", "sheet-0000003.png", "sheet-0000006.png"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("check_every", "checked"), [(2, [2, 3]), (3, [3]), (RARE, [3])])
+def test_the_end_is_measured_once_if_that_is_asked_for(make_task, tmp_path, check_every, checked):
+    run = Run(make_task(), loop(steps=3, check_every=check_every, check_at_end=True), tmp_path)
+    run.train()
+    assert [row["step"] for row in run.history if "check" in " ".join(row)] == checked
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_bfloat16_reaches_the_network(make_task, enabled):
+    task = make_task(Processor(bfloat16=enabled))
+    network, seen = task.networks[task.averaged[0]], []
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda m, i, output: seen.append(output.dtype))
+    next(iter(task.turns(0)))
+    assert set(seen) == {torch.bfloat16 if enabled else torch.float32}
+
+
+def test_another_seed_is_another_run(tmp_path):
+    for seed in (1, 2):
+        Run(make_autoencoder_task(seed), loop(steps=1, seed=seed), tmp_path / str(seed)).train()
+    first, second = (state_of(tmp_path / str(seed))[0] for seed in (1, 2))
+    key = "network.autoencoder.encoder.conv_in.weight"
+    assert not torch.equal(first[key], second[key])
+
+
+def test_freezing_the_encoder_keeps_the_decoders_moments(tmp_path):
+    Run(make_autoencoder_task(0), loop(steps=2), tmp_path / "run").train()
+    before, _ = state_of(tmp_path / "run")
+    resumed = Run(make_autoencoder_task(0, freeze_encoder=True), loop(steps=3), tmp_path / "run")
+    names = [name for name, _ in resumed.task.networks["autoencoder"].named_parameters()]
+    moments = resumed.optimisers["autoencoder"].adam.state
+    for index, parameter in enumerate(resumed.task.networks["autoencoder"].parameters()):
+        assert torch.equal(moments[parameter]["exp_avg"], before[f"optimiser.autoencoder.{index}.exp_avg"])
+    resumed.train()
+    after, _ = state_of(tmp_path / "run")
+    same = {
+        name
+        for name in names
+        if torch.equal(before[f"network.autoencoder.{name}"], after[f"network.autoencoder.{name}"])
+    }
+    assert same == {name for name in names if name.startswith("encoder.")}
+
+
+def test_minutes_end_a_run_and_its_decay_is_planned_into_them(make_task, tmp_path, monkeypatch):
+    clock = itertools.count(0, 10)
+    monkeypatch.setattr("adadiffsr_core.training.loop.loop.time.monotonic", lambda: float(next(clock)))
+    config = loop(steps=None, minutes=2, learning_rate=0.01, warmup_steps=1, decay_share=0.5)
+    run, rates = Run(make_task(), config, tmp_path), []
+    adam = run.optimisers[run.task.averaged[0]].adam
+    step = adam.step
+    monkeypatch.setattr(adam, "step", lambda: (rates.append(adam.param_groups[0]["lr"]), step())[1])
+    run.train()
+    assert run.seconds >= 120
+    assert run.step == len(rates) > 3
+    assert rates[0] == 0.01
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.005
+    again = Run(make_task(), config, tmp_path)  # earlier runs' time counts
+    again.train()
+    assert again.step == run.step
+
+
+def test_a_state_is_saved_when_minutes_have_passed(make_task, tmp_path, monkeypatch):
+    clock, saved = itertools.count(0, 10), []
+    monkeypatch.setattr("adadiffsr_core.training.loop.loop.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(Run, "save", lambda self: saved.append(self.step))
+    Run(make_task(), loop(steps=12, save_minutes=0.9), tmp_path).train()
+    assert len(saved) > 2
+    assert saved[0] < 6
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_and_is_told(make_task, tmp_path, caplog):
+    run = Run(make_task(), loop(steps=4, log_every=1), tmp_path)
+    name = run.task.averaged[0]
+    network, kept = run.task.networks[name], []
+
+    def spoil(step, turns=run.task.turns):
+        kept.append({key: value.clone() for key, value in network.state_dict().items()})
+        for key, losses in turns(step):
+            worse = float("nan") if (step, key) == (1, name) else 1.0
+            yield key, {**losses, "total": losses["total"] * worse}
+
+    run.task.turns = spoil
+    run.train()
+    assert [key for key in kept[1] if not torch.equal(kept[1][key], kept[2][key])] == []
+    assert [key for key in kept[0] if not torch.equal(kept[0][key], kept[1][key])]
+    assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
+    assert f"step 2: 1 gradients of {name} were not finite" in caplog.text
+
+
+def test_losses_are_logged_as_means_over_the_steps_between(make_task, tmp_path):
+    run = Run(make_task(), loop(steps=4, log_every=2), tmp_path)
+    name, seen = run.task.averaged[0], []
+
+    def listen(step, turns=run.task.turns):
+        for key, losses in turns(step):
+            if key == name:
+                seen.append(float(losses["total"].detach()))
+            yield key, losses
+
+    run.task.turns = listen
+    run.train()
+    logged = [row[f"{name}.total"] for row in run.history]
+    assert logged == pytest.approx([sum(seen[:2]) / 2, sum(seen[2:]) / 2])
+
+
+def test_a_loss_that_comes_in_late_is_averaged_over_the_steps_that_have_it(tmp_path):
+    run, seen = Run(make_autoencoder_task(adversarial_from=3), loop(steps=4, log_every=4), tmp_path), []
+
+    def listen(step, turns=run.task.turns):
+        for key, losses in turns(step):
+            if "feature" in losses:
+                seen.append(float(losses["feature"].detach()))
+            yield key, losses
+
+    run.task.turns = listen
+    run.train()
+    assert len(seen) == 1
+    assert run.history[-1]["autoencoder.feature"] == pytest.approx(seen[0])
+
+
+@pytest.mark.parametrize("bad", [{"steps": None}, {"minutes": 0}, {"minutes": float("nan")}, {"decay_share": 1.5}])
+def test_a_run_without_an_end_or_with_an_impossible_one_is_refused(bad):
+    with pytest.raises(ConfigError):
+        loop(**bad)
