@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import AdaDiffSRError
     from .models.model import Model, load_model
-    from .photo.files import read_photo, write_photo
+    from .photo.reading import read_photo
     from .photo.value import Photo
+    from .photo.writing import write_photo
     from .pipeline import Upscaled, upscale
     from .sampling.controller import DtssConfig
     from .sampling.report import RunReport
@@ -41,8 +42,9 @@ __all__ = [
 _HOMES = {
     "errors": ("AdaDiffSRError",),
     "models.model": ("Model", "load_model"),
-    "photo.files": ("read_photo", "write_photo"),
+    "photo.reading": ("read_photo",),
     "photo.value": ("Photo",),
+    "photo.writing": ("write_photo",),
     "pipeline": ("Upscaled", "upscale"),
     "sampling.controller": ("DtssConfig",),
     "sampling.report": ("RunReport",),

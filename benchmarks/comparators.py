@@ -30,7 +30,9 @@ from tqdm import tqdm
 
 from adadiffsr_core.errors import CheckpointError, MissingExtraError
 from adadiffsr_core.evaluation.pairs import list_images
-from adadiffsr_core.photo.files import Photo, read_photo, write_photo
+from adadiffsr_core.photo.reading import read_photo
+from adadiffsr_core.photo.value import Photo
+from adadiffsr_core.photo.writing import write_photo
 
 # Four times larger: float32 [3,h,w] in [0,1] -> float32 [3,4h,4w] in [0,1].
 Upscaler = Callable[[np.ndarray], np.ndarray]

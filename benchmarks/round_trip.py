@@ -24,7 +24,7 @@ from adadiffsr_core.evaluation.pairs import list_images
 from adadiffsr_core.metrics.base import Metric
 from adadiffsr_core.metrics.registry import create_metric
 from adadiffsr_core.models.model import embedded_weights
-from adadiffsr_core.photo.files import read_photo
+from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.training.tasks.ldm import load_autoencoder
 from adadiffsr_core.training.tasks.taesd import Taesd
 

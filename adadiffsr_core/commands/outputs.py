@@ -16,9 +16,9 @@ from ..drawing.regions import report_to_regions
 from ..files import whole_file
 from ..models.model import Model
 from ..photo.enlarging import enlarge
-from ..photo.files import Photo, encode_photo, holds_all, write_stills
 from ..photo.transparency import fill_hidden, show_over_grey
-from ..photo.value import levels_to_photo
+from ..photo.value import Photo, levels_to_photo
+from ..photo.writing import encode_photo, holds_all, write_stills
 from ..pipeline import Upscaled
 from ..settings import SamplingConfig
 from .plan import Page, PhotoJob

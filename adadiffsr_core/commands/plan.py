@@ -12,7 +12,10 @@ import torch
 
 from ..errors import ConfigError
 from ..files import check_writable
-from ..photo.files import MAX_PIXELS, WRITABLE, Motion, check_output_fits, check_output_path, holds_all, open_photo
+from ..photo.containers import Motion
+from ..photo.limits import MAX_PIXELS
+from ..photo.reading import open_photo
+from ..photo.writing import WRITABLE, check_output_fits, check_output_path, holds_all
 from .interrupts import stop_if_asked
 from .naming import common_folder, grant_wishes, make_wish
 from .resources import DiskBudget, Size, check_memory

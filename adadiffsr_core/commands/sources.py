@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ImageError
-from ..photo.files import READABLE, is_picture
+from ..photo.reading import READABLE, is_picture
 
 # Pictures of kinds that are not read: they are spoken of where they lie in a folder among others.
 _OTHER_PICTURES = (

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import ConfigError, ImageError
 from ..memory import name_out_of_memory
 from ..models.model import Model, embedded_weights, load_model
-from ..photo.files import open_photo, read_photo
+from ..photo.reading import open_photo, read_photo
 from ..photo.scales import plan_work
 from ..photo.value import Notes
 from ..pipeline import plan_tiles, upscale

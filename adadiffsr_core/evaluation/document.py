@@ -10,7 +10,7 @@ from PIL import Image
 from ..drawing.pictures import draw_comparison, draw_region_map
 from ..drawing.regions import report_to_regions
 from ..files import whole_file
-from ..photo.files import read_photo
+from ..photo.reading import read_photo
 from .complexity import Row
 from .curve import Values, compare, compare_at_equal_nfe, differences_to_markdown, draw_curve
 from .evaluate import FULL_METRICS, Evaluation

@@ -9,7 +9,9 @@ import torch
 from ..errors import CheckpointError, MissingExtraError
 from ..metrics.base import Metric
 from ..metrics.registry import create_metric, metric_info
-from ..photo.files import Photo, read_photo, write_photo
+from ..photo.reading import read_photo
+from ..photo.value import Photo
+from ..photo.writing import write_photo
 from .measure import ResultStore, measure
 from .methods import Method
 from .restore import Bench, Restored, distance_to_full, full_steps

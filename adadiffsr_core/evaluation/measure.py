@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..files import whole_file
 from ..metrics.base import Metric
-from ..photo.files import read_photo
+from ..photo.reading import read_photo
 from ..plain_json import parse_json
 from .pairs import Pair
 

@@ -15,7 +15,7 @@ from ..gain.statistics import LatentStatistics
 from ..metrics.base import Metric
 from ..models.model import Model
 from ..nets.pfj import Pfj
-from ..photo.files import read_photo
+from ..photo.reading import read_photo
 from ..pipeline import upscale
 from ..sampling.report import RunReport
 from .measure import upscale_bicubic

@@ -11,7 +11,9 @@ import torch
 
 from ..data.degradation.single import DegradationConfig, degrade, from_levels, to_levels
 from ..errors import ConfigError
-from ..photo.files import Photo, read_photo, write_photo
+from ..photo.reading import read_photo
+from ..photo.value import Photo
+from ..photo.writing import write_photo
 from ..text import quoted
 from .pairs import find_pairs, list_images, pair_name
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from ..errors import ConfigError
-from .files import MAX_PIXELS
+from .limits import MAX_PIXELS
 
 Size = tuple[int, int]
 

@@ -16,7 +16,7 @@ from adadiffsr_core.models.networks import load_mmle, load_pfj
 from adadiffsr_core.models.processor import Processor
 from adadiffsr_core.nets.mmle import Mmle
 from adadiffsr_core.nets.pfj import Pfj
-from adadiffsr_core.photo.files import open_photo
+from adadiffsr_core.photo.reading import open_photo
 from adadiffsr_core.sampling.schedule import Schedule
 from adadiffsr_core.training.loop.config import LoopConfig
 from adadiffsr_core.training.loop.loop import Run

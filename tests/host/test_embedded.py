@@ -68,7 +68,7 @@ def test_the_node_does_what_the_command_line_does(host, pack, loaded, model, pho
     from dataclasses import replace
 
     pipeline, settings = pack("adadiffsr_core.pipeline"), pack("nodes.settings")
-    everyday = pack("adadiffsr_core.settings").PRESETS["everyday"]
+    pack("adadiffsr_core.settings").PRESETS["everyday"]
     entrust, merging = pack("nodes.host.networks").entrust, pack("adadiffsr_core.sampling.merge")
     mmle, pfj = networks(pack) if with_networks else (None, None)
     latent = loaded.vae.encode(photo)

@@ -21,7 +21,8 @@ from adadiffsr_core.models.model import load_model
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.unet import UNet, UNetConfig
 from adadiffsr_core.photo.enlarging import enlarge
-from adadiffsr_core.photo.files import MAX_PIXELS, read_photo
+from adadiffsr_core.photo.limits import MAX_PIXELS
+from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.pipeline import upscale
 from adadiffsr_core.sampling.turn import Progress
 from adadiffsr_core.settings import PRESETS, SamplingConfig

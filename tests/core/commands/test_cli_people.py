@@ -11,9 +11,9 @@ from PIL import Image
 
 from adadiffsr_core.commands import plan, resources
 from adadiffsr_core.commands import upscale as command
-from adadiffsr_core.photo.files import read_photo
+from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.pipeline import upscale
-from tests.core import test_cli
+from tests.core.commands import test_cli
 
 run, weights = test_cli.run, test_cli.weights
 make_photo, files_in = test_cli.make_photo, test_cli.files_in

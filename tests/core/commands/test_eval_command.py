@@ -24,7 +24,9 @@ from adadiffsr_core.models.checkpoint import Checkpoint, save_checkpoint
 from adadiffsr_core.models.model import Model
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.unet import UNet, UNetConfig
-from adadiffsr_core.photo.files import Photo, read_photo, write_photo
+from adadiffsr_core.photo.reading import read_photo
+from adadiffsr_core.photo.value import Photo
+from adadiffsr_core.photo.writing import write_photo
 from adadiffsr_core.sampling.schedule import Schedule
 from adadiffsr_core.settings import PRESETS
 from tests.oracles import randomise

@@ -21,7 +21,7 @@ from adadiffsr_core.evaluation.measure import ResultStore, measure, measure_pair
 from adadiffsr_core.evaluation.pairs import find_pairs, pair_name
 from adadiffsr_core.evaluation.table import Result, summarise, to_csv, to_json, to_markdown
 from adadiffsr_core.metrics.registry import create_metric
-from adadiffsr_core.photo.files import read_photo
+from adadiffsr_core.photo.reading import read_photo
 
 
 def make_folder(folder, names, size=8):

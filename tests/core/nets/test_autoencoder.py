@@ -13,7 +13,7 @@ from adadiffsr_core.models.model import embedded_weights
 from adadiffsr_core.models.processor import Processor
 from adadiffsr_core.nets import autoencoder as autoencoder_module
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
-from adadiffsr_core.photo.files import read_photo
+from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.training.tasks.autoencoder import AutoencoderTask, AutoencoderTaskConfig
 from adadiffsr_core.training.tasks.ldm import load_autoencoder
 from adadiffsr_core.training.tasks.losses import moment_loss

@@ -12,8 +12,9 @@ from PIL.PngImagePlugin import PngInfo
 from adadiffsr_core.errors import ImageError
 from adadiffsr_core.photo.containers import Motion, is_lossless_webp
 from adadiffsr_core.photo.exif import read_exif
-from adadiffsr_core.photo.files import encode_photo, holds_all, open_photo, read_photo, write_photo, write_stills
+from adadiffsr_core.photo.reading import open_photo, read_photo
 from adadiffsr_core.photo.value import Photo
+from adadiffsr_core.photo.writing import encode_photo, holds_all, write_photo, write_stills
 
 FRAMES = [Image.fromarray(np.full((6, 8, 3), level, dtype=np.uint8)) for level in (10, 120, 250)]
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a b="6" tiff:Orientation="6"/></x:xmpmeta>'

@@ -12,7 +12,9 @@ from PIL import Image, ImageCms
 
 from adadiffsr_core.errors import ConfigError, DiskError, ImageError, MissingExtraError, ShapeError
 from adadiffsr_core.photo import limits as photo_limits
-from adadiffsr_core.photo.files import Photo, read_photo, write_photo
+from adadiffsr_core.photo.reading import read_photo
+from adadiffsr_core.photo.value import Photo
+from adadiffsr_core.photo.writing import write_photo
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GREY = SRGB[:16] + b"GRAY" + SRGB[20:]

@@ -14,9 +14,9 @@ from PIL import Image
 from adadiffsr_core.data import photo_files
 from adadiffsr_core.data.photo_files import load_image
 from adadiffsr_core.errors import ImageError
-from adadiffsr_core.photo import files as images
 from adadiffsr_core.photo import limits as photo_limits
-from adadiffsr_core.photo.files import open_photo, read_photo
+from adadiffsr_core.photo import reading as images
+from adadiffsr_core.photo.reading import open_photo, read_photo
 from tests.core.data.test_photo_files import png, png_chunk
 
 SECONDS, MEGABYTES = 1.0, 300
@@ -25,7 +25,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from adadiffsr_core.errors import AdaDiffSRError
-from adadiffsr_core.photo.files import read_photo
+from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.data.photo_files import load_image
 from tests.fuzz.judge import peak_mb, restart_peak_mb
 read = {"upscale": read_photo, "training": load_image}[sys.argv[1]]

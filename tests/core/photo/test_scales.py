@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adadiffsr_core.errors import ConfigError
-from adadiffsr_core.photo.files import MAX_PIXELS
+from adadiffsr_core.photo.limits import MAX_PIXELS
 from adadiffsr_core.photo.scales import Scales, base_size, plan_work
 
 SIDE = st.integers(1, 3000)

@@ -2,27 +2,16 @@
 
 import io
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ImageError
-from .containers import Motion, is_animated_png, is_lossless_webp, read_png_texts
-from .encoding import (
-    WRITABLE,
-    check_output_fits,
-    check_output_path,
-    encode_photo,
-    holds_all,
-    write_photo,
-    write_stills,
-)
-from .exif import read_dpi, read_exif
+from .containers import Motion, is_animated_png, is_lossless_webp
+from .header import find_pages, open_header, read_motion, read_notes, read_profile
 from .limits import (
     HELD_BYTES,
-    MAX_PIXELS,
     SURE_PIXELS,
     check_bytes,
     check_kind,
@@ -32,34 +21,15 @@ from .limits import (
 )
 from .pillow_files import open_picture
 from .pillow_reader import DAMAGE, PillowFile, open_with_pillow
-from .tiff_tree import read_directories, to_numbers
 from .value import Notes, Photo, levels_to_photo
 from .vips import import_vips
-
-__all__ = [
-    "MAX_PIXELS",
-    "READABLE",
-    "WRITABLE",
-    "Motion",
-    "Photo",
-    "PhotoFile",
-    "check_output_fits",
-    "check_output_path",
-    "encode_photo",
-    "holds_all",
-    "is_picture",
-    "open_photo",
-    "read_photo",
-    "write_photo",
-    "write_stills",
-]
+from .writing import (
+    WRITABLE,
+)
 
 READABLE = (*WRITABLE, ".mpo", ".gif", ".apng", ".bmp", ".dib", ".avif", ".avifs", ".heic", ".heif", ".hif")
 KINDS = "PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"
-_LOADERS = ("png", "jpeg", "webp", "tiff", "gif", "heif")
 _HEAD_BYTES = 2**24  # in which the header of a PNG or JPEG lies, with its EXIF and profile
-_SMALLER_OR_MASK = 1 | 4  # of TIFF's NewSubfileType
-_BLOBS = ("xmp-data", "iptc-data")
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -97,7 +67,7 @@ class PhotoFile:
         """
         if self._pillow is None and self.motion is None:
             return self._decode_pages()
-        notes = Notes() if self._header is None else _read_notes(self._header, self._encoded)
+        notes = Notes() if self._header is None else read_notes(self._header, self._encoded)
         frames = self._decode_frames() if self._pillow is None else self._decode_with_pillow(self._pillow)
         return (replace(photo, notes=notes) for photo in frames)
 
@@ -109,7 +79,7 @@ class PhotoFile:
             check_kind(self.path, image.bands, image.format)
             if image.width * image.height > SURE_PIXELS:
                 _pass_through(self._open_page(options), self.path)
-            yield replace(self._to_photo(image), notes=_read_notes(image, self._encoded, page))
+            yield replace(self._to_photo(image), notes=read_notes(image, self._encoded, page))
 
     def _decode_frames(self) -> Iterator[Photo]:
         """Frames of an animation from top to bottom of one decoder's output: each is drawn upon the one before."""
@@ -119,7 +89,7 @@ class PhotoFile:
             yield self._to_photo(strip, number * height, height)
 
     def _decode_with_pillow(self, pillow: PillowFile) -> Iterator[Photo]:
-        profile = None if self._header is None else _profile(self._header)
+        profile = None if self._header is None else read_profile(self._header)
         for levels, has_alpha in pillow.read():
             yield levels_to_photo(levels, has_alpha=has_alpha, icc_profile=profile, path=self.path)
 
@@ -141,7 +111,7 @@ class PhotoFile:
         has_alpha = bool(image.hasalpha())
         if image.bands - has_alpha not in (1, 3):
             raise ImageError(f"{path} has {image.bands} channels; save it as grey or RGB, with or without transparency")
-        photo = levels_to_photo(levels, has_alpha=has_alpha, icc_profile=_profile(image), path=path)
+        photo = levels_to_photo(levels, has_alpha=has_alpha, icc_profile=read_profile(image), path=path)
         return replace(photo, is_lossless_webp=is_lossless_webp(self._encoded))
 
 
@@ -165,7 +135,7 @@ def open_photo(path: str | Path) -> PhotoFile:
     if size > HELD_BYTES:
         _check_large(path, size)
     encoded = _read_bytes(path)
-    header = _open_header(encoded)
+    header = open_header(encoded)
     if header is not None:
         _check_header(header, path, len(encoded))
     rest: dict[str, Any] = {"path": path, "_encoded": encoded, "_header": header}
@@ -177,7 +147,7 @@ def open_photo(path: str | Path) -> PhotoFile:
     is_cut = encoded.startswith(b"GIF8") and not encoded.rstrip(b"\0").endswith(b";")
     if header is None or (is_animated and pillow is None) or is_cut:
         raise ImageError(f"{path} is damaged, or is no {KINDS} picture")
-    pages, motion = _find_pages(header, encoded), _read_motion(header)
+    pages, motion = find_pages(header, encoded), read_motion(header)
     return PhotoFile(count=len(pages), motion=motion, _pages=pages, **rest)
 
 
@@ -215,7 +185,7 @@ def _check_large(path: Path, size: int) -> None:
         head = file.read(_HEAD_BYTES)
     if head.startswith((b"\x89PNG", b"\xff\xd8")):
         # Their decoders would look through all of the file for what comes next.
-        if (header := _open_header(head)) is None:
+        if (header := open_header(head)) is None:
             raise ImageError(f"{path} is damaged, or is no {KINDS} picture")
         _check_header(header, path, size)
     try:
@@ -272,61 +242,6 @@ def _blame(error: Exception, path: Path) -> Exception:
     return ImageError(f"{path} is damaged or cut short; get a whole copy of it")
 
 
-def _open_header(encoded: bytes) -> Any:
-    """The picture's header, or None if libvips does not know the file."""
-    pyvips = import_vips()
-    try:
-        image = pyvips.Image.new_from_buffer(encoded, "", access="sequential", fail_on="error")
-    except pyvips.Error:
-        return None
-    return image if image.get("vips-loader").startswith(_LOADERS) else None
-
-
-def _find_pages(header: Any, encoded: bytes) -> tuple[int, ...]:
-    """Pages in their order, a HEIF's primary first, without a TIFF's smaller copies and masks."""
-    count = header.get("n-pages") if header.get_typeof("n-pages") else 1
-    pages = list(range(count))
-    loader = header.get("vips-loader")
-    if loader.startswith("heif") and header.get_typeof("heif-primary"):
-        pages.sort(key=lambda page: page != header.get("heif-primary"))
-    if loader.startswith("tiff") and count > 1:
-        try:
-            kinds = [directory.tags.get(0xFE) for directory in read_directories(encoded)]
-            pages = [n for n, kind in enumerate(kinds) if not (kind and to_numbers(*kind)[0] & _SMALLER_OR_MASK)]
-        except (ImageError, KeyError):
-            pass
-    return tuple(page for page in pages if page < count) or (0,)
-
-
-def _read_motion(header: Any) -> Motion | None:
-    if not header.get_typeof("delay") or header.get("n-pages") < 2:
-        return None
-    count, delays = header.get("n-pages"), [max(0, delay) for delay in header.get("delay")]
-    delays = (delays or [100]) + count * (delays or [100])[-1:]
-    return Motion(delays_ms=tuple(delays[:count]), plays=header.get("loop") if header.get_typeof("loop") else 0)
-
-
-def _read_notes(header: Any, encoded: bytes, page: int = 0) -> Notes:
-    is_tiff = header.get("vips-loader").startswith("tiff")
-    block = encoded if is_tiff else bytes(header.get("exif-data")) if header.get_typeof("exif-data") else None
-    dpi: tuple[float, float] | None = (25.4 * header.xres, 25.4 * header.yres)
-    if header.xres == header.yres == 1:  # libvips' way of saying that it knows of none
-        dpi = None if block is None else read_dpi(block)
-    return Notes(
-        dpi=dpi if dpi is not None and all(0.1 <= dots <= 65535 for dots in dpi) else None,
-        exif=None if block is None else read_exif(block, page if is_tiff else 0),
-        blobs=tuple(
-            (name, _upright(header.get(name))) for name in ("xmp-data", "iptc-data") if header.get_typeof(name)
-        ),
-        texts=read_png_texts(encoded),
-    )
-
-
-def _upright(blob: bytes) -> bytes:
-    """XMP that does not turn the picture again, which is upright by now; anything else as it is."""
-    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", bytes(blob))
-
-
 def _to_rgb_or_grey(image: Any) -> Any:
     bit_depth = 16 if image.format == "ushort" else 8
     if image.interpretation == "cmyk":
@@ -338,10 +253,3 @@ def _to_rgb_or_grey(image: Any) -> Any:
     image = image.copy()
     image.remove("icc-profile-data")  # it described inks or Lab
     return image
-
-
-def _profile(image: Any) -> bytes | None:
-    if not image.get_typeof("icc-profile-data"):
-        return None
-    profile = bytes(image.get("icc-profile-data"))
-    return profile if profile[36:40] == b"acsp" else None
