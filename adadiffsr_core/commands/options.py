@@ -56,7 +56,10 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
     )
     intervals.add_argument("--uniform", type=int, metavar="K", help="no adaptivity: every jump covers K base steps")
     group.add_argument(
-        "--gain-threshold", type=float, metavar="X", help="gain per base step that matters (the preset's)"
+        "--gain-threshold",
+        type=float,
+        metavar="X",
+        help="gain per twentieth of the denoising that matters (the preset's)",
     )
     group.add_argument(
         "--early-exit", action=argparse.BooleanOptionalAction, help="whether saturated tiles stop before the end"

@@ -1,6 +1,6 @@
 """Weights files: safetensors with a format, a kind and a config in the metadata. Never a pickle.
 
-Source: DESIGN section 7.
+Source: docs/design.md, "Files".
 """
 
 import json

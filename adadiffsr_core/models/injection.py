@@ -20,7 +20,7 @@ class FeatureInjector:
 
     Features of the `KEPT_TILES` tiles used last stay on the device. Beyond that they are computed anew.
 
-    Source: section 3.4; DESIGN section 6.
+    Source: section 3.4.
 
     Args:
         pfj: on the device of the latents, in the dtype that it is to run in.

@@ -163,7 +163,7 @@ def open_networks(path: Path, *kinds: str) -> Networks:
 def load_mmle(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Mmle:
     """Load an MMLE regressor from a file of its own or from a bundle.
 
-    Source: DESIGN section 7.
+    Source: docs/design.md, "Files".
 
     Raises:
         CheckpointError: the file cannot be used; the message says why.
@@ -174,7 +174,7 @@ def load_mmle(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype
 def load_pfj(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Pfj:
     """Load a PFJ from a file of its own or from a bundle.
 
-    Source: DESIGN section 7.
+    Source: docs/design.md, "Files".
 
     Raises:
         CheckpointError: the file cannot be used; the message says why.

@@ -115,7 +115,7 @@ class _Level(nn.Module):
 class Mmle(nn.Module):
     """The regressor.
 
-    Source: section 3.2; DESIGN section 5.
+    Source: section 3.2.
     """
 
     def __init__(self, config: MmleConfig) -> None:

@@ -93,7 +93,7 @@ class _Block(nn.Module):
 class Pfj(nn.Module):
     """Progressive feature injection, or a rival in its place.
 
-    Source: section 3.4, Eq. 3, Table 5; DESIGN section 6.
+    Source: section 3.4, Eq. 3, Table 5.
     """
 
     def __init__(self, config: PfjConfig) -> None:

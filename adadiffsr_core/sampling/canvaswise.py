@@ -1,6 +1,6 @@
 """The other merge mode: all tiles on one canvas that advances on the base schedule.
 
-Source: DESIGN section 3, `merge = every_step`; decision D7.
+Source: decision D7.
 """
 
 import time

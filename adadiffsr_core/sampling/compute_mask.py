@@ -1,6 +1,6 @@
 """The compute mask: where the artist wants work done, from "leave untouched" to "every step".
 
-Source: DESIGN section 4, decision D6. Levels: 0 is never evaluated, 0.5 automatic, 1 every step; in
+Source: decision D6. Levels: 0 is never evaluated, 0.5 automatic, 1 every step; in
 between, the ladder of intervals loses its small or its large rungs.
 """
 

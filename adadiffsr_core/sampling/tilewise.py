@@ -1,6 +1,6 @@
 """The loop: gather running tiles, denoise, measure, decide, jump, scatter.
 
-Source: section 3.3 and DESIGN section 4. Every tile has its own timeline. One turn evaluates up to
+Source: section 3.3; docs/design.md, "Sampling". Every tile has its own timeline. One turn evaluates up to
 `tile_batch` tiles, whatever their timesteps, in one call of the network, and moves each by its own
 interval; a finished tile makes room for the next one (continuous batching, as language-model servers
 do).

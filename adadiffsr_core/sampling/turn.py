@@ -1,6 +1,6 @@
 """One turn of a run, whatever the merge mode: denoise a batch of tiles, measure, decide, record.
 
-Source: section 3.3 and DESIGN section 4.
+Source: section 3.3; docs/design.md, "Sampling".
 """
 
 from collections.abc import Callable, Sequence

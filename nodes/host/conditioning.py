@@ -1,6 +1,6 @@
 """The canvas's conditioning, cropped to the tiles of each call.
 
-Source: HOST facts on sampling; the host's own pattern for slicing conditioning is its context windows.
+Source: the host's own pattern for slicing conditioning, its context windows (docs/design.md, "In ComfyUI").
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """Region-aware sampling as one of the host's SAMPLER objects: it works with any guider.
 
-Source: section 3.3, DESIGN sections 2 to 4.
+Source: section 3.3; docs/design.md, "In ComfyUI".
 """
 
 from collections.abc import Callable, Sequence

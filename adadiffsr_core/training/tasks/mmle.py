@@ -1,6 +1,6 @@
 """Training the MMLE regressor on walks whose metrics were measured.
 
-Source: section 3.2 and 4.1; DESIGN section 5. L2 on the metrics as in the paper, and on their differences between
+Source: section 3.2 and 4.1. L2 on the metrics as in the paper, and on their differences between
 consecutive visits, since gain is a difference.
 """
 

@@ -2,7 +2,7 @@
 
 Every metric has a folder of its own, so that another one can be added to walks that were made before.
 
-Source: section 3.2 and DESIGN section 5.
+Source: section 3.2.
 """
 
 from collections.abc import Callable, Mapping
