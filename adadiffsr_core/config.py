@@ -1,7 +1,7 @@
 """The base of every configuration: frozen, validated once, and strict about its keys, types and numbers."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields
 from functools import cache
 from types import NoneType, UnionType
@@ -130,7 +130,7 @@ def _check(name: str, value: Any, kind: Any) -> None:
     if choices := tuple(_choices(members)):
         # Equal is not enough: 1 is equal to True, and what is no text may have no hash.
         if not isinstance(value, str) or value not in choices:
-            raise ConfigError(f"{name} {quoted(value, 80)} is unknown; use one of {', '.join(choices)}")
+            raise unknown(name, value, choices)
         return
     _check_one(name, value, members[0])
 
@@ -193,3 +193,20 @@ _SIMPLE: dict[Any, tuple[Callable[[Any], bool], str]] = {
     float: (_is_number, "a number"),
     str: (_is_text, f"a text of one line and at most {_LONGEST} characters"),
 }
+
+
+def unknown(name: str, value: object, choices: Iterable[str]) -> ConfigError:
+    """The one sentence for what is none of the choices."""
+    return ConfigError(f"{name} {quoted(value, 80)} is unknown; use one of {', '.join(choices)}")
+
+
+def check_multiple(name: str, size: int, multiple: int, unit: str = "px") -> None:
+    """Refuse a size that is no multiple of what a model needs.
+
+    Raises:
+        ConfigError: with the nearest sizes that are.
+    """
+    if size < 0 or size % multiple:
+        below = size - size % multiple
+        use = f"{below} or {below + multiple}" if below > 0 else f"{multiple}"
+        raise ConfigError(f"{name} {size} {unit} is not a multiple of {multiple}; use {use}")

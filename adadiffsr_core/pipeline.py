@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .gain.choose import choose_estimator
 from .gain.information import GainEstimator
-from .gain.mmle import MmleEstimator
-from .gain.statistics import LatentStatistics
 from .models.model import Model
 from .models.unet_denoiser import UNetDenoiser
 from .photo.checks import check_image, check_planes
@@ -17,15 +16,13 @@ from .photo.colour import match_colour
 from .photo.enlarging import enlarge, reduce
 from .photo.scales import Size, base_size, plan_work
 from .photo.transparency import fill_hidden
-from .sampling.canvaswise import sample_canvas
 from .sampling.codebook import build_codebook
-from .sampling.compute_mask import find_needed, fit_pixels, keep_pixels, keep_untouched, pool_latents, tile_levels
-from .sampling.merge import TileMerger
+from .sampling.compute_mask import find_needed, fit_pixels, keep_pixels, pool_latents
 from .sampling.noise import field_noise, pad_noise
 from .sampling.report import RunReport, start_report
-from .sampling.tiles import TileGrid, build_grid, fit_grid, pad_canvas
-from .sampling.tilewise import sample_tiles
-from .sampling.turn import Job, Progress
+from .sampling.run import Sampled, Start, run
+from .sampling.tiles import TileGrid, pad_canvas
+from .sampling.turn import Progress
 from .settings import SamplingConfig
 
 
@@ -56,13 +53,6 @@ class Upscaled:
         return self.factor * height / self.work_size[0], self.factor * width / self.work_size[1]
 
 
-def plan_grid(height: int, width: int, config: SamplingConfig, multiple: int) -> TileGrid:
-    """Tiles for a latent canvas of this size (latent px)."""
-    if config.tile_fit:
-        return fit_grid(height, width, config.tile, config.overlap, multiple=multiple)
-    return build_grid(height, width, config.tile, config.overlap, multiple)
-
-
 @torch.inference_mode()
 def sample_latent(
     model: Model,
@@ -72,7 +62,7 @@ def sample_latent(
     mask: Tensor | None = None,
     estimator: GainEstimator | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
-) -> tuple[Tensor, RunReport, TileGrid]:
+) -> Sampled:
     """Restore a low-quality latent.
 
     Args:
@@ -82,33 +72,23 @@ def sample_latent(
         mask: compute mask `[N or 1,1,h,w]` in [0,1]: 0 leaves untouched, 0.5 is automatic, 1 is every step.
         estimator: of gain; None takes the model's MMLE, or `LatentStatistics` if it has none.
         on_step: told after each turn.
-
-    Returns:
-        Latents `[N,C,h,w]`, the report, and the grid.
     """
-    images, _, height, width = lq_latent.shape
-    grid = plan_grid(height, width, config, model.unet.config.multiple)
+    height, width = lq_latent.shape[-2:]
+    grid = config.plan_tiles(height, width, model.sizes)
     sigmas = model.schedule.build_sigmas(config.steps, config.spacing, config.denoise)
     padded = pad_canvas(lq_latent, grid)
     noise = pad_noise(field_noise(lq_latent.shape, config.seed), grid, config.seed).to(lq_latent.device)
-    job = Job(
+    start = Start(
         denoiser=UNetDenoiser(model.unet, model.schedule, padded, grid, model.pfj, config.pfj_strength),
-        timesteps=model.schedule.sigma_to_timestep(sigmas[:-1]),
         codebook=build_codebook(sigmas, config.solver, config.eta, model.schedule),
+        timesteps=model.schedule.sigma_to_timestep(sigmas[:-1]),
         grid=grid,
         lq_latent=padded,
         x=model.schedule.start(padded, noise, float(sigmas[0])),
-        dtss=config.dtss,
-        estimator=estimator or (MmleEstimator(model.mmle) if model.mmle else LatentStatistics()),
-        compute=None if mask is None else tile_levels(mask, grid, images),
+        estimator=estimator or choose_estimator(model.mmle, lq_latent.shape[1]),
         seed=config.seed,
-        tile_batch=config.tile_batch,
-        on_step=on_step,
     )
-    merger = TileMerger(grid, images)
-    report = (sample_tiles if config.merge == "final" else sample_canvas)(job, merger.add)
-    restored = merger.finish()
-    return (restored if mask is None else keep_untouched(restored, lq_latent, mask)), report, grid
+    return run(start, config, mask, on_step)
 
 
 def upscale(
@@ -164,7 +144,7 @@ def upscale(
 def plan_tiles(model: Model, size: Size, config: SamplingConfig) -> TileGrid:
     """Tiles for a picture that is worked at this size, (height, width) in px."""
     height, width = (-(-side // model.autoencoder.config.factor) for side in size)
-    return plan_grid(height, width, config, model.unet.config.multiple)
+    return config.plan_tiles(height, width, model.sizes)
 
 
 def _leave(model: Model, original: Tensor, config: SamplingConfig) -> Upscaled:
@@ -183,7 +163,7 @@ def _restore(
     mask: Tensor | None,
     estimator: GainEstimator | None,
     on_step: Callable[[Progress], None],
-) -> tuple[Tensor, RunReport, TileGrid]:
+) -> Sampled:
     """Encode, sample and decode; what the mask leaves alone and no network looks at stays as it is."""
     c = model.autoencoder.config
     height, width = enlarged.shape[-2:]
@@ -196,9 +176,9 @@ def _restore(
         touched = (levels > 0).any(dim=0)[0].cpu()
         levels = levels.to(model.device)
     lq_latent = model.encode(F.pad(enlarged, padding, mode="replicate"), needed)
-    latent, report, grid = sample_latent(model, lq_latent, config, mask=levels, estimator=estimator, on_step=on_step)
-    restored = model.decode(latent, touched)[..., :height, :width].cpu()
+    sampled = sample_latent(model, lq_latent, config, mask=levels, estimator=estimator, on_step=on_step)
+    restored = model.decode(sampled.latent, touched)[..., :height, :width].cpu()
     if touched is not None:
         is_touched = touched.repeat_interleave(c.factor, 0).repeat_interleave(c.factor, 1)[:height, :width]
         restored = torch.where(is_touched, restored, enlarged.cpu())
-    return restored, report, grid
+    return sampled._replace(latent=restored)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from adadiffsr_core.models.model import Model, load_model
+from adadiffsr_core.models.model import TRAINED_SIDE, Model, load_model
 from adadiffsr_core.models.unet_denoiser import UNetDenoiser
 from adadiffsr_core.pipeline import sample_latent
 from adadiffsr_core.sampling.report import RunReport
@@ -36,7 +36,7 @@ def seconds(function: Callable[[], object]) -> float:
 @torch.inference_mode()
 def bare_call(model: Model, config: SamplingConfig) -> float:
     """Seconds per tile of a full batch."""
-    batch, side = config.tile_batch, config.tile
+    batch, side = config.tile_batch, TRAINED_SIDE
     lq = torch.randn(batch, 4, side, side)
     denoise = UNetDenoiser(model.unet, model.schedule, lq, build_grid(side, side, side, 0))
     x, sigma = torch.randn(batch, 4, side, side), torch.linspace(0.1, 10, batch)
@@ -63,8 +63,8 @@ def main() -> None:
     model = load_model(args.model)
     rows = math.isqrt(args.tiles)
     config = replace(PRESETS["everyday"], steps=args.steps, tile_batch=args.tile_batch, tile_fit=False)
-    stride = config.tile - config.overlap
-    lq = torch.randn(1, 4, config.tile + stride * (rows - 1), config.tile + stride * (args.tiles // rows - 1))
+    stride = TRAINED_SIDE - config.overlap // 8
+    lq = torch.randn(1, 4, TRAINED_SIDE + stride * (rows - 1), TRAINED_SIDE + stride * (args.tiles // rows - 1))
     results = {}
     for name, chosen in (("uniform", config.uniform(1)), ("adaptive", config)):
         ratios, occupancy = [], 0.0

@@ -6,8 +6,8 @@ import numpy as np
 from comfy_api.v0_0_2 import io
 from PIL import Image
 
-from ..adadiffsr_core.errors import ConfigError, ImageError
-from ..adadiffsr_core.text import quoted
+from ..adadiffsr_core.config import unknown
+from ..adadiffsr_core.errors import ImageError
 from .images import pictures_to_image
 
 FOLDER = Path(__file__).parents[1] / "photos"  # not `examples`: the host would take that for workflows
@@ -43,7 +43,7 @@ class ExamplePhoto(io.ComfyNode):
     def execute(cls, photo: str) -> io.NodeOutput:
         """Read it."""
         if photo not in PHOTOS:  # older hosts do not check what is chosen from a list
-            raise ConfigError(f"photo {quoted(photo, 80)} is unknown; use one of {', '.join(PHOTOS)}")
+            raise unknown("photo", photo, PHOTOS)
         path = FOLDER / f"{photo}.jpg"
         try:
             with Image.open(path, formats=["JPEG"]) as opened:

@@ -5,11 +5,12 @@ from typing import Any, get_args
 from comfy_api.v0_0_2 import io
 
 from ..adadiffsr_core.sampling.codebook import Solver
-from ..adadiffsr_core.settings import PRESETS, MergeMode
+from ..adadiffsr_core.sampling.config import MergeMode
+from ..adadiffsr_core.settings import PRESETS
 from .host.run import sample_regions, scheduler_names
 from .host.sampler import RegionSampler
 from .schema import advanced
-from .settings import RegionSettings, parse_dtss
+from .settings import read_settings
 from .types import MmleType, PfjType, TilesType
 
 _EVERYDAY = PRESETS["everyday"]
@@ -128,18 +129,6 @@ def _region_inputs() -> list[Any]:
     ]
 
 
-def _settings(
-    sampler_name: Solver,
-    intervals: str,
-    gain_threshold: float,
-    early_exit: bool,
-    first_jump: float = 0.0,
-    **others: Any,
-) -> RegionSettings:
-    dtss = parse_dtss(intervals, gain_threshold, early_exit, first_jump)
-    return RegionSettings(sampler_name=sampler_name, dtss=dtss, **others)
-
-
 class RegionAwareKSampler(io.ComfyNode):
     """The host's KSampler, with the steps decided region by region."""
 
@@ -230,7 +219,7 @@ class RegionAwareKSampler(io.ComfyNode):
             positive,
             negative,
             latent_image,
-            _settings(**regions),
+            read_settings(**regions),
             seed=seed,
             steps=steps,
             cfg=cfg,
@@ -263,4 +252,4 @@ class RegionAwareSampler(io.ComfyNode):
     @classmethod
     def execute(cls, **regions: Any) -> io.NodeOutput:
         """Build it; nothing is sampled yet."""
-        return io.NodeOutput(RegionSampler(_settings(**regions)))
+        return io.NodeOutput(RegionSampler(read_settings(**regions)))

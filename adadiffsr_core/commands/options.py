@@ -13,7 +13,8 @@ from ..errors import ConfigError
 from ..files import check_file_name
 from ..photo.colour import ColourMatch
 from ..sampling.codebook import Solver
-from ..settings import PRESETS, MergeMode
+from ..sampling.config import MergeMode, parse_intervals
+from ..settings import PRESETS
 from ..text import quoted, shown
 from .resources import Size
 
@@ -52,7 +53,7 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--solver", choices=get_args(Solver), help="how a step is taken")
     intervals = group.add_mutually_exclusive_group()
     intervals.add_argument(
-        "--intervals", type=parse_intervals, metavar="A,B,..", help="base steps a jump may cover, smallest first"
+        "--intervals", type=read_intervals, metavar="A,B,..", help="base steps a jump may cover, smallest first"
     )
     intervals.add_argument("--uniform", type=int, metavar="K", help="no adaptivity: every jump covers K base steps")
     group.add_argument(
@@ -149,16 +150,16 @@ def parse_size(text: str) -> Size | int:
     return int(first) if second is None else (int(second), int(first))
 
 
-def parse_intervals(text: str) -> tuple[int, ...]:
-    """`1,2,3,4` to numbers.
+def read_intervals(text: str) -> tuple[int, ...]:
+    """See `parse_intervals`.
 
     Raises:
         argparse.ArgumentTypeError: it is no such list.
     """
     try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{quoted(text, 80)} is no list of whole numbers such as 1,2,3,4") from None
+        return parse_intervals(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parse_names(text: str) -> tuple[str, ...]:

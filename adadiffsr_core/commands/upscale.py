@@ -19,7 +19,6 @@ from ..photo.scales import plan_work
 from ..photo.value import Notes
 from ..pipeline import plan_tiles, upscale
 from ..sampling.controller import DtssConfig
-from ..sampling.schedule import Schedule
 from ..settings import PRESETS, SamplingConfig
 from .interrupts import stop_if_asked
 from .options import add_arguments, choose_device, choose_dtype, set_threads
@@ -81,10 +80,6 @@ def sampling_config(args: argparse.Namespace) -> SamplingConfig:
     }
     dtss: DtssConfig = replace(preset.dtss, **rule)
     config = replace(preset, **changes, dtss=dtss)
-    # Built again for each photograph; built here so that a wrong number is refused before any is read.
-    Schedule().build_sigmas(config.steps, config.spacing, config.denoise)
-    if not 0 <= config.seed < 2**64:
-        raise ConfigError(f"--seed goes from 0 to {2**64 - 1}, got {config.seed}")
     return config if args.uniform is None else config.uniform(args.uniform)
 
 

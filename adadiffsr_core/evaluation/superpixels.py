@@ -102,10 +102,10 @@ def sample_segments(
         Latents `[1,C,h,w]`, and the report of all tiles of all segments.
     """
     config = replace(config, tile_fit=False)
-    weights = segment_weights(segments, config.overlap // 2).to(lq_latent.device)
+    weights = segment_weights(segments, config.overlap // model.sizes.factor // 2).to(lq_latent.device)
     restored = torch.zeros_like(lq_latent)
     reports = []
-    for size, boxes in _by_size(map(_box_about, weights), config.tile).items():
+    for size, boxes in _by_size(map(_box_about, weights), config.tile_side(model.sizes)).items():
         numbers, corners = list(boxes), list(boxes.values())
         kept = weights[numbers] > 0
         regions, places = _cut(lq_latent * kept, corners, size), _cut(kept.float(), corners, size)

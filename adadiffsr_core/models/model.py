@@ -11,8 +11,11 @@ from ..nets.mmle import Mmle
 from ..nets.pfj import Pfj
 from ..nets.unet import UNet
 from ..photo.scales import Scales
+from ..sampling.config import LatentSizes
 from ..sampling.schedule import Schedule
 from .networks import check_fit, check_latents, open_networks, read_schedule
+
+TRAINED_SIDE = 64  # of the tiles that our own UNets are trained on, latent px
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Model:
     def __post_init__(self) -> None:
         check_latents(self.unet, self.autoencoder)
         check_fit(self.unet, self.mmle, self.pfj)
+
+    @property
+    def sizes(self) -> LatentSizes:
+        """What tiles go by."""
+        return LatentSizes(self.autoencoder.config.factor, self.unet.config.multiple, TRAINED_SIDE)
 
     @property
     def device(self) -> torch.device:

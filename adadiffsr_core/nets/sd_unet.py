@@ -5,8 +5,9 @@ from itertools import count
 
 import torch
 
-from ..errors import CheckpointError, ConfigError
-from ..text import quoted, shown
+from ..config import unknown
+from ..errors import CheckpointError
+from ..text import shown
 from .unet import UNet, UNetConfig
 
 # Alike in both: widths 320, 640, 1280, 1280, with attention on all levels but the coarsest.
@@ -30,7 +31,7 @@ def sd_unet_config(name: str) -> UNetConfig:
         ConfigError: the name is another.
     """
     if name not in SD_UNETS:
-        raise ConfigError(f"UNet {quoted(name, 80)} is unknown; use one of {', '.join(SD_UNETS)}")
+        raise unknown("UNet", name, SD_UNETS)
     return SD_UNETS[name]
 
 

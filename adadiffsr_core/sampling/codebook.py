@@ -15,8 +15,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ..config import unknown
 from ..errors import ConfigError
-from ..text import quoted
 from .schedule import Schedule
 
 Solver = Literal["ddpm", "ddim", "euler", "euler_ancestral", "dpmpp_2m"]
@@ -81,7 +81,7 @@ def build_codebook(
         ConfigError: the solver is unknown, eta is out of range, or sigmas do not fall to 0.
     """
     if solver not in get_args(Solver):
-        raise ConfigError(f"solver {quoted(solver, 80)} is unknown; use one of {', '.join(get_args(Solver))}")
+        raise unknown("solver", solver, get_args(Solver))
     eta = _DEFAULT_ETA[solver] if eta is None else eta
     if not 0 <= eta <= 1:
         raise ConfigError(f"eta must be between 0 and 1, got {eta}")

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import Config
+from ..config import Config, unknown
 from ..errors import ConfigError, ShapeError
-from ..text import quoted
 
 MAX_TIMESTEP = 1000
 Prediction = Literal["eps", "v", "flow"]
@@ -177,7 +176,7 @@ class Schedule(Config):
         if not 0 < denoise <= 1:
             raise ConfigError(f"denoise must be above 0 and at most 1, got {denoise}")
         if spacing not in get_args(Spacing):
-            raise ConfigError(f"spacing {quoted(spacing, 80)} is unknown; use one of {', '.join(get_args(Spacing))}")
+            raise unknown("spacing", spacing, get_args(Spacing))
         total = int(steps / denoise)
         if total > MAX_TIMESTEP:
             raise ConfigError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..config import check_multiple
 from ..errors import ConfigError, ShapeError
 
 
@@ -121,10 +122,7 @@ def _check(height: int, width: int, tile: int, overlap: int, multiple: int) -> N
         raise ConfigError(f"tile size {tile} and its multiple {multiple} must be at least 1 latent px")
     if not 0 <= overlap < tile:
         raise ConfigError(f"overlap {overlap} does not fit tiles of {tile} latent px; use 0 to {tile - 1}")
-    if tile % multiple:
-        below = tile - tile % multiple
-        use = f"{below} or {below + multiple}" if below else f"{multiple}"
-        raise ConfigError(f"tile size {tile} latent px is not a multiple of {multiple}; use {use}")
+    check_multiple("tile size", tile, multiple, "latent px")
 
 
 def _fit_axis(length: int, sides: Sequence[int], overlap: int) -> tuple[int, tuple[int, ...]]:

@@ -4,6 +4,7 @@ Source: the host's own pattern for slicing conditioning, its context windows (do
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.conds
@@ -21,23 +22,40 @@ Conds = list[list[Cond] | None]
 
 
 class TiledConditioning:
+    """What of the canvas's conditioning each tile sees.
+
+    Attributes:
+        grid: where tiles are.
+        images: in the batch of canvases.
+        injection: adds residuals to a control, or None: `(control, tiles, gain, local, device) -> control`.
+        controls: the user's, cropped.
+    """
+
+    def __init__(self, grid: TileGrid, images: int, factor: int, injection: Callable[..., Any] | None = None) -> None:
+        self.grid, self.images, self.injection = grid, images, injection
+        self.controls = TiledControls(grid, factor)
+
+    def box(self, tile_id: int) -> Box:
+        """A tile's place on its canvas."""
+        _, top, left = self.grid.locate(tile_id)
+        return Box(top, left, *self.grid.tile)
+
+
+@dataclass(frozen=True)
+class TiledCall:
     """A wrapper about the host's evaluation of conditionings: it sees the tiles' x, and crops the rest to match.
 
     Tiles that an area prompt cuts differently cannot share a call of the network, and get one for each way of cutting.
 
     Attributes:
-        grid: where tiles are.
-        images: in the batch of canvases.
-        tiles: ids of the tiles of the next call, in the order of x.
-        gain: `[B,2]` of the next call, or None.
-        injection: adds residuals to a control, or None: `(control, tiles, gain, local, device) -> control`.
+        conditioning: of the canvas.
+        tiles: ids of the tiles of this call, in the order of x.
+        gain: `[B,2]` of this call, or None.
     """
 
-    def __init__(self, grid: TileGrid, images: int, factor: int, injection: Callable[..., Any] | None = None) -> None:
-        self.grid, self.images, self.injection = grid, images, injection
-        self.tiles: Sequence[int] = ()
-        self.gain: Tensor | None = None
-        self._controls = TiledControls(grid, factor)
+    conditioning: TiledConditioning
+    tiles: Sequence[int]
+    gain: Tensor | None
 
     def __call__(
         self, executor: Any, model: Any, conds: Conds, x: Tensor, sigma: Tensor, model_options: dict[str, Any]
@@ -69,7 +87,7 @@ class TiledConditioning:
         seek_keyframes(model, conds, sigma, model_options)
         here = [tiles[row] for row in rows]
         gain = None if self.gain is None else self.gain[[row % len(self.gain) for row in rows]]
-        cropper = _Cropper(self, here, gain, x.device)
+        cropper = _Cropper(self.conditioning, here, gain, x.device)
         return executor(
             model, [None if cond is None else cropper.crop_all(cond) for cond in conds], x, sigma, model_options
         )
@@ -79,18 +97,13 @@ class TiledConditioning:
         cut = [cond for each in conds for cond in each or [] if "area" in cond or "gligen" in cond]
         groups: dict[Any, list[int]] = {}
         for row, tile_id in enumerate(tiles):
-            groups.setdefault(tuple(self._cut(cond, self.box(tile_id)) for cond in cut), []).append(row)
+            groups.setdefault(tuple(self._cut(cond, self.conditioning.box(tile_id)) for cond in cut), []).append(row)
         return list(groups.values())
 
     def _cut(self, cond: Cond, tile: Box) -> Any:
-        area = intersect(to_box(cond["area"], self.grid.canvas), tile) if "area" in cond else None
+        area = intersect(to_box(cond["area"], self.conditioning.grid.canvas), tile) if "area" in cond else None
         gligen = tuple(intersect(Box(*place), tile) for _, place in _gligen_boxes(cond)) if "gligen" in cond else None
         return area, gligen
-
-    def box(self, tile_id: int) -> Box:
-        """A tile's place on its canvas."""
-        _, top, left = self.grid.locate(tile_id)
-        return Box(top, left, *self.grid.tile)
 
 
 class _Cropper:
@@ -132,7 +145,7 @@ class _Cropper:
     def _control(self, control: Any, frame: Box, part: Box) -> Any:
         key = (id(control), frame, part)
         if key not in self.controls:
-            cropped = self.run._controls.crop(control, self.tiles, frame, part, self.device)
+            cropped = self.run.controls.crop(control, self.tiles, frame, part, self.device)
             if self.run.injection is not None:
                 cropped = self.run.injection(cropped, self.tiles, self.gain, part)
             self.controls[key] = cropped

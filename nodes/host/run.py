@@ -9,12 +9,11 @@ import comfy.samplers
 import comfy.utils
 import latent_preview
 
-from ...adadiffsr_core.errors import ConfigError
-from ...adadiffsr_core.text import quoted
+from ...adadiffsr_core.config import unknown
 from ..settings import RegionSettings
 from ..tiles import Tiles
 from .denoiser import KEY
-from .geometry import pixels_per_latent, plan_tiles
+from .geometry import latent_sizes
 from .sampler import FinishedTiles, RegionSampler
 
 # What the host adds to a LATENT for empty ones; they say nothing about a sampled one.
@@ -50,7 +49,7 @@ def sample_regions(
         ConfigError, ShapeError, DenoiserError: see `RegionSampler.sample`.
     """
     if scheduler not in scheduler_names():
-        raise ConfigError(f"scheduler {quoted(scheduler, 80)} is unknown; use one of {', '.join(scheduler_names())}")
+        raise unknown("scheduler", scheduler, scheduler_names())
     patcher = model.clone()
     patcher.add_wrapper_with_key(
         comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, KEY, _ask_memory_for_tiles(settings)
@@ -61,7 +60,7 @@ def sample_regions(
         patcher,
         steps=steps,
         device=patcher.load_device,
-        sampler=settings.sampler_name,
+        sampler=settings.config.solver,
         scheduler=scheduler,
         denoise=denoise,
         model_options=patcher.model_options,
@@ -88,7 +87,7 @@ def sample_regions(
         report=tiles.report,
         latent={**clean, "samples": samples},
         mask=tiles.mask,
-        factor=pixels_per_latent(patcher.model),
+        factor=latent_sizes(patcher.model).factor,
     )
 
 
@@ -98,8 +97,8 @@ def _ask_memory_for_tiles(settings: RegionSettings) -> Any:
     def prepare(executor: Any, model: Any, noise_shape: Any, *args: Any, **options: Any) -> Any:
         images, channels, *size = noise_shape
         if len(size) == 2:
-            grid = plan_tiles(model.model, *size, settings.tile_size, settings.overlap, settings.tile_fit)
-            batch = min(settings.tile_batch or 2, images * grid.count)
+            grid = settings.config.plan_tiles(*size, latent_sizes(model.model))
+            batch = min(settings.config.tile_batch or 2, images * grid.count)
             noise_shape = [batch, channels, *grid.tile]
         return executor(model, noise_shape, *args, **options)
 

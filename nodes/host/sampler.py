@@ -4,34 +4,25 @@ Source: section 3.3; docs/design.md, "In ComfyUI".
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...adadiffsr_core.errors import ConfigError
-from ...adadiffsr_core.gain.information import GainEstimator
-from ...adadiffsr_core.gain.mmle import MmleEstimator
-from ...adadiffsr_core.gain.statistics import LatentStatistics
-from ...adadiffsr_core.sampling.canvaswise import sample_canvas
-from ...adadiffsr_core.sampling.codebook import Solver, build_codebook
-from ...adadiffsr_core.sampling.compute_mask import fit_mask, keep_untouched, tile_levels
-from ...adadiffsr_core.sampling.merge import TileMerger
-from ...adadiffsr_core.sampling.noise import pad_noise
+from ...adadiffsr_core.gain.choose import choose_estimator
+from ...adadiffsr_core.sampling.codebook import build_codebook
+from ...adadiffsr_core.sampling.compute_mask import fit_mask
 from ...adadiffsr_core.sampling.report import RunReport
+from ...adadiffsr_core.sampling.run import Start, run
 from ...adadiffsr_core.sampling.schedule import Schedule
-from ...adadiffsr_core.sampling.tiles import TileGrid, pad_canvas
-from ...adadiffsr_core.sampling.tilewise import sample_tiles
-from ...adadiffsr_core.sampling.turn import Job
+from ...adadiffsr_core.sampling.tiles import TileGrid
 from ..settings import RegionSettings
-from .conditioning import TiledConditioning
-from .denoiser import HostDenoiser
-from .geometry import choose_tile_batch, pixels_per_latent, plan_tiles
+from .denoiser import SamplerCall
+from .geometry import choose_tile_batch, latent_sizes
 from .guards import is_flow, refuse_unsuitable
-from .injection import HostInjection
-from .networks import load_beside
+from .prepare import prepare
 from .preview import Preview
 
 
@@ -96,95 +87,50 @@ class RegionSampler(comfy.samplers.Sampler):
         """
         latent = torch.zeros_like(noise) if latent_image is None else latent_image
         refuse_unsuitable(extra_args["model_options"], latent, sigmas)
-        run = _Run(self, model_wrap, sigmas, extra_args, noise, latent, denoise_mask)
-        preview = Preview(callback, run.latent, run.grid, disable_pbar)
+        call = SamplerCall(
+            guider=model_wrap,
+            sigmas=sigmas,
+            extra_args=extra_args,
+            noise=noise,
+            latent=latent,
+            denoise_mask=denoise_mask,
+        )
+        start, settings = self._start(call), self.settings
+        mask = None if settings.compute_mask is None else fit_mask(settings.compute_mask, start.grid.canvas)
+        preview, kept = Preview(callback, start.lq_latent, start.grid, disable_pbar), _Kept()
+        config = replace(settings.config, tile_batch=settings.config.tile_batch or _choose_tile_batch(call, start.grid))
         try:
-            merged, tiles = run.sample(preview, self.keep is not None)
+            merged, report, grid = run(start, config, mask, preview, None if self.keep is None else kept.add)
         finally:
             preview.close()
         preview.finish(merged)
         if self.keep is not None:
-            self.keep(tiles)
-        return cast(Tensor, model_wrap.inner_model.model_sampling.inverse_noise_scaling(sigmas[-1], merged))
+            self.keep(FinishedTiles(kept.stack(), grid, report, mask))
+        return cast(Tensor, call.model.model_sampling.inverse_noise_scaling(sigmas[-1], merged))
 
-
-class _Run:
-    """One run on one canvas, prepared."""
-
-    def __init__(
-        self,
-        sampler: RegionSampler,
-        guider: Any,
-        sigmas: Tensor,
-        extra_args: dict[str, Any],
-        noise: Tensor,
-        latent: Tensor,
-        denoise_mask: Tensor | None,
-    ) -> None:
-        settings, model = sampler.settings, guider.inner_model
-        self.settings, self.canvas_latent, self.images = settings, latent, len(latent)
-        self.seed = extra_args.get("seed") or 0
-        self.grid = grid = plan_tiles(
-            model, *latent.shape[-2:], settings.tile_size, settings.overlap, settings.tile_fit
-        )
-        load_beside(guider, [network for network in (settings.mmle, settings.pfj) if network is not None])
-        self.latent, padded_noise = pad_canvas(latent, grid), pad_noise(noise, grid, self.seed)
-        self.mask = None if settings.compute_mask is None else fit_mask(settings.compute_mask, grid.canvas)
-        self.estimator = _choose_estimator(settings, latent)
-        sampling = model.model_sampling
-        self.timesteps = sampling.timestep(sigmas[:-1]).float().cpu()
-        self.codebook = build_codebook(
-            sigmas.cpu(), cast(Solver, settings.sampler_name), schedule=Schedule("flow" if is_flow(sampling) else "eps")
-        )
-        is_noisiest = sampler.max_denoise(guider, sigmas)
-        self.x = sampling.noise_scaling(sigmas[0], padded_noise, self.latent, is_noisiest)
-        injection = None
-        if settings.pfj is not None and settings.pfj_strength:
-            injection = HostInjection(settings.pfj.module, model, self.latent, grid, settings.pfj_strength)
-        self.denoiser = HostDenoiser(
-            guider,
-            sigmas,
-            extra_args,
-            grid,
-            TiledConditioning(grid, self.images, pixels_per_latent(model), injection),
-            self.latent,
-            padded_noise,
-            None if denoise_mask is None else pad_canvas(denoise_mask, grid),
-        )
-        conditionings = max(1, sum(map(len, getattr(guider, "conds", {}).values())))
-        self.tile_batch = settings.tile_batch or choose_tile_batch(
-            model, latent.device, grid, self.images, conditionings
+    def _start(self, call: SamplerCall) -> Start:
+        settings, config, sampling = self.settings, self.settings.config, call.model.model_sampling
+        grid = config.plan_tiles(*call.latent.shape[-2:], latent_sizes(call.model))
+        mmle = None if settings.mmle is None else settings.mmle.module
+        estimator = choose_estimator(mmle, call.latent.shape[1])
+        beside = [] if settings.mmle is None else [settings.mmle]
+        ready = prepare(self, call, grid, settings.pfj, config.pfj_strength, beside)
+        schedule = Schedule("flow" if is_flow(sampling) else "eps")
+        return Start(
+            denoiser=ready.denoiser,
+            codebook=build_codebook(call.sigmas.cpu(), config.solver, schedule=schedule),
+            timesteps=sampling.timestep(call.sigmas[:-1]).float().cpu(),
+            grid=grid,
+            lq_latent=ready.lq_latent,
+            x=ready.x,
+            estimator=estimator,
+            seed=call.seed,
         )
 
-    def sample(self, preview: Preview, keep: bool) -> tuple[Tensor, FinishedTiles]:
-        """The merged canvas, and the tiles if they are to be kept."""
-        compute = None if self.mask is None else tile_levels(self.mask, self.grid, self.images)
-        job = Job(
-            denoiser=self.denoiser,
-            codebook=self.codebook,
-            grid=self.grid,
-            lq_latent=self.latent,
-            x=self.x,
-            timesteps=self.timesteps,
-            dtss=self.settings.dtss,
-            estimator=self.estimator,
-            compute=compute,
-            seed=self.seed,
-            tile_batch=self.tile_batch,
-            on_step=preview,
-        )
-        merger, kept = TileMerger(self.grid, self.images), _Kept()
 
-        def sink(ids: Sequence[int], tiles: Tensor) -> None:
-            merger.add(ids, tiles)
-            if keep:
-                kept.add(ids, tiles)
-
-        report = (sample_tiles if self.settings.merge_mode == "final" else sample_canvas)(job, sink)
-        merged = merger.finish()
-        if self.mask is not None:
-            merged = keep_untouched(merged, self.canvas_latent, self.mask.to(merged.device))
-        return merged, FinishedTiles(kept.stack() if keep else torch.empty(0), self.grid, report, self.mask)
+def _choose_tile_batch(call: SamplerCall, grid: TileGrid) -> int:
+    conditionings = max(1, sum(map(len, getattr(call.guider, "conds", {}).values())))
+    return choose_tile_batch(call.model, call.latent.device, grid, len(call.latent), conditionings)
 
 
 class _Kept:
@@ -203,15 +149,3 @@ class _Kept:
         """All of them by id, on the CPU."""
         order = torch.tensor(self.ids).argsort()
         return torch.cat(self.tiles).float().cpu()[order]
-
-
-def _choose_estimator(settings: RegionSettings, latent: Tensor) -> GainEstimator:
-    if settings.mmle is None:
-        return LatentStatistics()
-    channels = settings.mmle.module.config.latent_channels
-    if latent.shape[1] != channels:
-        raise ConfigError(
-            f"this MMLE regressor is for latents of {channels} channels; the model's have {latent.shape[1]}; "
-            f"leave the input mmle empty to go by latent statistics"
-        )
-    return MmleEstimator(settings.mmle.module)

@@ -8,18 +8,18 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...adadiffsr_core.config import check_multiple
 from ...adadiffsr_core.errors import ConfigError
 from ...adadiffsr_core.sampling.codebook import Codebook, build_codebook
 from ...adadiffsr_core.sampling.denoiser import Denoiser, ElasticDenoiser
 from ...adadiffsr_core.sampling.schedule import Schedule
 from ...adadiffsr_core.sampling.tiles import build_grid
 from ...adadiffsr_core.settings import SamplingConfig
-from .conditioning import TiledConditioning
-from .denoiser import HostDenoiser
-from .geometry import check_multiple, pixels_per_latent, tile_multiple, trained_side
+from .denoiser import SamplerCall
+from .geometry import latent_sizes
 from .guards import is_flow, refuse_unsuitable
-from .injection import HostInjection
-from .networks import Network, load_beside
+from .networks import Network
+from .prepare import prepare
 
 _SCHEDULER = "simple"  # the sampling nodes' default
 # What a conditioning may hold that belongs to one picture.
@@ -58,7 +58,7 @@ class HostModel:
     @property
     def factor(self) -> int:
         """Image px per latent px, along a side."""
-        return pixels_per_latent(self.model.model)
+        return latent_sizes(self.model.model).factor
 
     @property
     def channels(self) -> int:
@@ -68,7 +68,7 @@ class HostModel:
     @property
     def multiple(self) -> int:
         """What a tile's side must be a multiple of, latent px."""
-        return tile_multiple(self.model.model)
+        return latent_sizes(self.model.model).multiple
 
     def choose_tile(self, tile_size: int) -> int:
         """Side of a tile, image px; 0 becomes what the model was trained on.
@@ -77,7 +77,7 @@ class HostModel:
             ConfigError: it is no multiple of what the model needs.
         """
         check_multiple("tile_size", tile_size, self.factor * self.multiple)
-        return tile_size or trained_side(self.model.model) * self.factor
+        return tile_size or latent_sizes(self.model.model).trained * self.factor
 
     @torch.inference_mode()
     def encode(self, image: Tensor) -> Tensor:
@@ -137,16 +137,10 @@ class _Visitor(comfy.samplers.Sampler):
     ) -> Tensor:
         """See the host's `Sampler`; what was walked stays in `seen`."""
         refuse_unsuitable(extra_args["model_options"], latent_image, sigmas)
-        model, side = model_wrap.inner_model, latent_image.shape[-1]
-        grid = build_grid(side, side, side, 0, tile_multiple(model))
-        injection = None
-        if self.pfj is not None:
-            load_beside(model_wrap, [self.pfj])
-            injection = HostInjection(self.pfj.module, model, latent_image, grid, 1.0)
-        conditioning = TiledConditioning(grid, len(noise), pixels_per_latent(model), injection)
-        denoiser = HostDenoiser(model_wrap, sigmas, extra_args, grid, conditioning, latent_image, noise, None)
-        is_noisiest = self.max_denoise(model_wrap, sigmas)
-        x = model.model_sampling.noise_scaling(sigmas[0], noise, latent_image, is_noisiest)
+        call = SamplerCall(guider=model_wrap, sigmas=sigmas, extra_args=extra_args, noise=noise, latent=latent_image)
+        side = latent_image.shape[-1]
+        grid = build_grid(side, side, side, 0, latent_sizes(call.model).multiple)
+        denoiser, _, x = prepare(self, call, grid, self.pfj, 1.0, [])
         # Walks in one batch are at levels of their own, which may lie on different sides of a boundary.
         together = 1 if denoiser.boundaries else len(noise)
         self.seen = self.walk(cast(Denoiser, ElasticDenoiser(denoiser, together)), x)

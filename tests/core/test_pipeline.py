@@ -21,8 +21,10 @@ from adadiffsr_core.nets.mmle import Mmle
 from adadiffsr_core.nets.pfj import Pfj
 from adadiffsr_core.photo.enlarging import enlarge
 from adadiffsr_core.photo.scales import Scales
-from adadiffsr_core.pipeline import plan_grid, sample_latent, upscale
+from adadiffsr_core.pipeline import sample_latent, upscale
+from adadiffsr_core.sampling import run
 from adadiffsr_core.sampling.codebook import build_codebook
+from adadiffsr_core.sampling.config import LatentSizes
 from adadiffsr_core.sampling.controller import DtssConfig
 from adadiffsr_core.sampling.noise import field_noise
 from adadiffsr_core.sampling.schedule import Schedule
@@ -30,7 +32,7 @@ from adadiffsr_core.sampling.tilewise import sample_tiles
 from adadiffsr_core.settings import PRESETS, SamplingConfig
 from tests.oracles import TINY_AUTOENCODER, TINY_MMLE, TINY_PFJ, TINY_UNET, randomise, tiny_model
 
-SMALL = SamplingConfig(steps=6, tile=8, overlap=2, dtss=DtssConfig(nr_from=0.3))
+SMALL = SamplingConfig(steps=6, solver="euler", tile_size=64, overlap=16, dtss=DtssConfig(nr_from=0.3))
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +230,7 @@ def jobs(monkeypatch):
         seen.append(job)
         return sample_tiles(job, sink)
 
-    monkeypatch.setattr(pipeline, "sample_tiles", sample)
+    monkeypatch.setattr(run, "sample_tiles", sample)
     return seen
 
 
@@ -265,7 +267,7 @@ def test_low_denoise_keeps_more_of_the_input(model):
 @pytest.mark.parametrize("stretch", [True, False])
 def test_tiles_are_multiples_of_what_the_network_needs(stretch):
     for side in (3, 8, 9, 17, 40):
-        grid = plan_grid(side, side, replace(SMALL, tile_fit=stretch), TINY_UNET.multiple)
+        grid = replace(SMALL, tile_fit=stretch).plan_tiles(side, side, LatentSizes(8, TINY_UNET.multiple, 64))
         assert grid.tile[0] % TINY_UNET.multiple == grid.tile[1] % TINY_UNET.multiple == 0
         assert grid.tile == (8, 8) or stretch
 

@@ -272,7 +272,7 @@ def test_sizes_that_do_not_fit_are_refused_in_pixels(host, pack, message):
 @pytest.mark.parametrize("intervals", ["", "a, b", "1.5", "2, 1", "0, 1"])
 def test_intervals_that_are_no_ladder_are_refused(pack, intervals):
     with pytest.raises(ValueError, match="intervals"):
-        pack("nodes.settings").parse_dtss(intervals, 1e-3, False, 0.0)
+        pack("nodes.settings").read_settings(intervals=intervals, gain_threshold=1e-3, early_exit=False)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_tiles_have_the_size_the_model_was_trained_on(host, pack, fields, side):
         model_type=base.ModelType.V_PREDICTION if "prediction" in fields else base.ModelType.EPS,
         model_config=SimpleNamespace(unet_config={"context_dim": fields.get("context_dim", 768)}),
     )
-    assert pack("nodes.host.geometry").trained_side(model) == side
+    assert pack("nodes.host.geometry").latent_sizes(model).trained == side
 
 
 def test_the_tile_batch_comes_from_free_memory(host, pack, monkeypatch):

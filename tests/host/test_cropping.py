@@ -12,9 +12,8 @@ HEIGHT, WIDTH, TILE, OVERLAP, STEPS = 11, 19, 8, 3, 5
 def settings_of(pack, solver="euler", intervals="1, 1, 1, 1", **fields):
     settings = pack("nodes.settings")
     given = {"tile_size": TILE * 8, "overlap": OVERLAP * 8, "tile_fit": False, **fields}
-    return settings.RegionSettings(
-        sampler_name=solver, dtss=settings.parse_dtss(intervals, given.pop("threshold", 6e-4), False, 0.0), **given
-    )
+    rule = {"gain_threshold": given.pop("threshold", 6e-4), "early_exit": False}
+    return settings.read_settings(sampler_name=solver, intervals=intervals, **rule, **given)
 
 
 def sample_regions(host, pack, model, positive, *, images=1, mask=None, size=(HEIGHT, WIDTH), steps=STEPS, **fields):
@@ -193,8 +192,7 @@ def test_reference_latents_of_the_canvas_are_cropped_and_others_are_not(host, pa
         seen.append(conds[0][0]["model_conds"]["ref_latents"].cond)
         return [x]
 
-    run = conditioning.TiledConditioning(grid, 1, 8)
-    run.tiles = [0, 3]
+    run = conditioning.TiledCall(conditioning.TiledConditioning(grid, 1, 8), [0, 3], None)
     cond = {"model_conds": {"ref_latents": host("conds").CONDList([whole, other])}}
     run(executor, None, [[cond]], torch.zeros(2, 4, TILE, TILE), torch.ones(2), {})
     cropped, untouched = seen[0]
@@ -211,8 +209,7 @@ def test_gligen_boxes_move_with_the_tile(host, pack):
         seen.append((len(x), conds[0][0]["gligen"]))
         return [x]
 
-    run = conditioning.TiledConditioning(grid, 1, 8)
-    run.tiles = [*range(grid.count)]
+    run = conditioning.TiledCall(conditioning.TiledConditioning(grid, 1, 8), [*range(grid.count)], None)
     cond = {"model_conds": {}, "gligen": ("position", "model", [("word", 4, 6, 2, 9)])}  # height, width, y, x
     x = tiny.draw(grid.count, 4, TILE, TILE)
     (out,) = run(executor, None, [[cond]], x, torch.ones(grid.count), {})

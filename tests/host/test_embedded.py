@@ -74,21 +74,24 @@ def test_the_node_does_what_the_command_line_does(host, pack, loaded, model, pho
     latent = loaded.vae.encode(photo)
     config = replace(
         pack("adadiffsr_core.settings").PRESETS["everyday"],
-        tile=8,
-        overlap=2,
+        tile_size=64,
+        overlap=16,
         steps=10,
         seed=5,
         merge=merge,
         pfj_strength=0.3,
     )
     ours, report, grid = pipeline.sample_latent(replace(model, mmle=mmle, pfj=pfj), latent * SCALE, config)
-    chosen = settings.RegionSettings(
-        sampler_name=config.solver,
+    numbers = pack("adadiffsr_core.sampling.config").RegionConfig(
+        solver=config.solver,
         dtss=config.dtss,
         tile_size=64,
         overlap=16,
-        merge_mode=merge,
+        merge=merge,
         pfj_strength=config.pfj_strength,
+    )
+    chosen = settings.RegionSettings(
+        config=numbers,
         mmle=entrust(mmle) if mmle else None,
         pfj=entrust(pfj) if pfj else None,
     )

@@ -12,9 +12,9 @@ TOLERANCE = 1e-4
 
 def uniform(pack, solver="euler", **fields):
     settings = pack("nodes.settings")
-    dtss = settings.parse_dtss("1, 1, 1, 1", 6e-4, False, 0.0)
-    given = {"tile_size": SIDE * 8, "overlap": 0, "tile_fit": False, **fields}
-    return pack("nodes.host.sampler").RegionSampler(settings.RegionSettings(sampler_name=solver, dtss=dtss, **given))
+    rule = {"intervals": "1, 1, 1, 1", "gain_threshold": 6e-4, "early_exit": False}
+    given = {"tile_size": SIDE * 8, "overlap": 0, "tile_fit": False, **rule, **fields}
+    return pack("nodes.host.sampler").RegionSampler(settings.read_settings(sampler_name=solver, **given))
 
 
 def close(ours, theirs):

@@ -72,7 +72,7 @@ def test_the_host_is_told_of_the_latents(host, pack, loaded):
     latent = tiny.draw(1, 16, 4, 4)
     assert torch.equal(model.process_latent_out(model.process_latent_in(latent)), latent)
     geometry = pack("nodes.host.geometry")
-    assert (geometry.trained_side(model), geometry.pixels_per_latent(model)) == (64, 8)
+    assert (geometry.latent_sizes(model).trained, geometry.latent_sizes(model).factor) == (64, 8)
     # An empty latent, of 4 channels as the host's node makes it, becomes one of the model's.
     empty = host("sample").fix_empty_latent_channels(loaded.model, torch.zeros(1, 4, 8, 8))
     assert empty.shape == (1, 16, 8, 8)
@@ -128,8 +128,8 @@ def test_the_nodes_do_what_the_command_line_does(host, pack, either_path, photo,
     small = photo[:, ::4, ::4]
     config = replace(
         pack("adadiffsr_core.settings").PRESETS["everyday"],
-        tile=8,
-        overlap=2,
+        tile_size=64,
+        overlap=16,
         steps=10,
         seed=5,
         merge=merge,
@@ -168,13 +168,7 @@ def test_small_networks_of_other_latents_are_refused(host, pack, loaded):
         ({"mmle": entrust(mmle)}, "MMLE regressor is for latents of 4 channels; the model's have 16"),
         ({"pfj": entrust(pfj)}, "PFJ is for latents of 4 channels; the model's have 16"),
     ):
-        chosen = pack("nodes.settings").RegionSettings(
-            sampler_name="dpmpp_2m",
-            dtss=pack("adadiffsr_core.sampling.controller").DtssConfig(),
-            tile_size=64,
-            overlap=16,
-            **given,
-        )
+        chosen = pack("nodes.settings").read_settings(intervals="1, 2, 3, 4", tile_size=64, overlap=16, **given)
         with pytest.raises(errors.ConfigError, match=sentence) as refused:
             pack("nodes.host.run").sample_regions(
                 loaded.model, loaded.null_prompt, loaded.null_prompt, {"samples": tiny.draw(1, 16, 15, 20)}, chosen,

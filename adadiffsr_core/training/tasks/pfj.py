@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...config import Config
+from ...config import Config, unknown
 from ...data.latent_pairs import LatentPairs
 from ...drawing.charts import make_sheet
 from ...errors import ConfigError
@@ -24,7 +24,6 @@ from ...nets.pfj import Pfj, PfjConfig
 from ...nets.unet import UNet
 from ...pipeline import sample_latent
 from ...settings import PRESETS, SamplingConfig
-from ...text import quoted
 from .denoising import NoisyPairs, denoising_loss, draw_noise, predict
 from .known_gain import count_knowing, draw_intervals, known_gain
 from .ldm import save_ldm
@@ -62,7 +61,7 @@ class PfjTaskConfig(Config):
                 f"{self.perceptual_weight}, {self.perceptual_items} and {self.perceptual_crop}"
             )
         if self.preset not in PRESETS:
-            raise ConfigError(f"preset {quoted(self.preset, 80)} is unknown; use one of {', '.join(PRESETS)}")
+            raise unknown("preset", self.preset, PRESETS)
 
     @property
     def sampling(self) -> SamplingConfig:
@@ -203,7 +202,8 @@ class PfjTask:
         """Low-quality inputs over what is made of them without and with injection, over the truth."""
         gt, lq = map(self.processor.place, self.held_out.take(np.arange(6)))
         unet, pfj = self._parts(networks)
-        sampling = replace(self.config.sampling, tile=lq.shape[-1], overlap=0, tile_fit=False, seed=self.seed)
+        side = lq.shape[-1] * self.model.sizes.factor
+        sampling = replace(self.config.sampling, tile_size=side, overlap=0, tile_fit=False, seed=self.seed)
         made = [
             sample_latent(replace(self.model, unet=unet, pfj=net), lq, sampling, estimator=self.estimator)[0]
             for net in (None, pfj)

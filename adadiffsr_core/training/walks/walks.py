@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...config import Config
+from ...config import Config, unknown
 from ...data.arrays import Layout, map_array, open_arrays, read_done, write_done
 from ...data.dataset import PairDataset
 from ...errors import ConfigError, DenoiserError
@@ -22,7 +22,6 @@ from ...sampling.noise import FIELD_INDEX, StepNoise
 from ...sampling.solver import take_jump
 from ...sampling.tiles import build_grid
 from ...settings import PRESETS, SamplingConfig
-from ...text import quoted
 from .walked_model import WalkedModel
 
 
@@ -43,7 +42,7 @@ class WalkConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.preset not in PRESETS:
-            raise ConfigError(f"preset {quoted(self.preset, 80)} is unknown; use one of {', '.join(PRESETS)}")
+            raise unknown("preset", self.preset, PRESETS)
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
         steps, least = self.sampling.steps, -(-self.sampling.steps // self.largest_interval)

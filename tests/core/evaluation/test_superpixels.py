@@ -21,7 +21,7 @@ from tests.oracles import tiny_model
 
 pytest.importorskip("skimage")
 
-SMALL = SamplingConfig(steps=6, tile=8, overlap=4, tile_fit=False, dtss=DtssConfig(nr_from=0.3))
+SMALL = SamplingConfig(steps=6, solver="euler", tile_size=64, overlap=32, tile_fit=False, dtss=DtssConfig(nr_from=0.3))
 
 
 @pytest.fixture(scope="module")

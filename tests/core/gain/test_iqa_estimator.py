@@ -71,7 +71,9 @@ def test_what_cannot_be_rated_has_no_gain_and_other_metrics_are_refused(model):
 
 def test_it_drives_the_sampler(model):
     estimator = IqaEstimator(model.decode, list(METRICS.values()), NET)
-    config = SamplingConfig(steps=8, tile=8, overlap=2, tile_fit=False, dtss=DtssConfig(gain_threshold=1e-5))
+    config = SamplingConfig(
+        steps=8, solver="euler", tile_size=64, overlap=16, tile_fit=False, dtss=DtssConfig(gain_threshold=1e-5)
+    )
     lq_latent = torch.randn(1, 4, 8, 14, generator=torch.Generator().manual_seed(0))
     _, report, _ = sample_latent(model, lq_latent, config, estimator=estimator)
     gains = [step.nr_gain for tile in report.tiles for step in tile.steps]

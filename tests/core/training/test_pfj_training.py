@@ -313,7 +313,7 @@ def test_what_it_exports_is_the_average_and_samples_as_its_sheet_says(pairs, tmp
         assert model.schedule == run.task.model.schedule
         assert moved(model.unet, {key: value.half().float() for key, value in tiny_model().unet.state_dict().items()})
     _, lq = pairs[1].take(np.arange(6))
-    sampling = replace(EVERYDAY, tile=8, overlap=0, tile_fit=False, seed=3)
+    sampling = replace(EVERYDAY, tile_size=64, overlap=0, tile_fit=False, seed=3)
     for row, net in ((1, None), (2, pfj)):
         latent, *_ = sample_latent(replace(model, pfj=net), lq, sampling, estimator=run.task.estimator)
         picture = sheet[row * 64 : row * 64 + 64].reshape(64, 6, 64, 3).transpose(1, 3, 0, 2) / 255

@@ -1,0 +1,110 @@
+"""One run, whoever hosts the network: the canvas cut into tiles, sampled, merged, and what was to stay put back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ..gain.information import GainEstimator
+from .canvaswise import sample_canvas
+from .codebook import Codebook
+from .compute_mask import keep_untouched, tile_levels
+from .config import RegionConfig
+from .denoiser import Denoiser
+from .merge import TileMerger
+from .report import RunReport
+from .tiles import TileGrid, crop_canvas
+from .tilewise import sample_tiles
+from .turn import Job, Progress, Sink
+
+TILE_BATCH = 8  # where nobody says how many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a run begins: all that the core and the host make differently.
+
+    Attributes:
+        denoiser: the network.
+        codebook: base schedule and solver.
+        timesteps: of the N base steps on the training schedule `[N]`, for the report.
+        grid: where tiles are.
+        lq_latent: the paper's o, padded canvas `[N,C,H,W]` float32.
+        x: the noisy start, likewise.
+        estimator: of gain.
+        seed: of the solvers' noise.
+    """
+
+    denoiser: Denoiser
+    codebook: Codebook
+    timesteps: Tensor
+    grid: TileGrid
+    lq_latent: Tensor
+    x: Tensor
+    estimator: GainEstimator
+    seed: int
+
+
+class Sampled(NamedTuple):
+    """What a run makes.
+
+    Attributes:
+        latent: merged, `[N,C,h,w]`; where the compute mask is 0 it is the input, to the bit.
+        report: where the evaluations went.
+        grid: where the tiles were.
+    """
+
+    latent: Tensor
+    report: RunReport
+    grid: TileGrid
+
+
+def run(
+    start: Start,
+    config: RegionConfig,
+    mask: Tensor | None = None,
+    on_step: Callable[[Progress], None] = lambda progress: None,
+    keep: Sink | None = None,
+) -> Sampled:
+    """Sample every region with the steps that it needs.
+
+    Args:
+        start: where to begin.
+        config: how.
+        mask: compute mask `[N or 1,1,h,w]` in [0,1], of the canvas: 0 leaves untouched, 0.5 is automatic, 1 is every
+            step.
+        on_step: told after each turn; whatever it raises ends the run.
+        keep: given finished tiles too, as they come.
+
+    Raises:
+        ShapeError: the mask does not fit.
+        DenoiserError: the network returned NaN or infinity.
+    """
+    images, grid = len(start.x), start.grid
+    job = Job(
+        denoiser=start.denoiser,
+        codebook=start.codebook,
+        grid=grid,
+        lq_latent=start.lq_latent,
+        x=start.x,
+        timesteps=start.timesteps,
+        dtss=config.dtss,
+        estimator=start.estimator,
+        compute=None if mask is None else tile_levels(mask, grid, images),
+        seed=start.seed,
+        tile_batch=config.tile_batch or TILE_BATCH,
+        on_step=on_step,
+    )
+    merger = TileMerger(grid, images)
+    sinks = [merger.add] if keep is None else [merger.add, keep]
+
+    def sink(ids: Sequence[int], tiles: Tensor) -> None:
+        for take in sinks:
+            take(ids, tiles)
+
+    report = (sample_tiles if config.merge == "final" else sample_canvas)(job, sink)
+    latent = merger.finish()
+    if mask is not None:
+        latent = keep_untouched(latent, crop_canvas(start.lq_latent, grid), mask.to(latent.device))
+    return Sampled(latent, report, grid)
