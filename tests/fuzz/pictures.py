@@ -85,6 +85,8 @@ def edit_chunks(data, rng):
         length, name = struct.unpack_from(">I4s", data, place)
         chunks.append((name, data[place + 8 : place + 8 + length]))
         place += length + 12
+    if not chunks:  # an earlier damage left nothing of it
+        return put_number(data, rng)
     index, how = int(rng.integers(len(chunks))), int(rng.integers(6))
     name, content = chunks[index]
     if how == 0:

@@ -171,8 +171,7 @@ def test_stubs_stand_in_only_for_what_is_missing(photos, tmp_path, perceptual, m
 
 
 def test_a_metric_that_is_not_installed_is_named(photos, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "stlpips_pytorch", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("scripts.device.perceptual.PathFinder.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="pip install stlpips-pytorch"):
         pack([photos], tmp_path / "pack", PackConfig(perceptual=True))
 
