@@ -19,7 +19,7 @@ from .photo.transparency import fill_hidden
 from .sampling.codebook import build_codebook
 from .sampling.compute_mask import find_needed, fit_pixels, keep_pixels, pool_latents
 from .sampling.noise import field_noise, pad_noise
-from .sampling.report import RunReport, start_report
+from .sampling.report import RunLog, RunReport
 from .sampling.run import Sampled, Start, run
 from .sampling.tiles import TileGrid, pad_canvas
 from .sampling.turn import Progress
@@ -151,8 +151,8 @@ def _leave(model: Model, original: Tensor, config: SamplingConfig) -> Upscaled:
     """The result of a mask that is black all over."""
     size: Size = (original.shape[-2], original.shape[-1])
     grid = plan_tiles(model, size, config)
-    report = start_report(grid, len(original), config.steps, config.tile_batch)
-    report.gain_threshold = config.dtss.gain_threshold
+    log = RunLog(grid, len(original), config.steps)
+    report = log.close(config.tile_batch, gain_threshold=config.dtss.gain_threshold)
     return Upscaled(original, report, grid, model.autoencoder.config.factor, size)
 
 
@@ -177,7 +177,7 @@ def _restore(
         levels = levels.to(model.device)
     lq_latent = model.encode(F.pad(enlarged, padding, mode="replicate"), needed)
     sampled = sample_latent(model, lq_latent, config, mask=levels, estimator=estimator, on_step=on_step)
-    restored = model.decode(sampled.latent, touched)[..., :height, :width].cpu()
+    restored = model.decode(sampled.latent, touched, "cpu")[..., :height, :width]
     if touched is not None:
         is_touched = touched.repeat_interleave(c.factor, 0).repeat_interleave(c.factor, 1)[:height, :width]
         restored = torch.where(is_touched, restored, enlarged.cpu())

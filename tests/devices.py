@@ -25,13 +25,19 @@ class WaitError(AssertionError):
 
 
 class _NoConstants(TorchFunctionMode):
-    """Fails where a tensor is made of Python's numbers, which `OneDevice` does not see."""
+    """Fails where a tensor of the device is made of Python's numbers, which `OneDevice` does not see."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """See torch."""
-        if func in _CONSTANTS:
+        result = func(*args, **(kwargs or {}))
+        # What the CPU makes for itself is seen once it crosses.
+        if func in _CONSTANTS and (result.device == self.device or result.ndim == 0):
             raise WaitError(f"{func.__name__} made a constant anew; take it from constants.constant")
-        return func(*args, **(kwargs or {}))
+        return result
 
 
 class OneDevice(TorchDispatchMode):
@@ -71,17 +77,28 @@ def _devices(values: Any) -> set[torch.device]:
 
 
 @contextmanager
-def strictly_on(processor: Processor, monkeypatch: Any) -> Iterator[None]:
-    """Fail on whatever a GPU in the processor's place would refuse or wait for; `Processor.place` alone may cross."""
-    mode, place = OneDevice(processor.device), Processor.place
+def strictly(device: torch.device, monkeypatch: Any, owner: Any, door: str) -> Iterator[None]:
+    """Fail on whatever a GPU in the device's place would refuse or wait for; through the door alone tensors may come.
 
-    def openly(self: Processor, values: Tensor) -> Tensor:
+    Args:
+        device: where all is to be.
+        monkeypatch: of pytest.
+        owner, door: the function that takes tensors to the device, and where it is looked up.
+    """
+    mode, inner = OneDevice(device), getattr(owner, door)
+
+    def openly(*args: Any) -> Any:
         mode.may_cross = True
         try:
-            return place(self, values)
+            return inner(*args)
         finally:
             mode.may_cross = False
 
-    with monkeypatch.context() as patch, _NoConstants(), mode:
-        patch.setattr(Processor, "place", openly)
+    with monkeypatch.context() as patch, _NoConstants(device), mode:
+        patch.setattr(owner, door, openly)
         yield
+
+
+def strictly_on(processor: Processor, monkeypatch: Any) -> Any:
+    """The same for what a processor does; `Processor.place` is the door."""
+    return strictly(processor.device, monkeypatch, Processor, "place")

@@ -114,8 +114,7 @@ def sample_segments(
         for number, region, (top, left, bottom, right) in zip(numbers, sampled, corners, strict=True):
             share = weights[number, :, top:bottom, left:right]
             restored[0, :, top:bottom, left:right] += region[:, : bottom - top, : right - left] * share
-        _move_tiles(report, corners)
-        reports.append(report)
+        reports.append(_move_tiles(report, corners))
     return restored, _join(reports)
 
 
@@ -178,18 +177,21 @@ def _cut(canvases: Tensor, boxes: Sequence[_Box], size: tuple[int, int]) -> Tens
     return regions
 
 
-def _move_tiles(report: RunReport, boxes: Sequence[_Box]) -> None:
+def _move_tiles(report: RunReport, boxes: Sequence[_Box]) -> RunReport:
     """From places in a region to places on the one canvas."""
-    for tile in report.tiles:
-        top, left, _, _ = boxes[tile.image]
-        tile.image, tile.top, tile.left = 0, tile.top + top, tile.left + left
+    corners = [boxes[tile.image][:2] for tile in report.tiles]
+    moved = (
+        replace(tile, image=0, top=tile.top + top, left=tile.left + left)
+        for tile, (top, left) in zip(report.tiles, corners, strict=True)
+    )
+    return replace(report, tiles=tuple(moved))
 
 
 def _join(reports: Sequence[RunReport]) -> RunReport:
     """One report of all."""
     return replace(
         reports[0],
-        tiles=[tile for report in reports for tile in report.tiles],
-        calls=[call for report in reports for call in report.calls],
+        tiles=tuple(tile for report in reports for tile in report.tiles),
+        calls=tuple(call for report in reports for call in report.calls),
         seconds=sum(report.seconds for report in reports),
     )

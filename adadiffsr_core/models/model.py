@@ -64,9 +64,9 @@ class Model:
         return self.autoencoder.encode(_to_network(image, self), wanted).float()
 
     @torch.inference_mode()
-    def decode(self, latent: Tensor, wanted: Tensor | None = None) -> Tensor:
-        """Latents to an image `[N,3,8h,8w]` float32, clamped to [0,1]; see `Autoencoder.decode` for `wanted`."""
-        return self.autoencoder.decode(_to_network(latent, self), wanted).float().clamp_(0, 1)
+    def decode(self, latent: Tensor, wanted: Tensor | None = None, device: torch.device | str | None = None) -> Tensor:
+        """Latents to an image `[N,3,8h,8w]` float32, clamped to [0,1]; the rest as in `Autoencoder.decode`."""
+        return self.autoencoder.decode(_to_network(latent, self), wanted, device).float().clamp_(0, 1)
 
 
 def _to_network(tensor: Tensor, model: Model) -> Tensor:
@@ -90,6 +90,7 @@ def load_model(
     networks = open_networks(path or embedded_weights(), "ldm", "bundle")
     schedule, scales = read_schedule(networks.checkpoint), networks.scales
     unet, autoencoder = networks.build(UNet, device, dtype), networks.build(Autoencoder, device, dtype)
-    mmle = networks.build(Mmle, device, dtype) if networks.has(Mmle) else None
+    # Always exact: in bfloat16 it errs by as much as the threshold that its gains are compared with.
+    mmle = networks.build(Mmle, device, torch.float32) if networks.has(Mmle) else None
     pfj = networks.build(Pfj, device, dtype) if networks.has(Pfj) else None
     return Model(unet, autoencoder, schedule, mmle, pfj, scales)

@@ -238,18 +238,28 @@ class Autoencoder(nn.Module):
     def _encode(self, image: Tensor) -> Tensor:
         return cast(Tensor, self.encoder(image * 2 - 1))
 
-    def decode(self, latent: Tensor, wanted: Tensor | None = None) -> Tensor:
-        """Decode latents `[N,z_channels,h,w]` to an image `[N,3,8h,8w]`, about [0,1] and not clamped.
+    def decode(self, latent: Tensor, wanted: Tensor | None = None, device: torch.device | str | None = None) -> Tensor:
+        """Decode latents to an image, about [0,1] and not clamped.
 
-        Of latents that are not `wanted`, bool `[h,w]`, the pixels may be 0; None is all.
+        Args:
+            latent: `[N,z_channels,h,w]`.
+            wanted: of other latents the pixels may be 0, bool `[h,w]`; None is all.
+            device: of the image, which is there from the beginning, block by block; None is the latents'.
+
+        Returns:
+            `[N,3,8h,8w]`.
         """
+
+        def decode_block(part: Tensor) -> Tensor:
+            return self._decode(part) if device is None else self._decode(part).to(device)
+
         c, edge = self.config, self.config.decoder_border
         seen = _repeat_edge(latent, edge)
         asked = wanted if wanted is None else _repeat_edge(wanted[None, None].float(), edge)[0, 0] > 0
         # Blocks that much larger: a picture of one block stays one.
         block = BLOCK + 2 * edge
         image = map_blocks(
-            self._decode, seen, block=block, halo=c.decoder_halo, numerator=c.factor, denominator=1, wanted=asked
+            decode_block, seen, block=block, halo=c.decoder_halo, numerator=c.factor, denominator=1, wanted=asked
         )
         rows, columns = (slice(edge * c.factor, (edge + side) * c.factor) for side in latent.shape[-2:])
         return image[..., rows, columns]

@@ -101,6 +101,38 @@ class TileMerger:
         return self._canvas
 
 
+class LiveCanvas:
+    """The canvas of every tile's newest estimate, kept up to date as they come.
+
+    Source: for `merge = every_step` decision D10.
+
+    Args:
+        tiles: `[N * grid.count,C,h,w]` in the order of their ids.
+        grid: where tiles are.
+    """
+
+    def __init__(self, tiles: Tensor, grid: TileGrid) -> None:
+        self._grid, self._shown = grid, tiles.clone()
+        self._merger = TileMerger(grid, len(tiles) // grid.count)
+        self._merged = merge_tiles(tiles, grid)
+
+    def update(self, changed: Sequence[int], tiles: Tensor) -> Tensor:
+        """Merge those that changed; `tiles` is of all. Returns `[N,C,*grid.canvas]`, not to be changed in place."""
+        if len(changed) == len(tiles):
+            self._merged = merge_tiles(tiles, self._grid)
+        elif changed:
+            self._merged = self._merged.clone()
+            height, width = self._grid.tile
+            for tile_id in changed:
+                image, top, left = self._grid.locate(tile_id)
+                place = self._merged[image, :, top : top + height, left : left + width]
+                weight = self._merger.merge_weight(tile_id)[0].to(place)
+                place.addcmul_(tiles[tile_id] - self._shown[tile_id], weight)
+        for tile_id in changed:
+            self._shown[tile_id] = tiles[tile_id]
+        return self._merged
+
+
 def merge_tiles(tiles: Tensor, grid: TileGrid, spread: float = SPREAD) -> Tensor:
     """Compose the canvas of all tiles of a batch at once.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .tiles import TileGrid
+from .transfer import send
 
 FIELD_INDEX = -1  # the base index of the initial field, which no later step has
 
@@ -97,9 +98,9 @@ class StepNoise:
             [B,C,h,w] float32 standard normal.
         """
         device = device or base_index.device
-        places = torch.tensor([self.grid.locate(tile_id) for tile_id in tile_ids]).to(device, non_blocking=True)
+        places = send(torch.tensor([self.grid.locate(tile_id) for tile_id in tile_ids]), device)
         image, top, left = places.unbind(1)
-        base_index = base_index.to(device, non_blocking=True)
+        base_index = base_index.to(device)
         return keyed_noise(self.seed, base_index, image, top, left, self.channels, *self.grid.tile)
 
 

@@ -1,7 +1,8 @@
 """What a run did: for every tile its timesteps, classes, gains and evaluations."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .controller import TileClass
@@ -28,7 +29,7 @@ class StepRecord:
     target: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class TileReport:
     """One tile's run.
 
@@ -43,7 +44,7 @@ class TileReport:
     left: int
     height: int
     width: int
-    steps: list[StepRecord] = field(default_factory=list)
+    steps: tuple[StepRecord, ...] = ()
 
     @property
     def nfe(self) -> int:
@@ -56,9 +57,9 @@ class TileReport:
         return self.steps[-1].tile_class.name.lower() if self.steps else "untouched"
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunReport:
-    """A whole run.
+    """A whole run, as it was when it had ended.
 
     Attributes:
         base_steps: N, what every tile would cost without skipping.
@@ -70,9 +71,9 @@ class RunReport:
     """
 
     base_steps: int
-    tiles: list[TileReport]
+    tiles: tuple[TileReport, ...]
     tile_batch: int
-    calls: list[int] = field(default_factory=list)
+    calls: tuple[int, ...] = ()
     seconds: float = 0.0
     gain_threshold: float | None = None
 
@@ -135,8 +136,33 @@ def _round_gain(gain: float) -> float | None:
     return round(gain, 6) if math.isfinite(gain) else None
 
 
-def start_report(grid: TileGrid, images: int, base_steps: int, tile_batch: int) -> RunReport:
-    """A report with every tile of `images` images in its place and nothing evaluated yet."""
-    height, width = grid.tile
-    tiles = [TileReport(*grid.locate(tile_id), height, width) for tile_id in range(images * grid.count)]
-    return RunReport(base_steps, tiles, tile_batch)
+class RunLog:
+    """What happens in a run, written down as it happens.
+
+    Attributes:
+        nfe: tile evaluations so far.
+        begun: ids of the tiles that have been evaluated.
+    """
+
+    def __init__(self, grid: TileGrid, images: int, base_steps: int) -> None:
+        self.grid, self.base_steps = grid, base_steps
+        self.nfe = 0
+        self.begun: set[int] = set()
+        self._steps: list[list[StepRecord]] = [[] for _ in range(images * grid.count)]
+
+    def add(self, tile_id: int, record: StepRecord) -> None:
+        """One evaluation of one tile."""
+        self._steps[tile_id].append(record)
+        self.begun.add(tile_id)
+        self.nfe += 1
+
+    def close(
+        self, tile_batch: int, calls: Sequence[int] = (), seconds: float = 0.0, gain_threshold: float | None = None
+    ) -> RunReport:
+        """The report of a run that has ended; see `RunReport`."""
+        height, width = self.grid.tile
+        tiles = tuple(
+            TileReport(*self.grid.locate(tile_id), height, width, tuple(steps))
+            for tile_id, steps in enumerate(self._steps)
+        )
+        return RunReport(self.base_steps, tiles, tile_batch, tuple(calls), seconds, gain_threshold)

@@ -6,9 +6,8 @@ interval; a finished tile makes room for the next one (continuous batching, as l
 do).
 """
 
-import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,28 +15,14 @@ from torch import Tensor
 from .controller import Decision, TileClass
 from .noise import StepNoise
 from .report import RunReport
+from .slots import Slots
 from .solver import take_jump
 from .tiles import crop_tiles
-from .turn import Job, Sink, Turns
+from .transfer import send
+from .turn import Job, Launched, Sink, Turns
 
 
-@dataclass
-class _Tile:
-    """What a running tile keeps on the device, each `[C,h,w]`.
-
-    Attributes:
-        x: noisy latent at the tile's base index.
-        previous, previous_start: estimate and base index of the evaluation before.
-        best: the estimate with the best R_nr so far; None until one counts.
-    """
-
-    x: Tensor
-    previous: Tensor
-    previous_start: int = -1
-    best: Tensor | None = None
-
-
-def sample_tiles(job: Job, sink: Sink) -> RunReport:
+def sample_tiles(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
     """Sample every tile alone, handing each to `sink` when it is finished (the paper's choice).
 
     Memory is that of the tiles in flight: four batches, or a row of tiles if that is more. The tiles with most
@@ -46,80 +31,87 @@ def sample_tiles(job: Job, sink: Sink) -> RunReport:
     Args:
         job: what to do.
         sink: called with ids and estimates `[B,C,h,w]`, in the order in which tiles finish.
+        ahead: batches that the device is given before the first of them is settled; a tile that waits to be settled
+            is in no other. None is 1 on the CPU, which cannot work on two, and 2 elsewhere.
 
     Raises:
         DenoiserError: the network returned NaN or infinity.
         ConfigError: the job needs a gain estimator and has none.
     """
-    began = time.monotonic()
-    run = Turns(job)
-    queue, untouched = run.split_untouched()
+    run, depth = Turns(job), ahead or (1 if job.x.device.type == "cpu" else 2)
+    untouched, queue = run.timelines.untouched, deque(run.timelines.touched)
     for start in range(0, len(untouched), job.tile_batch):
         ids = untouched[start : start + job.tile_batch]
         sink(ids, crop_tiles(job.lq_latent, job.grid, ids))
-    flight: dict[int, _Tile] = {}
-    room = max(4 * job.tile_batch, job.grid.cols)
-    noise = StepNoise(job.seed, job.grid, job.x.shape[1])
-    queue.reverse()
-    while queue or flight:
-        _admit(job, flight, queue, room)
-        ids = _longest_to_go(run, flight)
-        tiles = [flight[tile_id] for tile_id in ids]
-        x = torch.stack([tile.x for tile in tiles])
-        start_index = run.states.index[torch.tensor(ids)]
-        denoised, decision = run.evaluate(ids, x)
-        x_next = _jump(run, noise, ids, tiles, x, denoised, start_index, decision)
-        for place, (tile_id, tile) in enumerate(zip(ids, tiles, strict=True)):
-            if bool(decision.is_best[place]):
-                tile.best = denoised[place]
-            if bool(decision.is_final[place]):
-                sink([tile_id], _result(tile, denoised[place], decision, place)[None])
-                del flight[tile_id]
-            tile.x, tile.previous, tile.previous_start = x_next[place], denoised[place], int(start_index[place])
-        run.tell(ids, denoised, list(flight), len(queue))
-    run.report.seconds = time.monotonic() - began
-    return run.report
+    room = min(max(4 * job.tile_batch, job.grid.cols), max(1, len(queue)))
+    slots, noise = Slots(job, room, run.estimator is not None), StepNoise(job.seed, job.grid, job.x.shape[1])
+    launched: deque[Launched] = deque()
+    while queue or slots.places:
+        slots.admit([queue.popleft() for _ in range(min(slots.room, len(queue)))])
+        size = run.denoise.tile_batch
+        if len(launched) < depth:
+            ids = run.timelines.choose(_idle(slots, launched), size)
+            # A batch that is not full can wait: those under way may fill it.
+            if len(ids) == size or (ids and not launched):
+                launched.append(_launch(run, slots, ids))
+                continue
+        batch = launched.popleft()
+        _settle(run, slots, noise, batch, sink)
+        run.tell(batch, list(slots.places), len(queue))
+    return run.close()
 
 
-def _admit(job: Job, flight: dict[int, _Tile], queue: list[int], room: int) -> None:
-    """Fill the room that finished tiles left."""
-    ids = [queue.pop() for _ in range(min(room - len(flight), len(queue)))]
-    if ids:
-        for tile_id, x in zip(ids, crop_tiles(job.x, job.grid, ids), strict=True):
-            flight[tile_id] = _Tile(x, x)
+def _idle(slots: Slots, launched: Sequence[Launched]) -> list[int]:
+    """Running tiles that are in no batch."""
+    busy = {tile_id for batch in launched for tile_id in batch.ids}
+    return [tile_id for tile_id in slots.places if tile_id not in busy]
 
 
-def _longest_to_go(run: Turns, flight: dict[int, _Tile]) -> list[int]:
-    """The next batch: tiles with most evaluations to go, all on one side of the conditioning's boundaries."""
-    index = run.states.index.tolist()
-    left = dict(zip(flight, run.left(list(flight)), strict=True))
-    order = sorted(flight, key=lambda tile_id: (-left[tile_id], index[tile_id], tile_id))
-    side = run.sides[index[order[0]]]
-    return [tile_id for tile_id in order if run.sides[index[tile_id]] == side][: run.denoise.tile_batch]
+def _launch(run: Turns, slots: Slots, ids: Sequence[int]) -> Launched:
+    lq_latent = None if slots.lq_latent is None else slots.gather(slots.lq_latent, ids)
+    return run.launch(ids, slots.gather(slots.x, ids), lq_latent)
 
 
-def _jump(
-    run: Turns,
-    noise: StepNoise,
-    ids: Sequence[int],
-    tiles: Sequence[_Tile],
-    x: Tensor,
-    denoised: Tensor,
-    start: Tensor,
-    decision: Decision,
-) -> Tensor:
+def _settle(run: Turns, slots: Slots, noise: StepNoise, batch: Launched, sink: Sink) -> None:
+    """Decide, hand over what is finished, and move the others to their targets."""
+    decision = run.settle(batch)
+    slots.scatter(slots.x, batch.ids, _jump(run, slots, noise, batch, decision))
+    if slots.previous is not None:
+        slots.scatter(slots.previous, batch.ids, batch.denoised)
+    starts = batch.before.index.tolist()
+    for place, tile_id in enumerate(batch.ids):
+        slot = slots.places[tile_id]
+        slots.previous_start[slot] = starts[place]
+        if slots.best is not None and bool(decision.is_best[place]):
+            slots.best[slot] = batch.denoised[place]
+            slots.has_best[slot] = True
+    final = torch.nonzero(decision.is_final).flatten().tolist()
+    if final:
+        # A copy: what a place or a batch holds will be another's.
+        results = torch.stack([_result(slots, batch, decision, place) for place in final])
+        ids = [batch.ids[place] for place in final]
+        sink(ids, results)
+        for tile_id in ids:
+            slots.release(tile_id)
+
+
+def _jump(run: Turns, slots: Slots, noise: StepNoise, batch: Launched, decision: Decision) -> Tensor:
     """`x` of each tile at its target; of a saturated tile, anything (it is not used)."""
-    target = torch.maximum(decision.states.index, start + 1).to(run.device, non_blocking=True)
+    x, device = slots.gather(slots.x, batch.ids), batch.denoised.device
+    target = send(torch.maximum(decision.states.index, batch.before.index + 1), device)
     previous = previous_start = None
-    if run.codebook.second_order:
-        previous = torch.stack([tile.previous for tile in tiles])
-        previous_start = torch.tensor([tile.previous_start for tile in tiles]).to(run.device, non_blocking=True)
-    fresh = noise(ids, target).to(x.dtype) if run.codebook.is_stochastic else None
-    start = start.to(run.device, non_blocking=True)
-    return take_jump(run.codebook, x, denoised, start, target, fresh, previous, previous_start)
+    if slots.previous is not None:
+        previous = slots.gather(slots.previous, batch.ids)
+        starts = [slots.previous_start[slots.places[tile_id]] for tile_id in batch.ids]
+        previous_start = send(torch.tensor(starts), device)
+    fresh = noise(batch.ids, target).to(x.dtype) if run.codebook.is_stochastic else None
+    return take_jump(run.codebook, x, batch.denoised, batch.start, target, fresh, previous, previous_start)
 
 
-def _result(tile: _Tile, denoised: Tensor, decision: Decision, place: int) -> Tensor:
+def _result(slots: Slots, batch: Launched, decision: Decision, place: int) -> Tensor:
     """A saturated tile's best estimate from the NR point of view; any other's last one (section 3.3)."""
+    slot = slots.places[batch.ids[place]]
     is_saturated = int(decision.classes[place]) == TileClass.SATURATED
-    return tile.best if is_saturated and tile.best is not None else denoised
+    return (
+        slots.best[slot] if is_saturated and slots.best is not None and slots.has_best[slot] else batch.denoised[place]
+    )

@@ -1,10 +1,14 @@
 """One turn of a run, whatever the merge mode: denoise a batch of tiles, measure, decide, record.
 
+A turn is cut in two. To *launch* it is work for the device alone; to *settle* it, the CPU reads the gains and decides.
+In between the next may be launched, so that the device never waits for the CPU.
+
 Source: section 3.3; docs/design.md, "Sampling".
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 
 import torch
 from torch import Tensor
@@ -12,10 +16,12 @@ from torch import Tensor
 from ..errors import ConfigError, DenoiserError
 from ..gain.information import GainEstimator
 from .codebook import Codebook
-from .controller import Decision, DtssConfig, TileClass, TileStates, decide, start_states
+from .controller import Decision, DtssConfig, TileClass, TileStates, decide
 from .denoiser import Denoiser, ElasticDenoiser
-from .report import StepRecord, start_report
-from .tiles import TileGrid, crop_tiles
+from .report import RunLog, RunReport, StepRecord
+from .tiles import TileGrid
+from .timelines import Timelines
+from .transfer import Readback, send
 
 # Takes finished tiles: ids and estimates `[B,C,h,w]`.
 Sink = Callable[[Sequence[int], Tensor], None]
@@ -71,95 +77,109 @@ class Job:
     on_step: Callable[[Progress], None] = field(default=lambda progress: None)
 
 
+@dataclass(frozen=True)
+class Launched:
+    """A batch that the device is working on.
+
+    Attributes:
+        ids: of its tiles.
+        before: their states, on the CPU.
+        start: their base indices `[B]`, on the device.
+        denoised: their estimates `[B,C,h,w]`.
+        signs: `[B,1]` whether the estimate is finite, with an estimator `[B,3]`, quality beside it.
+    """
+
+    ids: Sequence[int]
+    before: TileStates
+    start: Tensor
+    denoised: Tensor
+    signs: Readback
+
+
 class Turns:
-    """A run in the making: evaluate tiles, decide, and write the report.
+    """A run in the making.
 
     Attributes:
         job: what to do.
-        device: where the latents are.
-        codebook: on that device.
+        codebook: on the device.
         denoise: the network.
-        states: of all tiles, on the CPU.
-        sides: which side of the conditioning's boundaries each base index is on.
-        report: so far.
+        timelines: where tiles are.
+        estimator: of gain; None where gains cannot change anything.
     """
 
     def __init__(self, job: Job) -> None:
         if job.estimator is None and not job.dtss.is_uniform:
             raise ConfigError("steps can adapt to a tile only with a gain estimator; give one, or use equal intervals")
-        self.job = job
-        self.device = job.x.device
-        self.codebook = job.codebook.to(self.device)
-        images = len(job.x)
+        self.job, self._began = job, monotonic()
+        self.codebook = job.codebook.to(job.x.device)
         self.denoise = ElasticDenoiser(job.denoiser, job.tile_batch)
-        self.report = start_report(job.grid, images, job.codebook.steps, job.tile_batch)
-        self.report.calls = self.denoise.calls
-        self.report.gain_threshold = job.dtss.gain_threshold
-        self.states = start_states(images * job.grid.count, job.dtss, job.compute)
-        self.timesteps = job.timesteps.tolist()
-        self.estimator = None if job.dtss.is_uniform else job.estimator
         edges = torch.tensor(sorted(job.denoiser.boundaries), dtype=torch.float32)
-        self.sides = torch.bucketize(job.codebook.sigmas, edges).tolist()
+        sides = torch.bucketize(job.codebook.sigmas, edges).tolist()
+        steps, images = job.codebook.steps, len(job.x)
+        self.timelines = Timelines(images * job.grid.count, steps, job.dtss, job.compute, sides)
+        self.estimator = None if job.dtss.is_uniform else job.estimator
+        self._log, self._timesteps = RunLog(job.grid, images, steps), job.timesteps.tolist()
 
-    def split_untouched(self) -> tuple[list[int], list[int]]:
-        """Ids of tiles to evaluate, and of those that the compute mask leaves alone."""
-        levels = torch.ones(len(self.report.tiles)) if self.job.compute is None else self.job.compute.cpu()
-        return torch.nonzero(levels > 0).flatten().tolist(), torch.nonzero(levels <= 0).flatten().tolist()
+    def launch(self, ids: Sequence[int], x: Tensor, lq_latent: Tensor | None) -> Launched:
+        """Have the device denoise and rate tiles `ids`.
 
-    def evaluate(self, ids: Sequence[int], x: Tensor) -> tuple[Tensor, Decision]:
-        """Denoise `x` `[B,C,h,w]` of tiles `ids`, and decide how each goes on."""
-        rows = torch.tensor(ids)
-        before = self.states.take(rows)
-        sigma = self.codebook.sigmas[before.index.to(self.device, non_blocking=True)]
-        denoised = self.denoise(x, sigma, ids, before.gain.to(self.device, non_blocking=True))
-        decision = decide(before, self._measure(ids, denoised, sigma, before), self.job.dtss, self.job.codebook.steps)
-        self.states = self.states.put(rows, decision.states)
-        self._record(ids, before, decision)
-        return denoised, decision
+        Args:
+            ids: of the tiles.
+            x: `[B,C,h,w]`.
+            lq_latent: `[B,C,h,w]`; needed where there is an estimator.
+        """
+        before, device = self.timelines.take(ids), x.device
+        start, gain = send(before.index, device), send(before.gain, device)
+        sigma = self.codebook.sigmas[start]
+        denoised = self.denoise(x, sigma, ids, gain)
+        signs = denoised.isfinite().flatten(1).all(dim=1).float()[:, None]
+        if self.estimator is not None and lq_latent is not None:
+            signs = torch.cat([signs, self.estimator.quality(denoised, lq_latent, sigma)], dim=1)
+        return Launched(ids, before, start, denoised, Readback(signs))
 
-    def _measure(self, ids: Sequence[int], denoised: Tensor, sigma: Tensor, before: TileStates) -> Tensor | None:
-        """Quality `[B,2]` on the CPU: the turn's only wait for the device, which also brings word of NaN."""
-        is_finite = denoised.isfinite().flatten(1).all(dim=1).float()[:, None]
-        if self.estimator is None:
-            flags, quality = is_finite.cpu(), None
-        else:
-            lq = crop_tiles(self.job.lq_latent, self.job.grid, ids)
-            both = torch.cat([is_finite, self.estimator.quality(denoised, lq, sigma)], dim=1).cpu()
-            flags, quality = both[:, :1], both[:, 1:]
-        if not bool(flags.all()):
-            place = int(flags[:, 0].argmin())
-            step = int(before.index[place])
-            raise DenoiserError(
-                f"the network returned NaN or infinity for tile {ids[place]} at step {step} of "
-                f"{self.job.codebook.steps} (timestep {self.timesteps[step]:.0f}); run it in full precision (float32)"
-            )
-        return quality
+    def settle(self, batch: Launched) -> Decision:
+        """Decide how each tile of a batch goes on: the turn's only wait for the device, which also tells of NaN.
 
-    def _record(self, ids: Sequence[int], before: TileStates, decision: Decision) -> None:
+        Raises:
+            DenoiserError: the network returned NaN or infinity.
+        """
+        signs = batch.signs.wait()
+        if not bool(signs[:, 0].all()):
+            self._refuse(batch, int(signs[:, 0].argmin()))
+        quality = None if self.estimator is None else signs[:, 1:]
+        decision = decide(batch.before, quality, self.job.dtss, self.job.codebook.steps)
+        self.timelines.put(batch.ids, decision)
+        self._record(batch, decision)
+        return decision
+
+    def _refuse(self, batch: Launched, place: int) -> None:
+        step = int(batch.before.index[place])
+        raise DenoiserError(
+            f"the network returned NaN or infinity for tile {batch.ids[place]} at step {step} of "
+            f"{self.job.codebook.steps} (timestep {self._timesteps[step]:.0f}); run it in full precision (float32)"
+        )
+
+    def _record(self, batch: Launched, decision: Decision) -> None:
         after = decision.states
         rows = zip(
-            ids,
-            before.index.tolist(),
+            batch.ids,
+            batch.before.index.tolist(),
             decision.classes.tolist(),
             after.gain.tolist(),
             after.index.tolist(),
             strict=True,
         )
         for tile_id, index, tile_class, (fr, nr), target in rows:
-            record = StepRecord(index, self.timesteps[index], TileClass(tile_class), fr, nr, target)
-            self.report.tiles[tile_id].steps.append(record)
+            self._log.add(tile_id, StepRecord(index, self._timesteps[index], TileClass(tile_class), fr, nr, target))
 
-    def tell(self, ids: Sequence[int], denoised: Tensor, running: Sequence[int], waiting: int) -> None:
+    def tell(self, batch: Launched, running: Sequence[int], waiting: int) -> None:
         """Report a turn: tiles that run finish at their present interval, those that wait cost as the others."""
-        spent = self.report.nfe
-        known = spent + sum(self.left(running))
-        begun = {tile_id for tile_id, tile in enumerate(self.report.tiles) if tile.steps}
-        each = known / max(1, len(begun.union(running)))
-        self.job.on_step(Progress(spent, round(known + waiting * each), ids, denoised))
+        spent = self._log.nfe
+        known = spent + sum(self.timelines.left(running))
+        each = known / max(1, len(self._log.begun.union(running)))
+        self.job.on_step(Progress(spent, round(known + waiting * each), batch.ids, batch.denoised))
 
-    def left(self, ids: Sequence[int]) -> list[int]:
-        """Evaluations that each tile needs to its end if its interval stays."""
-        states = self.states.take(torch.tensor(ids, dtype=torch.long))
-        intervals = torch.tensor(self.job.dtss.intervals)[states.rung]
-        left: list[int] = torch.ceil((self.job.codebook.steps - states.index) / intervals).long().tolist()
-        return left
+    def close(self) -> RunReport:
+        """What was done."""
+        seconds = monotonic() - self._began
+        return self._log.close(self.job.tile_batch, self.denoise.calls, seconds, self.job.dtss.gain_threshold)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...adadiffsr_core.sampling.tiles import TileGrid, pad_canvas
+from ...adadiffsr_core.sampling.transfer import send
 from .areas import Box
 
 
@@ -60,7 +61,7 @@ class TiledControls:
         self, control: Any, hint: Tensor, tiles: Sequence[int], frame: Box, local: Box, device: torch.device
     ) -> Tensor:
         ratio = control.compression_ratio if getattr(control, "vae", None) is None else self.factor
-        whole = self._fit(hint, frame, ratio, control.upscale_algorithm, device)
+        whole = self._fit(hint, frame, ratio, control.upscale_algorithm)
         crops = []
         for tile_id in tiles:
             image, tile_top, tile_left = self.grid.locate(tile_id)
@@ -68,16 +69,19 @@ class TiledControls:
             left = (tile_left + local.left - frame.left) * ratio
             size = local.height * ratio, local.width * ratio
             crops.append(_cut(whole[image % len(whole)], (top, left), size))
-        return torch.stack(crops)
+        return send(torch.stack(crops), device)
 
-    def _fit(self, hint: Tensor, frame: Box, ratio: int, algorithm: str, device: torch.device) -> Tensor:
-        """The hint at the size of its frame, by the host's own rule; made once a run."""
-        key = (id(hint), frame, ratio, device)
+    def _fit(self, hint: Tensor, frame: Box, ratio: int, algorithm: str) -> Tensor:
+        """The hint at the size of its frame, by the host's own rule; made once a run, and kept where the hint is.
+
+        Of a large canvas it is as large as the picture, of which the device needs some crops at a time.
+        """
+        key = (id(hint), frame, ratio)
         if key not in self._whole:
             fitted = comfy.utils.common_upscale(hint, frame.width * ratio, frame.height * ratio, algorithm, "center")
             if (frame.height, frame.width) == self.grid.canvas:
                 fitted = pad_canvas(fitted, _scale_grid(self.grid, ratio))
-            self._whole[key] = fitted.to(device)
+            self._whole[key] = fitted
         return self._whole[key]
 
 

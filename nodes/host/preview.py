@@ -1,6 +1,8 @@
 """Progress of the whole run in one bar, and a preview of the whole canvas."""
 
+import math
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from torch import Tensor
@@ -9,9 +11,14 @@ from tqdm.auto import tqdm
 from ...adadiffsr_core.sampling.tiles import TileGrid, crop_canvas
 from ...adadiffsr_core.sampling.turn import Progress
 
+PREVIEWS_PER_SECOND = 4
+
 
 class Preview:
     """Tells the host after each turn. The bar's total falls as tiles turn out to need fewer evaluations.
+
+    A preview of the canvas is made at most `PREVIEWS_PER_SECOND` times a second: that of a large one costs as much as
+    an evaluation, and nobody sees a hundred.
 
     Attributes:
         canvas: the newest estimate of every tile, one over the other, `[N,C,*grid.padded]`.
@@ -21,7 +28,7 @@ class Preview:
         self.callback, self.grid = callback, grid
         self.canvas = start.clone()
         self.bar = tqdm(disable=is_quiet, unit="tile")
-        self.last = Progress(0, 0)
+        self.last, self.told = Progress(0, 0), -math.inf
 
     def __call__(self, progress: Progress) -> None:
         """The core's `on_step`; whatever the host raises, such as that the user cancelled, goes through."""
@@ -33,7 +40,8 @@ class Preview:
         self.last = progress
         self.bar.total = progress.expected_nfe
         self.bar.update(progress.nfe - self.bar.n)
-        self._tell(crop_canvas(self.canvas, self.grid))
+        if monotonic() - self.told >= 1 / PREVIEWS_PER_SECOND:
+            self._tell(crop_canvas(self.canvas, self.grid))
 
     def finish(self, merged: Tensor) -> None:
         """Show the merged canvas, which is also what the host hands on as the denoised output."""
@@ -46,5 +54,6 @@ class Preview:
         self.bar.close()
 
     def _tell(self, canvas: Tensor) -> None:
+        self.told = monotonic()
         if self.callback is not None:
             self.callback(self.last.nfe - 1, canvas, canvas, self.last.expected_nfe)

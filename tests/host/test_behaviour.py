@@ -120,7 +120,21 @@ def test_key_frames_of_weight_hooks_follow_each_tile(host, pack):
     assert differs(merged, same_for_every_batch(host, pack, model, tiny.text(0))) > 10 * TOLERANCE
 
 
-def test_progress_is_one_bar_whose_total_falls_and_previews_show_the_canvas(host, pack):
+def test_previews_of_the_canvas_come_four_times_a_second_at_most(pack, monkeypatch):
+    preview, turn = pack("nodes.host.preview"), pack("adadiffsr_core.sampling.turn")
+    grid, clock, told = pack("adadiffsr_core.sampling.tiles").build_grid(8, 8, 8, 0), [0.0], []
+    monkeypatch.setattr(preview, "monotonic", lambda: clock[0])
+    shown = preview.Preview(lambda step, *_: told.append(step), torch.zeros(1, 4, 8, 8), grid, True)
+    for number in range(1, 101):
+        clock[0] = number / 50
+        shown(turn.Progress(number, 100))
+    assert 8 <= len(told) <= 9
+    shown.finish(torch.zeros(1, 4, 8, 8))
+    assert told[-1] == 99
+
+
+def test_progress_is_one_bar_whose_total_falls_and_previews_show_the_canvas(host, pack, monkeypatch):
+    monkeypatch.setattr(pack("nodes.host.preview"), "PREVIEWS_PER_SECOND", float("inf"))
     model, told = tiny.build_model(host), []
     sampler = pack("nodes.host.sampler").RegionSampler(settings_of(pack, tile_batch=2, intervals="1, 2, 3"))
     guider = host("samplers").CFGGuider(model)

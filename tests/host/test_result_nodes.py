@@ -40,10 +40,11 @@ def make_tiles(pack):
             pack("adadiffsr_core.sampling.report"),
             pack("adadiffsr_core.sampling.controller").TileClass.GROWING,
         )
-        report = report_module.start_report(grid, images, base_steps=24, tile_batch=4)
-        for tile_id, tile in enumerate(report.tiles):
-            steps = [(n, 0.01 / (n + 1), 0.002 * n) for n in range(tile_id % 20)]
-            tile.steps.extend(report_module.StepRecord(n, 900.0, growing, fr, nr, n + 1) for n, fr, nr in steps)
+        log = report_module.RunLog(grid, images, base_steps=24)
+        for tile_id in range(images * grid.count):
+            for n in range(tile_id % 20):
+                log.add(tile_id, report_module.StepRecord(n, 900.0, growing, 0.01 / (n + 1), 0.002 * n, n + 1))
+        report = log.close(tile_batch=4)
         latent = {"samples": torch.zeros(images, 4, *CANVAS)}
         estimates = torch.zeros(images * grid.count, 4, 8, 8)
         return pack("nodes.tiles").Tiles(estimates, grid, report, latent, None, FACTOR)

@@ -2,30 +2,29 @@
 
 import json
 import math
+from dataclasses import FrozenInstanceError
 
 import pytest
 
 from adadiffsr_core.sampling.controller import TileClass
-from adadiffsr_core.sampling.report import RunReport, StepRecord, start_report
+from adadiffsr_core.sampling.report import RunLog, StepRecord
 from adadiffsr_core.sampling.tiles import build_grid
 
 
-def make_report():
+def make_report(fr_gain=0.1 / 3):
     """2 images of 2 tiles; tile 1 stops early, tile 2 is untouched, tile 3 takes one step."""
-    report = start_report(build_grid(8, 12, 8, 2), 2, base_steps=10, tile_batch=2)
+    log = RunLog(build_grid(8, 12, 8, 2), 2, base_steps=10)
     steps = {0: [(0, 4), (4, 8), (8, 10)], 1: [(0, 3), (3, 3)], 3: [(0, 10)]}
     for tile_id, jumps in steps.items():
         for number, (index, target) in enumerate(jumps):
             last = tile_id == 1 and number == 1
             tile_class = TileClass.SATURATED if last else TileClass.STABLE
-            record = StepRecord(index, 999.0 - 100 * index, tile_class, 0.1 / 3, -0.2, target)
-            report.tiles[tile_id].steps.append(record)
-    report.calls.extend([2, 2, 1, 1])
-    return report
+            log.add(tile_id, StepRecord(index, 999.0 - 100 * index, tile_class, fr_gain, -0.2, target))
+    return log.close(2, [2, 2, 1, 1])
 
 
 def test_a_new_report_places_every_tile_of_every_image():
-    report = start_report(build_grid(8, 12, 8, 2), 2, base_steps=10, tile_batch=2)
+    report = RunLog(build_grid(8, 12, 8, 2), 2, base_steps=10).close(2)
     places = [(tile.image, tile.top, tile.left, tile.height, tile.width) for tile in report.tiles]
     assert places == [(0, 0, 0, 8, 8), (0, 0, 4, 8, 8), (1, 0, 0, 8, 8), (1, 0, 4, 8, 8)]
     assert (report.nfe, report.full_nfe, report.saved, report.occupancy) == (0, 40, 1.0, 1.0)
@@ -65,14 +64,17 @@ def test_json_says_the_same():
     assert values["tiles"][2]["index"] == []
 
 
-def test_reports_share_no_lists():
-    first, second = RunReport(1, [], 1), RunReport(1, [], 1)
-    first.calls.append(1)
-    assert second.calls == []
+def test_a_report_stays_as_it_was():
+    log, calls = RunLog(build_grid(8, 8, 8, 2), 1, base_steps=10), [1]
+    report = log.close(2, calls)
+    log.add(0, StepRecord(0, 999.0, TileClass.STABLE, 0.0, 0.0, 10))
+    calls.append(1)
+    assert (report.nfe, report.calls, log.nfe, log.begun) == (0, (1,), 1, {0})
+    with pytest.raises(FrozenInstanceError):
+        report.seconds = 1.0
 
 
 def test_json_has_no_nan():
-    report = make_report()
-    report.tiles[3].steps[0] = StepRecord(0, 999.0, TileClass.STABLE, math.nan, math.inf, 10)
-    values = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert (values["tiles"][3]["fr_gain"], values["tiles"][3]["nr_gain"]) == ([None], [None])
+    for gain in (math.nan, math.inf):
+        values = json.loads(json.dumps(make_report(gain).to_dict(), allow_nan=False))
+        assert (values["tiles"][3]["fr_gain"], values["tiles"][3]["nr_gain"]) == ([None], [-0.2])

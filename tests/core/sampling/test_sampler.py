@@ -17,7 +17,7 @@ from adadiffsr_core.sampling.noise import keyed_noise
 from adadiffsr_core.sampling.schedule import Schedule
 from adadiffsr_core.sampling.tiles import build_grid, crop_tiles
 from adadiffsr_core.sampling.tilewise import sample_tiles
-from adadiffsr_core.sampling.turn import Job
+from adadiffsr_core.sampling.turn import Job, Turns
 from tests.oracles import (
     REFERENCES,
     SCRIPTED,
@@ -245,6 +245,57 @@ def test_a_tile_is_the_same_whoever_else_runs(solver):
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("solver", REFERENCES)
+def test_no_tile_sees_what_memory_held_before(solver, mode, monkeypatch):
+    """Places are used again and again, and new ones hold whatever was there."""
+    job = make_job(SIXTEEN, solver=solver, dtss=SCRIPTED, estimator=stories("SSSS", "GGGX", "SX", "GGSS"))
+    expected, _ = run(job, mode)
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, *size: self.new_full(size, torch.nan))
+    job = make_job(SIXTEEN, solver=solver, dtss=SCRIPTED, estimator=stories("SSSS", "GGGX", "SX", "GGSS"))
+    found, _ = run(job, mode)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("solver", REFERENCES)
+@pytest.mark.parametrize("tile_batch", [1, 3, 5, 16])
+def test_launching_the_next_batch_before_the_last_is_settled_changes_nothing(solver, mode, tile_batch):
+    results = []
+    for ahead in (1, 2, 3):
+        done, estimator = {}, stories("SSSS", "GGGX", "SX", "GGSS")
+        job = make_job(SIXTEEN, solver=solver, dtss=SCRIPTED, estimator=estimator, tile_batch=tile_batch)
+        report = MODES[mode](job, lambda ids, tiles, done=done: done.update(zip(ids, tiles, strict=True)), ahead)
+        results.append((torch.stack([done[tile_id] for tile_id in range(16)]), [tile.steps for tile in report.tiles]))
+    (first, steps), *others = results
+    for tiles, taken in others:
+        torch.testing.assert_close(tiles, first, rtol=0, atol=1e-5)
+        assert taken == steps
+
+
+@pytest.mark.parametrize("tile_batch", [2, 4, 5])
+def test_no_tile_is_in_two_batches_at_once_and_batches_stay_full(tile_batch, monkeypatch):
+    under_way, most = [], []
+
+    def launch(self, ids, x, lq_latent, inner=Turns.launch):
+        assert not set(ids) & {tile_id for batch in under_way for tile_id in batch}
+        under_way.append(list(ids))
+        most.append(len(under_way))
+        return inner(self, ids, x, lq_latent)
+
+    def settle(self, batch, inner=Turns.settle):
+        under_way.remove(list(batch.ids))
+        return inner(self, batch)
+
+    monkeypatch.setattr(Turns, "launch", launch)
+    monkeypatch.setattr(Turns, "settle", settle)
+    job = make_job(SIXTEEN, dtss=SCRIPTED, estimator=stories("SSSS", "GGGX", "GGSS"), tile_batch=tile_batch)
+    report = sample_tiles(job, lambda ids, tiles: None, ahead=2)
+    assert max(most) == 2
+    assert report.occupancy > 0.9
+    assert under_way == []
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_images_of_a_batch_do_not_meet(mode):
     job = make_job(SIXTEEN, images=3, dtss=equal(2))
     together, _ = run(job, mode)
@@ -260,7 +311,7 @@ def test_evaluations_are_counted_as_they_were_made(mode):
     job = make_job(SIXTEEN, dtss=SCRIPTED, estimator=stories("SSSS", "GGGX", "SX", "GGSS"), tile_batch=5)
     _, report = run(job, mode)
     assert report.nfe == sum(report.calls) == sum(job.denoiser.spent.values())
-    assert report.calls == [len(tiles) for tiles, _ in job.denoiser.calls]
+    assert list(report.calls) == [len(tiles) for tiles, _ in job.denoiser.calls]
     for tile_id, tile in enumerate(report.tiles):
         asked = [
             sigma
@@ -353,7 +404,7 @@ def test_nothing_to_do_is_nothing_done(mode):
     job = make_job(SIXTEEN, compute=torch.zeros(16))
     estimates, report = run(job, mode)
     assert torch.equal(estimates, crop_tiles(job.lq_latent, SIXTEEN, range(16)))
-    assert (report.nfe, report.calls, job.denoiser.calls) == (0, [], [])
+    assert (report.nfe, report.calls, job.denoiser.calls) == (0, (), [])
 
 
 # --- Estimators that are not needed, or missing.
