@@ -4,7 +4,7 @@
 WEB_DIRECTORY = "./web"
 
 
-async def comfy_entrypoint():  # noqa: ANN201
+async def comfy_entrypoint() -> object:
     """The host's door to the nodes."""
     from .nodes import AdaDiffSRExtension
 

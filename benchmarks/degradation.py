@@ -108,7 +108,7 @@ def count_stages(pairs: Pairs) -> dict[str, tuple[int, int, int]]:
             with FlopCounterMode(display=False) as flops, TrafficMode() as traffic:
                 result = function(*args, **kwargs)
             new = flops.get_total_flops(), traffic.bytes, traffic.calls
-            counts[name] = tuple(a + b for a, b in zip(counts[name], new, strict=True))  # type: ignore[assignment]
+            counts[name] = tuple(a + b for a, b in zip(counts[name], new, strict=True))
             return result
 
         return call

@@ -11,10 +11,12 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from adadiffsr_core.models.model import load_model
 from adadiffsr_core.pipeline import upscale
@@ -33,9 +35,10 @@ TILE, OVERLAP = 64, 8
 class Halving:
     """A denoiser that costs nothing."""
 
-    boundaries = ()
+    boundaries: Sequence[float] = ()
 
-    def __call__(self, x, sigma, tiles, gain):  # noqa: D102
+    def __call__(self, x: Tensor, sigma: Tensor, tiles: Sequence[int], gain: Tensor | None) -> Tensor:
+        """See `Denoiser`."""
         return x * 0.5
 
 
@@ -101,8 +104,8 @@ def main() -> None:
             rows.append({"what": kind, "size": size, "peak_mb": used, "growth_mb": used - first, "canvas_mb": canvas})
     print("| what | size | peak MB | growth MB | three canvases MB |\n| --- | --- | --- | --- | --- |")
     for row in rows:
-        size = f"{row['size']}x{row['size']} {'tiles' if row['what'] == 'sampler' else 'px'}"
-        print(f"| {row['what']} | {size} | {row['peak_mb']:.0f} | {row['growth_mb']:.0f} | {row['canvas_mb']:.0f} |")
+        label = f"{row['size']}x{row['size']} {'tiles' if row['what'] == 'sampler' else 'px'}"
+        print(f"| {row['what']} | {label} | {row['peak_mb']:.0f} | {row['growth_mb']:.0f} | {row['canvas_mb']:.0f} |")
     if args.out:
         args.out.write_text(json.dumps(rows, indent=1))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import adadiffsr_core.training
 from adadiffsr_core.commands.options import choose_device
@@ -59,7 +59,7 @@ def shipped(kind: str) -> dict[str, Any]:
     return values
 
 
-def networks() -> dict[str, Callable[[], nn.Module]]:
+def networks() -> dict[str, Callable[[], Autoencoder | UNet]]:
     """The embedded model's, and those of the recipes."""
     first = AutoencoderConfig(encoder_blocks=(2, 3), decoder_blocks=(5, 4))
     return {
@@ -70,7 +70,7 @@ def networks() -> dict[str, Callable[[], nn.Module]]:
     }
 
 
-def build_step(net: nn.Module, processor: Processor, batch: int, records: bool = False) -> Callable[[], None]:
+def build_step(net: Autoencoder | UNet, processor: Processor, batch: int, records: bool = False) -> Callable[[], None]:
     """A function that trains the network for one step on a batch of 256 px, a UNet as graphs if it is to be."""
     if isinstance(net, Autoencoder):
         parts = [processor.install(net.encoder), processor.install(net.decoder)]

@@ -3,6 +3,7 @@
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
+from ..adadiffsr_core.photo.colour import ColourMatch as Method
 from ..adadiffsr_core.photo.colour import match_colour
 from ..adadiffsr_core.photo.enlarging import enlarge
 from ..adadiffsr_core.sampling.compute_mask import fit_pixels, keep_pixels
@@ -45,7 +46,7 @@ class ColourMatch(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image: Tensor, reference: Tensor, method: str, mask: Tensor | None = None) -> io.NodeOutput:
+    def execute(cls, image: Tensor, reference: Tensor, method: Method, mask: Tensor | None = None) -> io.NodeOutput:
         """Match every image to its reference, and put the reference back where the mask is black."""
         planes = image_to_planes(image)
         size = (planes.shape[-2], planes.shape[-1])

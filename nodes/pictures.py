@@ -54,7 +54,8 @@ class RegionMap(io.ComfyNode):
         canvas_px = (tiles.grid.canvas[0] * tiles.factor, tiles.grid.canvas[1] * tiles.factor)
         regions = [report_to_regions(tiles.report, tiles.factor, number) for number in range(count)]
         maps = [draw_region_map(enlarge(planes[number][None], canvas_px)[0], own) for number, own in enumerate(regions)]
-        masks = [regions_to_mask(own, canvas_px, tuple(planes.shape[-2:])) for own in regions]
+        size = (planes.shape[-2], planes.shape[-1])
+        masks = [regions_to_mask(own, canvas_px, size) for own in regions]
         return io.NodeOutput(pictures_to_image(maps), torch.stack(masks))
 
 

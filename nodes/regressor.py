@@ -120,7 +120,7 @@ def train_regressor(model: HostModel, settings: TrainingSettings) -> Trained:
         except ConfigError as error:
             reason = str(error).partition(";")[0]
             raise ConfigError(f"{reason}; choose another file_name, or remove that folder to begin anew") from error
-        watch = Watch(2 * (recipe.walks + recipe.held_out) + recipe.loop.steps)
+        watch = Watch(2 * (recipe.walks + recipe.held_out) + settings.steps)
         name = type(model.model.model).__name__
         # Made by hand: `open` would change the host's own settings of the graphics card.
         processor = Processor(training_device())

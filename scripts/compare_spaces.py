@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from adadiffsr_core.data.photo_files import find_images, keep_sound, load_image
 from adadiffsr_core.models.checkpoint import load_checkpoint
 from adadiffsr_core.models.processor import Processor
 from adadiffsr_core.nets.autoencoder import Autoencoder
+from adadiffsr_core.sampling.schedule import Target
 from adadiffsr_core.training.loop.config import LoopConfig
 from adadiffsr_core.training.loop.loop import Run
 from adadiffsr_core.training.recipe import AutoencoderRecipe, LdmRecipe, read_recipe
@@ -70,7 +72,7 @@ class Way:
     """
 
     space: str
-    target: str
+    target: Target
     snr_gamma: float | None = None
 
     def __str__(self) -> str:
@@ -80,7 +82,12 @@ class Way:
     @property
     def folder(self) -> str:
         """Its name as a path."""
-        return "".join(letter if letter.isalnum() else "-" for letter in str(self)).replace("--", "-")
+        return folder_name(str(self))
+
+
+def folder_name(words: str) -> str:
+    """Words as a path."""
+    return "".join(letter if letter.isalnum() else "-" for letter in words).replace("--", "-")
 
 
 SPACES = {
@@ -89,7 +96,7 @@ SPACES = {
     "16, free": Space(16),
     "16, SD 3's": Space(16, "taesd3"),
 }
-WAYS = [Way(space, target) for space in SPACES for target in ("picture", "residual")]
+WAYS = [Way(space, target) for space in SPACES for target in get_args(Target)]
 WAYS.append(Way("16, free", "residual", 5.0))
 
 
@@ -128,8 +135,8 @@ class Comparison:
         if name in given:
             return self.processor.install(load_autoencoder(Path(given[name])))
         space = SPACES[name]
-        folder = space.teacher and getattr(self.args, space.teacher)
-        if space.teacher is not None and folder is None:
+        folder: Path | None = None
+        if space.teacher is not None and (folder := getattr(self.args, space.teacher)) is None:
             return None
         changes, config = {"z_channels": space.channels}, self.args.autoencoder_config
         recipe = AutoencoderRecipe.from_dict(read_recipe("autoencoder", config, {}, {}, net=changes))
@@ -137,7 +144,7 @@ class Comparison:
         task = AutoencoderTask(recipe.net, recipe.task, self.photos, self.held_out, self.processor, SEED, teacher)
         if self.args.init is not None:
             begin_with(task.networks["autoencoder"], load_checkpoint(self.args.init, "autoencoder"))
-        path = self.run / Way(name, "autoencoder").folder
+        path = self.run / folder_name(f"{name}: autoencoder")
         loop = self.loop(self.args.autoencoder_minutes, learning_rate=recipe.loop.learning_rate, warmup_steps=300)
         Run(task, loop, path).train()
         return self.processor.install(load_autoencoder(path / "weights.safetensors"))
@@ -153,10 +160,17 @@ class Comparison:
         config = replace(recipe.task, target=way.target, snr_gamma=way.snr_gamma, batch_size=self.args.pairs)
         pipelines = DegradationConfig(), DegradationConfig.mild()
         degradation = BatchDegradation(*pipelines, self.data.mild_prob, (4.0, 4.0), self.processor)
-        sizes = {"size_px": self.data.size_px, "min_scale": self.data.min_scale}
-        live = LivePairs(self.photos, degradation, coder, self.processor, **sizes, seed=SEED)
+        live = LivePairs(
+            self.photos,
+            degradation,
+            coder,
+            self.processor,
+            size_px=self.data.size_px,
+            min_scale=self.data.min_scale,
+            seed=SEED,
+        )
         pairs = DevicePairs(live, Window(self.args.window, min(256, self.args.window), recipe.renewal), SEED)
-        folder = self.run / "pairs" / Way(way.space, "pairs").folder
+        folder = self.run / "pairs" / folder_name(f"{way.space}: pairs")
         held_out = build_latent_pairs(folder, self.measured, coder, self.processor, self.args.workers)
         task = LdmTask(recipe.net, config, coder, pairs, held_out, self.pictures, self.processor, SEED)
         rate = {"learning_rate": self.args.learning_rate, "warmup_steps": 100}

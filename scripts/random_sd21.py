@@ -70,7 +70,7 @@ def main() -> None:
     logging.getLogger().setLevel(logging.INFO)
     unet = comfy.model_base.BaseModel(comfy.supported_models.SD20(UNET)).diffusion_model
     vae = comfy.ldm.models.autoencoder.AutoencoderKL(ddconfig=FIRST_STAGE, embed_dim=4)
-    weights = {}
+    weights: dict[str, torch.Tensor] = {}
     for prefix, module in (("model.diffusion_model.", unet), ("first_stage_model.", vae)):
         randomise(module)
         logging.info("%s %.0f M parameters", prefix, sum(p.numel() for p in module.parameters()) / 1e6)

@@ -4,7 +4,7 @@ Source: section 3.4, Eq. 3; decision D20.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import comfy.controlnet
 from torch import Tensor
@@ -51,7 +51,7 @@ class HostInjection:
             residuals = self.pfj(latent.to(self.pfj.conv_in.weight.dtype), known, self.strength)
         inputs: list[Tensor | None] = [None] * self.blocks
         for slot, residual in zip(self.slots, residuals, strict=True):
-            inputs[slot] = residual
+            inputs[slot] = cast(Tensor, residual)  # of mode pfj, which makes nothing of a level's own features
         return _Residuals(inputs).set_previous_controlnet(control)
 
 

@@ -16,7 +16,8 @@ from ...adadiffsr_core.data.photo_files import find_images
 from ...adadiffsr_core.errors import ConfigError, ImageError
 from ...adadiffsr_core.files import check_file_name
 from ...adadiffsr_core.text import quoted
-from ...adadiffsr_core.training.loop.loop import LoopConfig, Run, Task
+from ...adadiffsr_core.training.loop.config import LoopConfig
+from ...adadiffsr_core.training.loop.loop import Run, Task
 from .folders import FOLDER, PHOTO_FOLDER, photo_folders
 
 # To be free on a graphics card while a regressor learns; a step at 64x64 latents takes half of it.

@@ -72,16 +72,17 @@ def pack(photos: list[Path], out: Path, config: PackConfig) -> str:
     if not taken:
         raise ConfigError(f"no photograph fits into {config.megabytes} MiB")
     split = split_photos([path for _, path in taken], _HOLDOUT)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     facts = {
         "names": sorted(crop.path.name for crop, _ in taken),
         "photographs": len({crop.photo for crop, _ in taken}),
         "held_out": len(split.held_out),
-        "bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
+        "bytes": size,
     }
     _write_facts(out, {"settings": asdict(config), **facts})
     return (
         f"{out}: {len(taken)} of {len(crops)} crops, of {facts['photographs']} photographs, {facts['held_out']} "
-        f"held out at a holdout of {_HOLDOUT}; {facts['bytes'] / 2**20:.1f} MiB in all"
+        f"held out at a holdout of {_HOLDOUT}; {size / 2**20:.1f} MiB in all"
     )
 
 

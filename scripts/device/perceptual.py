@@ -44,4 +44,5 @@ def {function}(*args, **kwargs):
 
 def _licence() -> str:
     metadata = importlib.metadata.metadata("stlpips-pytorch")
-    return str(metadata.get("License") or "see the package's page")
+    stated = metadata.get_all("License") or [None]
+    return str(stated[0] or "see the package's page")

@@ -41,8 +41,8 @@ class Encoding:
         """A photograph's new file."""
         image = Image.fromarray(load_image(path))
         if self.scale < 1:
-            size = tuple(max(1, round(side * self.scale)) for side in image.size)
-            image = image.resize(size, Image.Resampling.LANCZOS)
+            width, height = (max(1, round(side * self.scale)) for side in image.size)
+            image = image.resize((width, height), Image.Resampling.LANCZOS)
         stream = io.BytesIO()
         image.save(stream, self.codec, quality=self.quality, **_OPTIONS[self.codec])
         return stream.getvalue()

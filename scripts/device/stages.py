@@ -79,7 +79,7 @@ def plan_stages(lease: Lease) -> list[Stage]:
     stages = []
     autoencoder = None if known is None else known(AUTOENCODER)
     if lease.autoencoder_minutes > 0:
-        more = () if autoencoder is None else ("--init", str(autoencoder))
+        more: tuple[str, ...] = () if autoencoder is None else ("--init", str(autoencoder))
         stages.append(_stage(lease, AUTOENCODER, lease.autoencoder_minutes * 60, more))
         autoencoder = stages[0].weights
     more = ("--autoencoder", str(autoencoder))

@@ -55,7 +55,7 @@ class Graph:
 
     def note(self, text: str) -> None:
         """Explain something, in Markdown; a paragraph may be wrapped, a point of a list too."""
-        schema = {"input": {}, "output": [], "output_name": []}
+        schema: dict[str, Any] = {"input": {}, "output": [], "output_name": []}
         self._place(Node(len(self.nodes) + 1, NOTE, schema, "Note", {"text": _SOFT_BREAK.sub(" ", text.strip())}))
 
     def add(self, class_type: str, title: str | None = None, /, **inputs: Any) -> Node:
