@@ -6,18 +6,34 @@ process, which other work on the machine does not lengthen; so let OMP_NUM_THREA
 ComfyUI: `python benchmarks/host_overhead.py [COMFYUI_DIR] [pairs]`.
 """
 
+import argparse
 import sys
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.host.pack import part  # noqa: E402  (before the host's own `tests` come in the way)
+from tests.host.pack import load_pack  # noqa: E402  (before the host's own `tests` come in the way)
 
-HOST = Path(sys.argv[1]) if len(sys.argv) > 1 else Path.home() / "comfy" / "ComfyUI"
-sys.path.insert(0, str(HOST))
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comfyui", type=Path, nargs="?", default=Path.home() / "comfy" / "ComfyUI")
+    parser.add_argument("pairs", type=int, nargs="?", default=5)
+    parser.add_argument("--side", type=int, default=64, help="of a tile, latent px")
+    parser.add_argument("--overlap", type=int, default=8, help="of tiles, latent px")
+    parser.add_argument("--rows", type=int, default=4, help="of tiles, and columns")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=12)
+    return parser.parse_args()
+
+
+ARGS = parse()
+sys.path.insert(0, str(ARGS.comfyui))
 
 import comfy.options  # noqa: E402
 
@@ -29,35 +45,50 @@ comfy.cli_args.args.cpu = True
 
 import comfy.samplers  # noqa: E402
 import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
 
-SIDE, OVERLAP, BATCH, STEPS = 64, 8, 8, 12
+load_pack("pack")  # the name by which mypy knows it too
+
+from pack.nodes.host.checkpoints import EMBEDDED, find_checkpoint, open_checkpoint  # noqa: E402
+from pack.nodes.host.sampler import FinishedTiles, RegionSampler  # noqa: E402
+from pack.nodes.settings import RegionSettings, parse_dtss  # noqa: E402
 
 
 class Bare(comfy.samplers.Sampler):
     """Times the guider alone, on full batches."""
 
-    def sample(self, guider, sigmas, extra_args, callback, noise, latent, mask=None, disable_pbar=False):  # noqa: D102
-        x = torch.randn(BATCH, *noise.shape[1:])
-        sigma = sigmas[torch.arange(BATCH) % (len(sigmas) - 1)]
+    def sample(
+        self,
+        guider: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Any,
+        noise: Tensor,
+        latent: Tensor,
+        mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """See the host's `Sampler`; the seconds of a tile stay in `per_tile`."""
+        x = torch.randn(ARGS.batch, *noise.shape[1:])
+        sigma = sigmas[torch.arange(ARGS.batch) % (len(sigmas) - 1)]
         guider(x, sigma, **extra_args)
         began = time.process_time()
-        for _ in range(STEPS):
+        for _ in range(ARGS.steps):
             guider(x, sigma, **extra_args)
-        self.per_tile = (time.process_time() - began) / (STEPS * BATCH)
+        self.per_tile = (time.process_time() - began) / (ARGS.steps * ARGS.batch)
         return latent
 
 
 @torch.inference_mode()
 def main() -> None:
     """Print the ratio for a uniform run and for an adaptive one."""
-    checkpoints, settings = part("nodes.host.checkpoints"), part("nodes.settings")
-    loaded = checkpoints.open_checkpoint(checkpoints.find_checkpoint(checkpoints.EMBEDDED))
-    side = SIDE + 3 * (SIDE - OVERLAP)
+    loaded = open_checkpoint(find_checkpoint(EMBEDDED))
+    side = ARGS.side + (ARGS.rows - 1) * (ARGS.side - ARGS.overlap)
     canvas = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(0))
-    tile = canvas[..., :SIDE, :SIDE].clone()
-    sigmas = comfy.samplers.KSampler(loaded.model, STEPS, torch.device("cpu"), "euler", "simple", 1.0).sigmas
+    tile = canvas[..., : ARGS.side, : ARGS.side].clone()
+    sigmas = comfy.samplers.KSampler(loaded.model, ARGS.steps, torch.device("cpu"), "euler", "simple", 1.0).sigmas
 
-    def run(sampler, latent):
+    def run(sampler: Any, latent: Tensor) -> None:
         guider = comfy.samplers.CFGGuider(loaded.model)
         guider.set_conds(loaded.null_prompt, loaded.null_prompt)
         guider.set_cfg(1.0)
@@ -65,18 +96,20 @@ def main() -> None:
 
     for name, intervals in (("uniform", "1, 1, 1, 1"), ("adaptive", "1, 2, 3, 4")):
         ratios = []
-        for _ in range(int(sys.argv[2]) if len(sys.argv) > 2 else 5):
-            bare, kept = Bare(), []
+        for _ in range(ARGS.pairs):
+            bare = Bare()
+            kept: list[FinishedTiles] = []
             run(bare, tile.expand(1, -1, -1, -1).contiguous())
-            how = settings.RegionSettings(
+            how = RegionSettings(
                 sampler_name="dpmpp_2m",
-                dtss=settings.parse_dtss(intervals, 6e-4, False),
+                dtss=parse_dtss(intervals, 6e-4, early_exit=False, first_jump=0.0),
+                tile_size=ARGS.side * 8,
                 tile_fit=False,
-                overlap=OVERLAP * 8,
-                tile_batch=BATCH,
+                overlap=ARGS.overlap * 8,
+                tile_batch=ARGS.batch,
             )
             began = time.process_time()
-            run(part("nodes.host.sampler").RegionSampler(how, kept.append), canvas)
+            run(RegionSampler(how, kept.append), canvas)
             report = kept[0].report
             ratios.append((time.process_time() - began) / (report.nfe * bare.per_tile))
         print(

@@ -4,6 +4,7 @@ Run with the interpreter of a ComfyUI: `python benchmarks/sd21.py COMFYUI_DIR CH
 writes a checkpoint with random weights.
 """
 
+import argparse
 import resource
 import sys
 import time
@@ -12,9 +13,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.host.pack import part  # noqa: E402  (before the host's own `tests` come in the way)
+from tests.host.pack import load_pack  # noqa: E402  (before the host's own `tests` come in the way)
 
-sys.path.insert(0, sys.argv[1])
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comfyui", type=Path)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--side", type=int, default=512, help="of the tile, px")
+    return parser.parse_args()
+
+
+ARGS = parse()
+sys.path.insert(0, str(ARGS.comfyui))
 
 import comfy.options  # noqa: E402
 
@@ -26,6 +38,12 @@ comfy.cli_args.args.cpu = True
 
 import torch  # noqa: E402
 
+load_pack("pack")  # the name by which mypy knows it too
+
+from pack.nodes.host.checkpoints import open_checkpoint  # noqa: E402
+from pack.nodes.host.run import sample_regions  # noqa: E402
+from pack.nodes.settings import RegionSettings, parse_dtss  # noqa: E402
+
 
 @torch.inference_mode()
 def main() -> None:
@@ -36,16 +54,16 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"{what}: {time.perf_counter() - began:.1f} s since the start, at most {peak:.2f} GiB so far")
 
-    loaded = part("nodes.host.checkpoints").open_checkpoint(Path(sys.argv[2]))
+    loaded = open_checkpoint(ARGS.checkpoint)
     size = sum(parameter.numel() for parameter in loaded.model.model.diffusion_model.parameters())
     tell(f"loaded a UNet of {size / 1e6:.0f} M parameters")
-    picture = torch.rand(1, 512, 512, 3, generator=torch.Generator().manual_seed(0))
+    picture = torch.rand(1, ARGS.side, ARGS.side, 3, generator=torch.Generator().manual_seed(0))
     latent = {"samples": loaded.vae.encode(picture)}
     tell("encoded")
-    settings = part("nodes.settings")
-    chosen = settings.RegionSettings(sampler_name="dpmpp_2m", dtss=settings.parse_dtss("1, 1, 1, 1", 6e-4, False))
+    dtss = parse_dtss("1, 1, 1, 1", 6e-4, early_exit=False, first_jump=0.0)
+    chosen = RegionSettings(sampler_name="dpmpp_2m", dtss=dtss, tile_size=ARGS.side)
     null = loaded.null_prompt
-    tiles = part("nodes.host.run").sample_regions(
+    tiles = sample_regions(
         loaded.model, null, null, latent, chosen, seed=0, steps=2, cfg=1.0, scheduler="simple", denoise=1.0
     )
     tell(f"sampled {tiles.grid.count} tile of {tiles.grid.tile[0] * 8} px in {tiles.report.nfe} evaluations")

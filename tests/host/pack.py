@@ -11,15 +11,17 @@ PACK = Path(__file__).resolve().parents[2]
 NAME = "a_made-up name"
 
 
-def load_pack() -> ModuleType:
+def load_pack(name: str = NAME) -> ModuleType:
     """The pack's root module; the host must be importable."""
-    if NAME not in sys.modules:
+    if name not in sys.modules:
         place = PACK / "__init__.py"
-        spec = importlib.util.spec_from_file_location(NAME, place, submodule_search_locations=[str(PACK)])
+        spec = importlib.util.spec_from_file_location(name, place, submodule_search_locations=[str(PACK)])
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[NAME] = module
+        sys.modules[name] = module
         spec.loader.exec_module(module)
-    return sys.modules[NAME]
+    return sys.modules[name]
 
 
 def part(name: str) -> ModuleType:
