@@ -6,5 +6,5 @@ cd "$(dirname "$0")/.."
 install_into_environment '.[dev]'
 ruff format --check .
 ruff check .
-mypy
+sh scripts/types.sh
 python -m pytest -m 'not slow' "$@"
