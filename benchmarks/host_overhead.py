@@ -84,7 +84,8 @@ def main() -> None:
     """Print the ratio for a uniform run and for an adaptive one."""
     loaded = open_checkpoint(find_checkpoint(EMBEDDED))
     side = ARGS.side + (ARGS.rows - 1) * (ARGS.side - ARGS.overlap)
-    canvas = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(0))
+    channels = loaded.model.model.latent_format.latent_channels
+    canvas = torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(0))
     tile = canvas[..., : ARGS.side, : ARGS.side].clone()
     sigmas = comfy.samplers.KSampler(loaded.model, ARGS.steps, torch.device("cpu"), "euler", "simple", 1.0).sigmas
 

@@ -40,7 +40,7 @@ def bare_call(model: Model, config: SamplingConfig) -> float:
     batch, side = config.tile_batch, TRAINED_SIDE
     lq = torch.randn(batch, 4, side, side)
     denoise = UNetDenoiser(model.unet, model.schedule, lq, build_grid(side, side, side, 0))
-    x, sigma = torch.randn(batch, 4, side, side), torch.linspace(0.1, 10, batch)
+    x, sigma = torch.randn(batch, channels, side, side), torch.linspace(0.1, 10, batch)
     return seconds(lambda: denoise(x, sigma, range(batch), None)) / batch
 
 
