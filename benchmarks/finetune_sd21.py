@@ -4,6 +4,7 @@ Run it as `python benchmarks/finetune_sd21.py CHECKPOINT RUN`; `scripts/random_s
 weights, and `benchmarks/sd21.py` opens the result in a ComfyUI. Needs 16 GiB of memory and 18 GB of disk.
 """
 
+import argparse
 import json
 import math
 import multiprocessing
@@ -19,31 +20,31 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from adadiffsr_core.cli import main  # noqa: E402
+from adadiffsr_core.cli import main as adadiffsr  # noqa: E402
 from adadiffsr_core.models.networks import UNET_PREFIX  # noqa: E402
 from adadiffsr_core.models.tensor_file import TensorFile  # noqa: E402
 from adadiffsr_core.training.loop.loop import Run  # noqa: E402
 from adadiffsr_core.training.loop.state import load_state  # noqa: E402
 
-# One pair a pass, two passes a step; everything else is the shipped recipe.
+# One pair a pass, two passes a step; all but this and the size of pictures is the shipped recipe.
 RECIPE = {
     "loop": {"accumulation": 2, "warmup_steps": 1, "log_every": 1},
     "task": {"batch_size": 1},
-    "data": {"size_px": 512, "min_scale": 1.0},
     "pairs": 4,
     "held_out": 1,
     "holdout": 0.5,
 }
 
 
-def train(checkpoint: str, folder: str, steps: int) -> None:
+def train(checkpoint: Path, folder: Path, px: int, steps: int) -> None:
     """The command, with its parts timed; in a process of its own, so that its peak of memory is its own."""
     for name in ("__init__", "_one_step", "save"):
         setattr(Run, name, timed(name, getattr(Run, name)))
-    config = Path(folder).with_suffix(".json")
-    config.write_text(json.dumps(RECIPE))
-    words = ["train", "ldm", str(ROOT / "photos"), "--init", checkpoint, "--run", folder, "--config", str(config)]
-    status = main([*words, "--steps", str(steps), "--threads", "1", "--device", "cpu"])
+    config = folder.with_suffix(".json")
+    config.write_text(json.dumps({**RECIPE, "data": {"size_px": px, "min_scale": 1.0}}))
+    words = ["train", "ldm", str(ROOT / "photos"), "--init", str(checkpoint), "--run", str(folder)]
+    words += ["--config", str(config), "--steps", str(steps), "--threads", "1", "--device", "cpu"]
+    status = adadiffsr(words)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"up to step {steps}: status {status}, peak {peak:.2f} GiB", flush=True)
 
@@ -79,10 +80,22 @@ def look(checkpoint: Path, folder: Path) -> None:
     )
 
 
-if __name__ == "__main__":
-    source, run = Path(sys.argv[1]), Path(sys.argv[2])
-    for target in (2, 3):  # the second process goes on where the first ended
-        worker = multiprocessing.get_context("spawn").Process(target=train, args=(str(source), str(run), target))
+def main() -> None:
+    """Train, look and go on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--px", type=int, default=512, help="side of a picture")
+    # Every process but the first goes on where the one before ended.
+    parser.add_argument("--steps", type=int, nargs="+", default=[2, 3], help="at which each process ends")
+    args = parser.parse_args()
+    for steps in args.steps:
+        arguments = (args.checkpoint, args.run, args.px, steps)
+        worker = multiprocessing.get_context("spawn").Process(target=train, args=arguments)
         worker.start()
         worker.join()
-        look(source, run)
+        look(args.checkpoint, args.run)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,8 @@
 
 For the embedded autoencoder, each FILE, and TAESD or TAESD3 if its folder is given: PSNR in dB and, where
 stlpips-pytorch is installed, ST-LPIPS of whole photographs; the furthest that any pixel of seven flat colours comes out
-from them, in levels of 255; and the time to decode 1024 px, as a ratio to the embedded one's, in turn in one process.
+from them, in levels of 255; and the time to decode 1024 px (`--px`), as a ratio to the embedded one's, in turn in one
+process, as the median of `--rounds`.
 """
 
 import argparse
@@ -29,7 +30,6 @@ from adadiffsr_core.training.tasks.ldm import load_autoencoder
 from adadiffsr_core.training.tasks.taesd import Taesd
 
 FLATS = ((0.5, 0.5, 0.5), (0, 0, 0), (1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0))
-ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def furthest_flat(coder: Coder) -> float:
     return max(float((coder.round_trip(picture) - picture).abs().max()) * 255 for picture in pictures)
 
 
-def time_decoding(coders: dict[str, Coder]) -> dict[str, float]:
-    """Each coder's time over the first one's."""
-    latents = {name: coder.encode(torch.rand(1, 3, 1024, 1024)) for name, coder in coders.items()}
+def time_decoding(coders: dict[str, Coder], px: int, rounds: int) -> dict[str, float]:
+    """Each coder's time over the first one's, for a picture of `px` squared."""
+    latents = {name: coder.encode(torch.rand(1, 3, px, px)) for name, coder in coders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in coders}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, coder in coders.items():
             began = time.process_time()
             coder.decode(latents[name])
@@ -92,12 +92,14 @@ def main() -> None:
     parser.add_argument("--autoencoder", action="append", type=Path, default=[], metavar="FILE")
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--limit", type=int, default=50)
+    parser.add_argument("--px", type=int, default=1024, help="side of the picture whose decoding is timed")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     specs = [spec.partition("=") for spec in args.images]
     sets = {name: list_images(Path(folder)) for name, _, folder in specs}  # a wrong name is found out now
     coders, metrics = read_coders(args), read_metrics()
-    ratios = time_decoding(coders)
+    ratios = time_decoding(coders, args.px, args.rounds)
     results = {name: {"flats": furthest_flat(coder), "decoding": ratios[name]} for name, coder in coders.items()}
     for dataset, found in sets.items():
         paths = found[:: max(1, len(found) // args.limit)][: args.limit]

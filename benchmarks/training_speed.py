@@ -1,6 +1,6 @@
-"""Crops of 256 px that each network learns from in a second, by precision, threads, graphs and compilation.
+"""Crops that each network learns from in a second, by precision, threads, graphs and compilation.
 
-    python -m benchmarks.training_speed [--device cpu|cuda] [--rounds 3] [--batch 8] [--compile]
+    python -m benchmarks.training_speed [--device cpu|cuda] [--rounds 3] [--batch 8] [--px 256] [--compile]
 
 Latents and pictures are random: what is timed is the networks' own work, forward, backward and update. Every round
 times every way once; figures are medians, ratios are to the first way. Time is that of the GPU's own events, of this
@@ -29,7 +29,6 @@ from adadiffsr_core.nets.unet import UNet, UNetConfig
 from adadiffsr_core.training.loop.config import LoopConfig
 from adadiffsr_core.training.loop.optimiser import Optimiser
 
-PX = 256
 RECIPES = Path(adadiffsr_core.training.__file__).parent / "configs"
 
 
@@ -70,17 +69,19 @@ def networks() -> dict[str, Callable[[], Autoencoder | UNet]]:
     }
 
 
-def build_step(net: Autoencoder | UNet, processor: Processor, batch: int, records: bool = False) -> Callable[[], None]:
-    """A function that trains the network for one step on a batch of 256 px, a UNet as graphs if it is to be."""
+def build_step(
+    net: Autoencoder | UNet, processor: Processor, batch: int, px: int, records: bool = False
+) -> Callable[[], None]:
+    """A function that trains the network for one step on a batch of crops, a UNet as graphs if it is to be."""
     if isinstance(net, Autoencoder):
         parts = [processor.install(net.encoder), processor.install(net.decoder)]
-        image = torch.rand(batch, 3, PX, PX, device=processor.device)
+        image = torch.rand(batch, 3, px, px, device=processor.device)
 
         def forward() -> Tensor:
             return (net.decode(net.encode(image)).float() - image).abs().mean()
     else:
         parts = [processor.install(net)]
-        channels, side = net.config.in_channels, PX // 8
+        channels, side = net.config.in_channels, px // 8
         x = torch.randn(batch, channels, side, side, device=processor.device)
         x = x.contiguous(memory_format=torch.channels_last)
         timesteps = torch.randint(1000, (batch,), device=processor.device)
@@ -130,6 +131,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=1, help="in each round")
+    parser.add_argument("--px", type=int, default=256, help="side of a crop")
     parser.add_argument("--compile", action="store_true", help="try torch.compile too")
     parser.add_argument("--slow", action="store_true", help="bfloat16 too where the device is not built for it")
     args = parser.parse_args()
@@ -140,10 +142,10 @@ def main() -> None:
     ways = [Way(count, bf, comp) for comp in compiled for bf in precisions for count in counts]
     if device.type == "cuda":
         ways.append(Way(1, True, records=True))
-    print("| network | way | crops of 256 px a second | ratio |\n| --- | --- | ---: | ---: |")
+    print(f"| network | way | crops of {args.px} px a second | ratio |\n| --- | --- | ---: | ---: |")
     for name, build in networks().items():
         steps = {
-            way: build_step(build(), Processor(device, way.bfloat16, way.compiles), args.batch, way.records)
+            way: build_step(build(), Processor(device, way.bfloat16, way.compiles), args.batch, args.px, way.records)
             for way in ways
         }
         for way, step in steps.items():

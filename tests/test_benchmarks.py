@@ -1,0 +1,162 @@
+"""Every benchmark gets past its set-up and through one round, at a tiny size; what it says of time does not matter.
+
+Those of ComfyUI are in `tests/host/test_host_benchmarks.py`.
+"""
+
+import importlib
+import json
+import multiprocessing
+import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from adadiffsr_core.errors import CheckpointError, MissingExtraError
+from adadiffsr_core.models import ldm_format
+from adadiffsr_core.training.loop.loop import Run
+from tests.host.own import write_bundle
+from tests.toy_sd import ENCODER, save_sd
+
+ROOT = Path(__file__).resolve().parents[1]
+HOSTS = {"host_overhead", "sd21"}
+TESTED = {
+    "comparators", "complexity", "degradation", "finetune_sd21", "memory", "overhead", "round_trip", "training_speed"
+}  # fmt: skip
+COMPARATORS = ("Real-ESRGAN", "RealSR", "RealSR-JPEG", "DAT-light")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Runs a benchmark with such arguments, as from the repository's folder; what it and its processes printed."""
+
+    def run_main(name, *words):
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        importlib.import_module(f"benchmarks.{name}").main()
+        return capfd.readouterr().out
+
+    return run_main
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Of as many channels as the embedded one has, not the paper's four."""
+    return write_bundle(tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.effect_noise((40, 32), 60).convert("RGB").save(folder / "one.png")
+    return folder
+
+
+def read_columns(table):
+    """The first column of a Markdown table, without its head."""
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
+    return [row.split("|")[1].strip() for row in rows[1:] if not row.startswith("| ---")]
+
+
+def test_no_benchmark_is_without_a_test():
+    assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == TESTED | HOSTS
+
+
+def test_overhead(run, model, tmp_path):
+    out = tmp_path / "out.json"
+    words = ("--tiles", 2, "--tile-batch", 2, "--rounds", 1, "--steps", 2, "--model", model, "--out", out)
+    assert read_columns(run("overhead", *words)) == ["uniform", "adaptive"]
+    assert {len(row["all"]) for row in json.loads(out.read_text()).values()} == {1}
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_complexity(run, tmp_path, small):
+    model, out = write_bundle(tmp_path / "model.safetensors", small=small), tmp_path / "out.json"
+    run("complexity", "--tile-batch", 1, "--rounds", 1, "--model", model, "--out", out)
+    assert set(json.loads(out.read_text())["seconds_per_tile"]) == {"UNet", "MMLE", "PFJ modulation", "PFJ features"}
+
+
+def test_memory_of_the_sampler_alone(run):
+    assert read_columns(run("memory", "--tiles-per-side", 1, "--sides", "")) == ["sampler"]
+
+
+def test_memory_of_the_whole_pipeline(run):
+    assert float(run("memory", "--child", "pipeline", 64)) > 0
+
+
+def test_degradation(run, tmp_path):
+    out = tmp_path / "out.json"
+    words = ("--batch", 2, "--size", 64, "--rounds", 1, "--batches", 1, "--single", 1, "--threads", 1, "--out", out)
+    run("degradation", *words)
+    found = json.loads(out.read_text())
+    assert set(found["counts"]) == set(found["seconds"]) == {"photographs", "draws", "all", *stages()}
+
+
+def stages():
+    return importlib.import_module("benchmarks.degradation").STAGES
+
+
+def test_degradation_that_only_counts(run):
+    assert "crops per second" in run("degradation", "--device", "meta", "--batch", 2, "--size", 64)
+
+
+def test_training_speed(run):
+    table = run("training_speed", "--device", "cpu", "--rounds", 1, "--batch", 1, "--px", 64)
+    nets = ["autoencoder, embedded", "autoencoder, recipe", "UNet, embedded", "UNet, recipe"]
+    assert list(dict.fromkeys(read_columns(table))) == nets
+
+
+@pytest.mark.filterwarnings("ignore")  # of packages that measure; what they say is not ours to mend
+def test_round_trip(run, pictures, model):
+    words = ("--images", f"noise={pictures}", "--autoencoder", model, "--px", 64, "--rounds", 1)
+    assert read_columns(run("round_trip", *words)) == ["embedded", model.stem]
+
+
+class AtOnce:
+    """A process that is none, so that what is patched holds in it."""
+
+    def __init__(self, target, args):
+        self.start, self.join = partial(target, *args), lambda: None
+
+
+def test_finetune_sd21(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(ldm_format, "SdEncoderConfig", lambda: ENCODER)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: SimpleNamespace(Process=AtOnce))
+    for name in ("__init__", "_one_step", "save"):  # the benchmark replaces them
+        monkeypatch.setattr(Run, name, getattr(Run, name))
+    told = run("finetune_sd21", save_sd(tmp_path / "sd.safetensors"), tmp_path / "run", "--px", 64, "--steps", 1, 2)
+    assert "up to step 1: status 0" in told
+    assert "up to step 2: status 0" in told
+    assert "all finite: False" not in told
+
+
+def test_comparators_make_what_is_not_there_yet(run, monkeypatch, pictures, tmp_path):
+    from benchmarks import comparators
+
+    monkeypatch.setitem(comparators.COMPARATORS, "DAT-light", lambda threads, archive: enlarge)
+    run("comparators", "DAT-light", pictures, tmp_path / "out")
+    path = tmp_path / "out" / "one.png"
+    with Image.open(path) as made:
+        assert made.size == (160, 128)
+    before = path.stat().st_mtime_ns
+    run("comparators", "DAT-light", pictures, tmp_path / "out")
+    assert path.stat().st_mtime_ns == before
+
+
+def enlarge(image):
+    return image.repeat(4, axis=1).repeat(4, axis=2)
+
+
+@pytest.mark.filterwarnings("ignore")  # of packages that run other people's networks
+@pytest.mark.parametrize("name", COMPARATORS)
+def test_a_comparator_whose_weights_are_here_enlarges(run, pictures, tmp_path, name):
+    try:
+        run("comparators", name, pictures, tmp_path / "out")
+    except (MissingExtraError, CheckpointError) as error:
+        pytest.skip(str(error))
+    with Image.open(tmp_path / "out" / "one.png") as made:
+        assert made.size == (160, 128)
