@@ -51,7 +51,7 @@ load_pack("pack")  # the name by which mypy knows it too
 
 from pack.nodes.host.checkpoints import EMBEDDED, find_checkpoint, open_checkpoint  # noqa: E402
 from pack.nodes.host.sampler import FinishedTiles, RegionSampler  # noqa: E402
-from pack.nodes.settings import RegionSettings, parse_dtss  # noqa: E402
+from pack.nodes.settings import read_settings  # noqa: E402
 
 
 class Bare(comfy.samplers.Sampler):
@@ -101,9 +101,10 @@ def main() -> None:
             bare = Bare()
             kept: list[FinishedTiles] = []
             run(bare, tile.expand(1, -1, -1, -1).contiguous())
-            how = RegionSettings(
+            how = read_settings(
                 sampler_name="dpmpp_2m",
-                dtss=parse_dtss(intervals, 6e-4, early_exit=False, first_jump=0.0),
+                intervals=intervals,
+                gain_threshold=6e-4,
                 tile_size=ARGS.side * 8,
                 tile_fit=False,
                 overlap=ARGS.overlap * 8,

@@ -37,8 +37,8 @@ def seconds(function: Callable[[], object]) -> float:
 @torch.inference_mode()
 def bare_call(model: Model, config: SamplingConfig) -> float:
     """Seconds per tile of a full batch."""
-    batch, side = config.tile_batch, TRAINED_SIDE
-    lq = torch.randn(batch, 4, side, side)
+    batch, side, channels = config.tile_batch, TRAINED_SIDE, model.autoencoder.config.z_channels
+    lq = torch.randn(batch, channels, side, side)
     denoise = UNetDenoiser(model.unet, model.schedule, lq, build_grid(side, side, side, 0))
     x, sigma = torch.randn(batch, channels, side, side), torch.linspace(0.1, 10, batch)
     return seconds(lambda: denoise(x, sigma, range(batch), None)) / batch
@@ -65,8 +65,9 @@ def main() -> None:
     rows = math.isqrt(args.tiles)
     config = replace(PRESETS["everyday"], steps=args.steps, tile_batch=args.tile_batch, tile_fit=False)
     stride = TRAINED_SIDE - config.overlap // 8
-    lq = torch.randn(1, 4, TRAINED_SIDE + stride * (rows - 1), TRAINED_SIDE + stride * (args.tiles // rows - 1))
-    results = {}
+    height, width = (TRAINED_SIDE + stride * (count - 1) for count in (rows, args.tiles // rows))
+    lq = torch.randn(1, model.autoencoder.config.z_channels, height, width)
+    results: dict[str, dict[str, Any]] = {}
     for name, chosen in (("uniform", config.uniform(1)), ("adaptive", config)):
         ratios, occupancy = [], 0.0
         bare_call(model, chosen)

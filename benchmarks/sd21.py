@@ -42,7 +42,7 @@ load_pack("pack")  # the name by which mypy knows it too
 
 from pack.nodes.host.checkpoints import open_checkpoint  # noqa: E402
 from pack.nodes.host.run import sample_regions  # noqa: E402
-from pack.nodes.settings import RegionSettings, parse_dtss  # noqa: E402
+from pack.nodes.settings import read_settings  # noqa: E402
 
 
 @torch.inference_mode()
@@ -60,8 +60,7 @@ def main() -> None:
     picture = torch.rand(1, ARGS.side, ARGS.side, 3, generator=torch.Generator().manual_seed(0))
     latent = {"samples": loaded.vae.encode(picture)}
     tell("encoded")
-    dtss = parse_dtss("1, 1, 1, 1", 6e-4, early_exit=False, first_jump=0.0)
-    chosen = RegionSettings(sampler_name="dpmpp_2m", dtss=dtss, tile_size=ARGS.side)
+    chosen = read_settings(sampler_name="dpmpp_2m", intervals="1, 1, 1, 1", tile_size=ARGS.side)
     null = loaded.null_prompt
     tiles = sample_regions(
         loaded.model, null, null, latent, chosen, seed=0, steps=2, cfg=1.0, scheduler="simple", denoise=1.0

@@ -97,7 +97,8 @@ def _ask_memory_for_tiles(settings: RegionSettings) -> Any:
     def prepare(executor: Any, model: Any, noise_shape: Any, *args: Any, **options: Any) -> Any:
         images, channels, *size = noise_shape
         if len(size) == 2:
-            grid = settings.config.plan_tiles(*size, latent_sizes(model.model))
+            height, width = size
+            grid = settings.config.plan_tiles(height, width, latent_sizes(model.model))
             batch = min(settings.config.tile_batch or 2, images * grid.count)
             noise_shape = [batch, channels, *grid.tile]
         return executor(model, noise_shape, *args, **options)

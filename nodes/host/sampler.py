@@ -110,7 +110,8 @@ class RegionSampler(comfy.samplers.Sampler):
 
     def _start(self, call: SamplerCall) -> Start:
         settings, config, sampling = self.settings, self.settings.config, call.model.model_sampling
-        grid = config.plan_tiles(*call.latent.shape[-2:], latent_sizes(call.model))
+        height, width = call.latent.shape[-2:]
+        grid = config.plan_tiles(height, width, latent_sizes(call.model))
         mmle = None if settings.mmle is None else settings.mmle.module
         estimator = choose_estimator(mmle, call.latent.shape[1])
         beside = [] if settings.mmle is None else [settings.mmle]
