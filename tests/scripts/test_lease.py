@@ -57,7 +57,7 @@ def test_one_command_trains_both_and_what_is_joined_equals_what_was_trained(tmp_
         env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert time.monotonic() - started < 0.3 * 60 + 8  # a busy machine starts Python slowly
+    assert time.monotonic() - started < 0.3 * 60 + 60  # it would hang for ever  # a busy machine starts Python slowly
     assert "80 samples/s" in done.stdout
     assert "min left]" in done.stdout
     files = list((tmp_path / "out" / "results").iterdir())
@@ -152,7 +152,7 @@ def test_a_training_that_does_not_end_is_stopped_and_its_last_state_comes_home(t
     started = time.monotonic()
     more = ("--autoencoder-config", hanging, "--autoencoder-minutes", 0.05, "--ldm-config", hanging)
     assert run(monkeypatch, *words(tmp_path, pack, *more, minutes=0.3)) == 0
-    assert time.monotonic() - started < 0.3 * 60 + 8
+    assert time.monotonic() - started < 0.3 * 60 + 60  # it would hang for ever
     join(tmp_path / "out", tmp_path / "joined")
     for kind in ("autoencoder", "ldm"):
         trained = (tmp_path / "work" / kind / "weights.safetensors").read_bytes()
