@@ -65,10 +65,13 @@ def open_checkpoint(path: Path) -> Loaded:
     """
     if is_ours(path):
         networks = open_networks(path, "ldm", "bundle")
-        model = build_model(networks)
+        model, vae = build_model(networks), build_vae(networks)
+        # From these the host makes copies for other devices.
+        model.cached_patcher_init = (_reload_model, (path,))
+        vae.patcher.cached_patcher_init = (_reload_vae, (path,))
         return Loaded(
             model,
-            build_vae(networks),
+            vae,
             null_conditioning(model),
             mmle=entrust(_build(networks, Mmle)) if networks.has(Mmle) else None,
             pfj=entrust(_build(networks, Pfj)) if networks.has(Pfj) else None,
@@ -84,6 +87,15 @@ def open_checkpoint(path: Path) -> Loaded:
             f"{path.name} holds no complete checkpoint (diffusion model and VAE); load its parts apart"
         )
     return Loaded(model, vae, null_conditioning(model) if clip is None else _encode_nothing(clip), clip)
+
+
+def _reload_model(path: Path, **_: Any) -> Any:
+    """A MODEL of its own; what the host says besides concerns its own loading of weights on demand."""
+    return build_model(open_networks(path, "ldm", "bundle"))
+
+
+def _reload_vae(path: Path, **_: Any) -> Any:
+    return build_vae(open_networks(path, "ldm", "bundle")).patcher
 
 
 def _encode_nothing(clip: Any) -> list[Any]:

@@ -41,6 +41,17 @@ def test_the_vae_is_ours_in_the_hosts_scale(loaded, model, photo):
     close(loaded.vae.decode(latent).movedim(-1, 1), model.decode(latent * SCALE))
 
 
+def test_the_hosts_copies_for_other_devices_hold_the_same_weights(loaded):
+    for patcher in (loaded.model, loaded.vae.patcher):
+        if not hasattr(patcher, "deepclone_multigpu"):
+            pytest.skip("this ComfyUI makes no copies for other devices")
+        copied = patcher.deepclone_multigpu(torch.device("cpu"))
+        assert copied.model is not patcher.model
+        theirs, ours = copied.model.state_dict(), patcher.model.state_dict()
+        assert theirs.keys() == ours.keys()
+        assert all(torch.equal(theirs[key], value) for key, value in ours.items())
+
+
 @torch.inference_mode()
 def test_the_tiled_vae_nodes_work(loaded, photo):
     large = photo.repeat(1, 5, 4, 1)
