@@ -21,7 +21,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comfyui", type=Path)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--side", type=int, default=512, help="of the tile, px")
+    parser.add_argument("--side", type=int, default=512, help="side of the tile, px")
     return parser.parse_args()
 
 

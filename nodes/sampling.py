@@ -154,7 +154,7 @@ class RegionAwareKSampler(io.ComfyNode):
                     min=0,
                     max=2**64 - 1,
                     control_after_generate=True,
-                    tooltip="Of all noise. One seed gives one picture, whatever the tile batch.",
+                    tooltip="Seed of all noise. One seed gives one picture, whatever the tile batch.",
                 ),
                 io.Int.Input(
                     "steps",

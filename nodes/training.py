@@ -145,7 +145,7 @@ def _advanced_inputs() -> list[Any]:
             min=0,
             max=2**32 - 1,
             control_after_generate=False,
-            tooltip="Of everything random. Keep it to go on with a run.",
+            tooltip="Seed of everything random. Keep it to go on with a run.",
         ),
         advanced(
             io.Float.Input,

@@ -35,7 +35,7 @@ def build_all(schemas: Mapping[str, Any]) -> dict[str, str]:
 def main() -> None:
     """Read the schemas from the host and write the files."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("address", nargs="?", default="http://127.0.0.1:8188", help="of a running ComfyUI")
+    parser.add_argument("address", nargs="?", default="http://127.0.0.1:8188", help="address of a running ComfyUI")
     with urllib.request.urlopen(f"{parser.parse_args().address}/object_info") as answer:
         files = build_all(json.load(answer))
     for name, text in files.items():

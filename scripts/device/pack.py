@@ -104,11 +104,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("pack", type=Path)
-    parser.add_argument("--megabytes", type=float, default=shipped.megabytes, help="of photographs (default 38)")
+    parser.add_argument(
+        "--megabytes", type=float, default=shipped.megabytes, help="size of the photographs (default 38)"
+    )
     parser.add_argument("--codec", default=shipped.encoding.codec, help="jpeg (default), webp or avif")
-    parser.add_argument("--quality", type=int, default=shipped.encoding.quality, help="of the codec (default 78)")
+    parser.add_argument(
+        "--quality", type=int, default=shipped.encoding.quality, help="quality of the codec (default 78)"
+    )
     parser.add_argument("--scale", type=float, default=shipped.encoding.scale, help="before encoding (default 0.75)")
-    parser.add_argument("--seed", type=int, default=shipped.seed, help="of the choice of crops")
+    parser.add_argument("--seed", type=int, default=shipped.seed, help="seed of the choice of crops")
     parser.add_argument("--after", type=Path, nargs="+", default=[], metavar="PACK", help="take what these lack first")
     parser.add_argument("--perceptual", action="store_true", help="take the perceptual metric along")
     args = parser.parse_args()

@@ -149,12 +149,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--autoencoder-minutes", type=float, metavar="M", help="0 with --from, else 37 %% of all")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--from", type=Path, dest="start", metavar="JOINED", help="joined weights to go on with")
-    parser.add_argument("--work", type=Path, default=Path("out/device"), metavar="FOLDER", help="of the runs")
+    parser.add_argument("--work", type=Path, default=Path("out/device"), metavar="FOLDER", help="folder of the runs")
     parser.add_argument("--autoencoder-config", type=Path, metavar="JSON", help="what differs from its recipe")
     parser.add_argument("--ldm-config", type=Path, metavar="JSON", help="what differs from its recipe")
     parser.add_argument("--autoencoder-words", default="", metavar="WORDS", help="further options of its command")
     parser.add_argument("--ldm-words", default="", metavar="WORDS", help="such as '--workers 12'")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the processor")
+    parser.add_argument("--threads", type=int, metavar="N", help="processor threads")
     parser.add_argument("--save-seconds", type=float, default=60.0, metavar="S", help="between two states")
     parser.add_argument(
         "--start-up-seconds", type=float, metavar="S", help="kept for reading (45, less of a short lease)"
