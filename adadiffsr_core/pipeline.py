@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .gain.choose import choose_estimator
-from .gain.information import GainEstimator
 from .models.model import Model
 from .models.unet_denoiser import UNetDenoiser
-from .photo.checks import check_image, check_planes
+from .photo.checks import check_image, check_mask
 from .photo.colour import match_colour
 from .photo.enlarging import enlarge, reduce
 from .photo.scales import Size, base_size, plan_work
@@ -60,7 +59,6 @@ def sample_latent(
     config: SamplingConfig,
     *,
     mask: Tensor | None = None,
-    estimator: GainEstimator | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Sampled:
     """Restore a low-quality latent.
@@ -70,7 +68,6 @@ def sample_latent(
         lq_latent: `[N,C,h,w]` float32.
         config: how to sample.
         mask: compute mask `[N or 1,1,h,w]` in [0,1]: 0 leaves untouched, 0.5 is automatic, 1 is every step.
-        estimator: of gain; None takes the model's MMLE, or `LatentStatistics` if it has none.
         on_step: told after each turn.
     """
     height, width = lq_latent.shape[-2:]
@@ -85,7 +82,7 @@ def sample_latent(
         grid=grid,
         lq_latent=padded,
         x=model.schedule.start(padded, noise, float(sigmas[0])),
-        estimator=estimator or choose_estimator(model.mmle, lq_latent.shape[1]),
+        estimator=model.estimator or choose_estimator(model.mmle, lq_latent.shape[1]),
         seed=config.seed,
     )
     return run(start, config, mask, on_step)
@@ -98,8 +95,6 @@ def upscale(
     config: SamplingConfig,
     *,
     mask: Tensor | None = None,
-    alpha: Tensor | None = None,
-    estimator: GainEstimator | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Upscaled:
     """Upscale a batch of images of one size.
@@ -109,23 +104,23 @@ def upscale(
 
     Args:
         model: the networks.
-        image: `[N,3,h,w]` in [0,1].
+        image: `[N,3,h,w]` in [0,1], or `[N,4,h,w]` with opacity, whose hidden colours are seen by nobody (decision
+            D42).
         size: (height, width) of the result, px.
         config: how to sample.
         mask: compute mask of the result's shape or any other, `[N or 1,1,*,*]` in [0,1]; it is resized.
-        alpha: opacity of the image `[N,1,h,w]`, or None: colours that it hides are seen by nobody (decision D42).
-        estimator: see `sample_latent`.
         on_step: told after each turn.
 
     Raises:
-        ShapeError: the image is not `[N,3,h,w]`, has no pixels, or holds NaN; mask or alpha do not fit it.
+        ShapeError: the image has another shape, no pixels, or holds NaN; the mask does not fit it.
         ConfigError: a setting or the size is impossible.
     """
     check_image(image, size)
-    check_planes(image, mask, alpha)
+    check_mask(image, mask)
     source: Size = (image.shape[-2], image.shape[-1])
     work = plan_work(source, size, model.scales)
-    visible = image if alpha is None else fill_hidden(image, alpha)
+    image, alpha = image[:, :3], image[:, 3:]
+    visible = fill_hidden(image, alpha) if alpha.shape[1] else image
     original = None
     if mask is not None:
         # Not what is visible of it: what nobody asked to change keeps even its hidden colours.
@@ -133,7 +128,7 @@ def upscale(
         if not bool(mask.any()):
             return _leave(model, original, config)
     start = enlarge(enlarge(visible, base_size(source, size)), work.size)
-    restored, report, grid = _restore(model, start, config, mask, estimator, on_step)
+    restored, report, grid = _restore(model, start, config, mask, on_step)
     # Matched before it is reduced: colours are then held to the photo over fewer of its pixels.
     result = reduce(match_colour(restored, start, config.colour).clamp(0, 1), size)
     if mask is not None and original is not None:
@@ -161,7 +156,6 @@ def _restore(
     enlarged: Tensor,
     config: SamplingConfig,
     mask: Tensor | None,
-    estimator: GainEstimator | None,
     on_step: Callable[[Progress], None],
 ) -> Sampled:
     """Encode, sample and decode; what the mask leaves alone and no network looks at stays as it is."""
@@ -176,7 +170,7 @@ def _restore(
         touched = (levels > 0).any(dim=0)[0].cpu()
         levels = levels.to(model.device)
     lq_latent = model.encode(F.pad(enlarged, padding, mode="replicate"), needed)
-    sampled = sample_latent(model, lq_latent, config, mask=levels, estimator=estimator, on_step=on_step)
+    sampled = sample_latent(model, lq_latent, config, mask=levels, on_step=on_step)
     restored = model.decode(sampled.latent, touched, "cpu")[..., :height, :width]
     if touched is not None:
         is_touched = touched.repeat_interleave(c.factor, 0).repeat_interleave(c.factor, 1)[:height, :width]

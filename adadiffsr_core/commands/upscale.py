@@ -176,8 +176,8 @@ def _upscale_one(
     outputs = Outputs(job, args.quality, describe_settings(config, model))
     for page, photo in zip(job.pages, open_photo(job.source).read_pages()):  # noqa: B905 (some are not asked for)
         kept = replace(photo, notes=Notes()) if args.strip else photo
-        alpha = None if photo.alpha is None else photo.alpha[None]
-        result = upscale(model, photo.pixels[None], page.size, config, mask=mask, alpha=alpha, on_step=bar.update)
+        planes = photo.pixels if photo.alpha is None else torch.cat([photo.pixels, photo.alpha])
+        result = upscale(model, planes[None], page.size, config, mask=mask, on_step=bar.update)
         stop_if_asked()
         outputs.add(kept, page, result)
         bar.turn_page()

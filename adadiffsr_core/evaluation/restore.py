@@ -83,7 +83,7 @@ class Bench:
             cut = upscale_superpixels(model, lq, size, config)
             image, report = cut.image, cut.report
         else:
-            done = upscale(model, lq, size, config, estimator=self._choose_estimator(method))
+            done = upscale(replace(model, estimator=self._choose_estimator(method)), lq, size, config)
             image, report = done.image, done.report
         return Restored(_to_levels(image), report.mean_nfe, watch.read(), report)
 

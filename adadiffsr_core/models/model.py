@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..gain.information import GainEstimator
 from ..nets.autoencoder import Autoencoder
 from ..nets.mmle import Mmle
 from ..nets.pfj import Pfj
@@ -27,6 +28,7 @@ class Model:
         schedule: that the UNet was trained on.
         mmle, pfj: regressor of gain and feature injection for this UNet, or None.
         scales: how many times larger it was trained to make pictures.
+        estimator: of gain; None goes by the regressor, or by `LatentStatistics` if there is none.
 
     Raises:
         ConfigError: UNet and autoencoder do not fit, or one of the two is for other latents or another UNet.
@@ -38,6 +40,7 @@ class Model:
     mmle: Mmle | None = None
     pfj: Pfj | None = None
     scales: Scales = field(default_factory=Scales)
+    estimator: GainEstimator | None = None
 
     def __post_init__(self) -> None:
         check_latents(self.unet, self.autoencoder)

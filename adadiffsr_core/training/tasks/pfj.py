@@ -205,7 +205,7 @@ class PfjTask:
         side = lq.shape[-1] * self.model.sizes.factor
         sampling = replace(self.config.sampling, tile_size=side, overlap=0, tile_fit=False, seed=self.seed)
         made = [
-            sample_latent(replace(self.model, unet=unet, pfj=net), lq, sampling, estimator=self.estimator)[0]
+            sample_latent(replace(self.model, unet=unet, pfj=net, estimator=self.estimator), lq, sampling).latent
             for net in (None, pfj)
         ]
         return make_sheet([list(self.model.decode(latent)) for latent in (lq, *made, gt)])

@@ -315,7 +315,7 @@ def test_what_it_exports_is_the_average_and_samples_as_its_sheet_says(pairs, tmp
     _, lq = pairs[1].take(np.arange(6))
     sampling = replace(EVERYDAY, tile_size=64, overlap=0, tile_fit=False, seed=3)
     for row, net in ((1, None), (2, pfj)):
-        latent, *_ = sample_latent(replace(model, pfj=net), lq, sampling, estimator=run.task.estimator)
+        latent, *_ = sample_latent(replace(model, pfj=net, estimator=run.task.estimator), lq, sampling)
         picture = sheet[row * 64 : row * 64 + 64].reshape(64, 6, 64, 3).transpose(1, 3, 0, 2) / 255
         assert np.abs(model.decode(latent).numpy() - picture).mean() < 0.02
     assert np.abs(sheet[64:128].astype(int) - sheet[128:192]).max() > 2
