@@ -275,8 +275,8 @@ def test_tiles_are_multiples_of_what_the_network_needs(stretch):
     [
         (draw(1, 3, 8, 8) * torch.nan, (16, 16), ShapeError, "NaN"),
         (draw(1, 3, 8, 8) / 0, (16, 16), ShapeError, "infinity"),
-        (draw(3, 8, 8), (16, 16), ShapeError, "3,height,width"),
-        (draw(1, 4, 8, 8), (16, 16), ShapeError, "3,height,width"),
+        (draw(3, 8, 8), (16, 16), ShapeError, "3 or 4,height,width"),
+        (draw(1, 5, 8, 8), (16, 16), ShapeError, "3 or 4,height,width"),
         (draw(1, 3, 0, 8), (16, 16), ShapeError, "at least one pixel"),
         (draw(0, 3, 8, 8), (16, 16), ShapeError, "at least one pixel"),
         (draw(1, 3, 8, 8), (16, 0), ConfigError, "at least 1x1"),
