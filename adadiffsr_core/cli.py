@@ -4,6 +4,7 @@ import sys
 
 # Nothing else here: whatever takes time is imported where Ctrl-C is looked after.
 from .commands.interrupts import STOPPED, STOPPED_CODE, Watch, ignore_more, stop_if_asked, watch_start
+from .commands.streams import Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,15 +37,16 @@ def main(argv: "Sequence[str] | None" = None) -> int:
         The exit code: 0, 2 if anything was refused (said in one sentence on stderr), or 130 after Ctrl-C.
     """
     is_process = argv is None
-    if is_process:
-        watch_start()
-    try:
-        parser = build_parser()
-    except MemoryError:
-        sys.stderr.write("adadiffsr: there is not enough memory to start; close something else\n")
-        return 2
-    with Watch(is_process=is_process):
-        return _run(parser, argv)
+    with Streams(is_process=is_process):
+        if is_process:
+            watch_start()
+        try:
+            parser = build_parser()
+        except MemoryError:
+            sys.stderr.write("adadiffsr: there is not enough memory to start; close something else\n")
+            return 2
+        with Watch(is_process=is_process):
+            return _run(parser, argv)
 
 
 def _run(parser: "Parser", argv: "Sequence[str] | None") -> int:

@@ -3,6 +3,7 @@
 Imports next to nothing: until this module is there, Ctrl-C is Python's own.
 """
 
+import contextlib
 import os
 import signal
 
@@ -74,7 +75,8 @@ def _listen(handler: object) -> object:
 
 
 def _leave(number: int, frame: "FrameType | None") -> None:
-    os.write(2, f"{STOPPED}\n".encode())
+    with contextlib.suppress(OSError):  # stderr may be closed or full
+        os.write(2, f"{STOPPED}\n".encode())
     os._exit(STOPPED_CODE)
 
 
