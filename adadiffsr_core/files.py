@@ -102,16 +102,23 @@ def free_bytes(path: Path) -> tuple[int, int]:
     return folder.stat().st_dev, shutil.disk_usage(folder).free
 
 
+def follow_links(path: Path) -> Path:
+    """The absolute path that links lead to; of a circle of them, one of its links.
+
+    Not `Path.resolve`, which before Python 3.13 raises RuntimeError at a circle.
+    """
+    return Path(os.path.realpath(path))
+
+
 def _follow(path: Path) -> Path:
     """Where a link leads, even if nothing is there yet; what is there must be an ordinary file.
 
     Raises:
         OSError: it is something else, or the link leads in a circle.
     """
-    try:
-        target = path.resolve()
-    except RuntimeError:
-        raise OSError(errno.ELOOP, "the link leads in a circle; name a file", str(path)) from None
+    target = follow_links(path)
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, "the link leads in a circle; name a file", str(path))
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder; name a file", str(path))
     if target.exists() and not target.is_file():

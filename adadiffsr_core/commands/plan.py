@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..errors import ConfigError
-from ..files import check_writable
+from ..files import check_writable, follow_links
 from ..photo.containers import Motion
 from ..photo.limits import MAX_PIXELS
 from ..photo.reading import open_photo
@@ -232,7 +232,7 @@ class Planner:
     def _claim(self, targets: Targets, source: Path) -> None:
         claimed = dict(self._claimed)
         for path in targets.paths:
-            key = path.resolve()
+            key = follow_links(path)
             if key in self.inputs:
                 raise ConfigError(f"{path} would be written over {self.inputs[key]}; choose another output")
             if key in claimed:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ImageError
+from ..files import follow_links
 from ..photo.reading import READABLE, is_picture
 
 # Pictures of kinds that are not read: they are spoken of where they lie in a folder among others.
@@ -37,7 +38,7 @@ def find_photos(names: Iterable[str], on_error: Callable[[BaseException, object]
     for name in names:
         try:
             for source in _expand(name, on_error):
-                found.setdefault(source.path.resolve(), source)
+                found.setdefault(follow_links(source.path), source)
         except (ImageError, OSError) as error:
             on_error(error, name)
     return list(found.values())

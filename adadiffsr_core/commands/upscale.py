@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, ImageError
+from ..files import follow_links
 from ..memory import name_out_of_memory
 from ..models.model import Model, embedded_weights, load_model
 from ..photo.reading import open_photo, read_photo
@@ -109,7 +110,7 @@ def _plan_jobs(args: argparse.Namespace, device: torch.device, refuse: Refuse) -
         args.compare,
         args.report,
         is_many=len(args.inputs) > 1 or paths != [Path(args.inputs[0])],
-        inputs={path.resolve(): path for path in protected},
+        inputs={follow_links(path): path for path in protected},
         device=device,
         tell=lambda text: say(f"adadiffsr: {text}", sys.stderr),
     )

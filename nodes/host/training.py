@@ -14,7 +14,7 @@ import torch
 from ...adadiffsr_core.data.dataset import SOURCES
 from ...adadiffsr_core.data.photo_files import find_images
 from ...adadiffsr_core.errors import ConfigError, ImageError
-from ...adadiffsr_core.files import check_file_name
+from ...adadiffsr_core.files import check_file_name, follow_links
 from ...adadiffsr_core.text import quoted
 from ...adadiffsr_core.training.loop.config import LoopConfig
 from ...adadiffsr_core.training.loop.loop import Run, Task
@@ -62,9 +62,9 @@ def _may_be_read(path: Path) -> bool:
     """
     given = [Path(root) for root in (folder_paths.get_input_directory(), *photo_folders())]
     try:
-        roots = {root.resolve() for root in given}
-        return _lies_in(Path(os.path.abspath(path)), {*given, *roots}) and _lies_in(path.resolve(), roots)  # noqa: PTH100
-    except (OSError, ValueError, RuntimeError):  # a circle of links, or a name that no file can have
+        roots = {follow_links(root) for root in given}
+        return _lies_in(Path(os.path.abspath(path)), {*given, *roots}) and _lies_in(follow_links(path), roots)  # noqa: PTH100
+    except (OSError, ValueError):  # a name that no file can have
         return False
 
 

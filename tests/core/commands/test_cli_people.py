@@ -164,6 +164,16 @@ def test_a_link_is_written_through(run, tmp_path):
     assert files_in(tmp_path / "far") == ["real.png"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_a_link_that_leads_in_a_circle_costs_one_photograph(run, tmp_path):
+    make_photo(tmp_path / "a.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    code, lines, refused = run("loop.png", "a.png", "-o", "out", *WORDS)
+    assert (code, len(lines), len(refused)) == (2, 1, 1)
+    assert "loop.png" in refused[0]
+    assert files_in(tmp_path / "out") == ["a.png"]
+
+
 def test_a_full_disk_is_foreseen(run, tmp_path, untouched, monkeypatch):
     make_photo(tmp_path / "a.png", side=100)
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10**6, 0, 50_000))
