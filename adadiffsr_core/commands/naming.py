@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .sources import Source
+from .sources import Source, sub_folders
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def make_wish(source: Source, ending: str, folder: Path, common: Path) -> Wish:
     """
     path = source.path
     whole = path.name if path.suffix == ending else f"{path.name}{ending}"
-    below = Path(os.path.relpath(_folder_of(source), common))
+    below = sub_folders(_folder_of(source), common)
     names = (source.folder / f"{path.stem}{ending}", source.folder / whole, below / whole)
     return Wish(names=tuple(dict.fromkeys(names)), is_own=path.suffix == ending, folder=folder)
 

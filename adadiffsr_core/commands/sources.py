@@ -1,6 +1,7 @@
 """Which photographs the user named: files, folders and patterns."""
 
 import glob
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ _MOST_NAMES = 20
 
 @dataclass(frozen=True)
 class Source:
-    """A photograph's file, and the sub-folders that a pattern found it in, which its results keep."""
+    """A photograph's file, and the sub-folders that a pattern found it in, which its results keep: never ".."."""
 
     path: Path
     folder: Path = Path()
@@ -53,8 +54,21 @@ def _expand(name: str, on_error: Callable[[BaseException, object], None]) -> lis
         if not (files := [match for match in matches if match.is_file()]):
             raise ImageError(f"no file matches {name}")
         root = _fixed_part(path)
-        return [Source(file, file.parent.relative_to(root)) for file in files]
+        return [Source(file, sub_folders(file.parent, root)) for file in files]
     return [Source(path)]
+
+
+def sub_folders(folder: str | Path, root: str | Path) -> Path:
+    """The folders from `root` down to `folder`, to be kept below another; none where it is not below.
+
+    Names are taken as they are, without following links: a pattern may hold ".." after a wildcard, and what is kept
+    below a folder must never lead out of it.
+    """
+    try:
+        below = Path(os.path.relpath(folder, root))
+    except ValueError:  # on several drives of Windows
+        return Path()
+    return Path() if below.parts[:1] == (os.pardir,) else below
 
 
 def _fixed_part(pattern: Path) -> Path:

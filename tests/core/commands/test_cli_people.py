@@ -111,6 +111,26 @@ def test_sub_folders_of_a_pattern_are_kept(run, tmp_path):
     assert files_in(tmp_path / "maps") == ["1/x-map.png", "2/deep/x-map.png", "y-map.png"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "kept"),
+    [
+        ("i?/x/../../../keep.png", "keep.png"),
+        ("i?/x/../up.png", "in/up.png"),
+        ("i?/../..oddly/b.png", "..oddly/b.png"),
+        ("../w/i?/x/a.png", "in/x/a.png"),
+    ],
+)
+def test_a_pattern_never_leads_out_of_the_folder(run, tmp_path, monkeypatch, pattern, kept):
+    for number, name in enumerate(("keep.png", "w/in/x/a.png", "w/in/up.png", "w/..oddly/b.png")):
+        make_photo(tmp_path / name, seed=number)
+    (tmp_path / "w" / "keep.png").write_text("precious")
+    monkeypatch.chdir(tmp_path / "w")
+    before = {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)}
+    assert run(pattern, "-o", "out", *WORDS)[0] == 0
+    assert files_in(tmp_path / "w" / "out") == [kept]
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
 def test_pictures_that_are_passed_over_are_named_in_one_line(run, tmp_path):
     make_photo(tmp_path / "in" / "a.png")
     make_photo(tmp_path / "in" / "b.tga")
