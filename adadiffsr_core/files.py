@@ -92,6 +92,27 @@ def check_writable(path: Path) -> None:
         probe.unlink(missing_ok=True)
 
 
+def read_small_file(path: Path, most: int) -> bytes:
+    """The content of a file that somebody else may have put there and that is small if it is what it should be.
+
+    A pipe or a device might never end, nor is memory given to whatever has the name.
+
+    Args:
+        path: of the file.
+        most: bytes.
+
+    Raises:
+        OSError: it is missing, no ordinary file, or larger; `strerror` says which.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no ordinary file", str(path))
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it has more than {in_words(most)}", str(path))
+    return content
+
+
 def free_bytes(path: Path) -> tuple[int, int]:
     """The file system that a file in an existing folder would be on (its number), and what is free there, in bytes.
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -16,12 +17,15 @@ from torch.utils.data import Dataset, get_worker_info
 
 from ..config import Config
 from ..errors import ConfigError, ImageError
+from ..files import read_small_file
+from ..text import shown
 from .degradation.filtering import import_cv2
 from .degradation.ranges import check_probabilities, check_range
 from .degradation.single import DegradationConfig, degrade, from_levels, to_levels
 from .photo_files import load_image
 
 SOURCES = "SOURCES.tsv"  # beside photographs: which are crops of which
+_LONGEST = 64 * 10**6  # bytes of it
 
 
 class PhotoSplit(NamedTuple):
@@ -36,7 +40,9 @@ def _read_sources(folder: Path) -> dict[str, str]:
     table = folder / SOURCES
     if not table.is_file():
         return {}
-    with table.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:  # as names of files are read
+    try:
+        # Letters of names that are none are read as in names of files.
+        lines = io.StringIO(read_small_file(table, _LONGEST).decode("utf-8", "surrogateescape"), newline="")
         rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         missing = {"crop", "photo"} - set(rows.fieldnames or ())
         if missing:
@@ -45,6 +51,9 @@ def _read_sources(folder: Path) -> dict[str, str]:
             )
         # two sources may both have a DSC0001.jpg
         return {row["crop"]: f"{row.get('source', '')}\t{row['photo']}" for row in rows}
+    except (OSError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ImageError(f"{table} cannot be read as a table: {shown(str(reason), 80)}") from error
 
 
 def split_photos(paths: Sequence[Path], holdout: float, seed: int = 0) -> PhotoSplit:
@@ -56,7 +65,7 @@ def split_photos(paths: Sequence[Path], holdout: float, seed: int = 0) -> PhotoS
 
     Raises:
         ConfigError: `holdout` is not in [0,1].
-        ImageError: a SOURCES.tsv lacks a column.
+        ImageError: a SOURCES.tsv lacks a column, or cannot be read.
     """
     check_probabilities({"holdout": holdout})
     sources = {folder: _read_sources(folder) for folder in {path.parent for path in paths}}

@@ -9,12 +9,12 @@ from typing import Any
 from torch import nn
 
 from ..errors import ConfigError
-from ..files import whole_file
+from ..files import read_small_file, whole_file
 from ..plain_json import parse_json
 from ..text import shown
 
 _FILE = "origin.json"
-_LONGEST = 4 * 2**20  # bytes of a note
+_LONGEST = 4_000_000  # bytes of a note
 
 
 def fingerprint_files(paths: Sequence[Path]) -> str:
@@ -47,9 +47,7 @@ def read_note(path: Path) -> Any:
         ConfigError: it cannot be read, or is damaged.
     """
     try:
-        if path.stat().st_size > _LONGEST or not path.is_file():
-            raise ValueError("it is no small file")
-        return parse_json(path.read_bytes())
+        return parse_json(read_small_file(path, _LONGEST))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

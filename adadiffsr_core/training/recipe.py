@@ -9,6 +9,7 @@ from typing import Any
 from ..config import Config, Seed
 from ..data.dataset import PairConfig
 from ..errors import ConfigError
+from ..files import read_small_file
 from ..nets.autoencoder import AutoencoderConfig
 from ..nets.mmle import MmleConfig
 from ..nets.pfj import PfjConfig
@@ -23,6 +24,8 @@ from .tasks.mmle import MmleTaskConfig
 from .tasks.pfj import PfjTaskConfig
 from .walks.targets import Reference
 from .walks.walks import WalkConfig
+
+_LONGEST = 10**6  # bytes of a file that changes a recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +183,7 @@ def read_recipe(
         more: other sections likewise, or settings outside of any.
 
     Raises:
-        ConfigError: the file is missing or is no JSON object, or a section is none.
+        ConfigError: the file is missing, no ordinary file, too large or no JSON object, or a section is none.
     """
     shipped = Path(__file__).parent / "configs" / f"{kind}.json"
     values: dict[str, Any] = json.loads(shipped.read_text(encoding="utf-8"))
@@ -195,7 +198,7 @@ def read_recipe(
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = parse_json(path.read_bytes())
+        values = parse_json(read_small_file(path, _LONGEST))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

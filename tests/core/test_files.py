@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from adadiffsr_core.cli import main
-from adadiffsr_core.errors import ConfigError
-from adadiffsr_core.files import check_file_name, check_writable, whole_file
+from adadiffsr_core.data.dataset import split_photos
+from adadiffsr_core.data.origin import read_note
+from adadiffsr_core.errors import AdaDiffSRError, ConfigError
+from adadiffsr_core.evaluation.measure import ResultStore
+from adadiffsr_core.files import check_file_name, check_writable, read_small_file, whole_file
+from adadiffsr_core.training.recipe import read_recipe
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs links and pipes")
 
@@ -53,6 +57,50 @@ def test_what_is_no_ordinary_file_is_refused_and_stays(tmp_path, make):
     assert (path.lstat().st_mode, path.lstat().st_ino) == (before.st_mode, before.st_ino)
     assert [entry.name for entry in tmp_path.iterdir()] == ["odd"]
     assert not Path("/dev/null").is_file()
+
+
+def test_a_small_file_is_read_up_to_its_bound(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_small_file(tmp_path / "file", 5) == b"12345"
+    with pytest.raises(OSError, match="it has more than"):
+        read_small_file(tmp_path / "file", 4)
+
+
+READERS = {
+    "recipe": lambda path: read_recipe("ldm", path, {}, {}),
+    "note of a cache": read_note,
+    "results": ResultStore,
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("odd", ["pipe", "/dev/zero", "folder", "holes"])
+def test_what_is_no_small_file_is_refused_without_reading_it(tmp_path, read, odd):
+    path = tmp_path / "odd.json"
+    if odd == "pipe":
+        os.mkfifo(path)
+    elif odd == "folder":
+        path.mkdir()
+    elif odd == "holes":
+        path.touch()
+        os.truncate(path, 2**40)
+    else:
+        path.symlink_to(odd)
+    with pytest.raises(AdaDiffSRError, match=r"odd\.json"):
+        read(path)
+
+
+def test_a_table_of_sources_is_bounded_too(tmp_path):
+    (tmp_path / "SOURCES.tsv").write_text("crop\tphoto\n" + "a" * 200_000)
+    with pytest.raises(AdaDiffSRError, match=r"SOURCES\.tsv cannot be read as a table: field larger"):
+        split_photos([tmp_path / "a.png"], 0.5)
+    (tmp_path / "SOURCES.tsv").write_bytes(
+        "crop\tphoto\na\u2028b.png\t1\nc\udcff.png\t1".encode(errors="surrogateescape")
+    )
+    split_photos([tmp_path / "a.png"], 0.5)
+    os.truncate(tmp_path / "SOURCES.tsv", 2**40)
+    with pytest.raises(AdaDiffSRError, match="it has more than 64 MB"):
+        split_photos([tmp_path / "a.png"], 0.5)
 
 
 def test_folders_are_asked_beforehand(tmp_path):
