@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self, Union, cast, get_args, get_ori
 from .errors import ConfigError
 from .text import one_line, quoted, shown
 
-# Beyond seeds, which have 64 bits, no number of ours is anywhere near.
-_LARGEST = 2**64
+# Of seeds, which have 64 bits; no other number of ours is anywhere near.
+_LARGEST = 2**64 - 1
 _LONGEST = 200  # characters of a text
 
 
@@ -111,7 +111,7 @@ def _item_kinds(kind: Any, count: int) -> tuple[Any, ...] | None:
 def _build(value: Any, kind: Any) -> Any:
     """Plain values as a field wants them: JSON has no tuples, and writes 1.0 as 1; our configs have no lists."""
     for member in _members(kind):
-        if _plain(member) is float and _is_whole(value):
+        if _plain(member) is float and _is_whole(value) and abs(value) <= _LARGEST:
             return float(value)
         if isinstance(value, Mapping) and _is_section(member):
             return member.from_dict(value)
@@ -153,6 +153,8 @@ def _check_one(name: str, value: Any, kind: Any) -> None:
         if not fits(value):
             raise ConfigError(f"{name} must be {words}, got {quoted(value, 80)}, a value of the wrong kind")
         _check_bounds(name, value, value, kind)
+        if _is_whole(value) and abs(value) > _LARGEST:  # where nothing nearer is a bound
+            raise ConfigError(f"{name} must be at most {_LARGEST}, got {quoted(value, 80)}")
 
 
 def _check_tuple(name: str, value: Any, kind: Any) -> None:
@@ -168,15 +170,18 @@ def _check_tuple(name: str, value: Any, kind: Any) -> None:
 
 def _check_bounds(name: str, value: Any, size: float, kind: Any) -> None:
     for bound in get_args(kind)[1:] if get_origin(kind) is Annotated else ():
-        if isinstance(bound, Most) and abs(size) > bound.limit:
+        if isinstance(bound, Most) and (abs(size) > bound.limit or (bound.least is not None and size < bound.least)):
             what = "hold" if isinstance(value, tuple) else "be"
-            raise ConfigError(f"{name} must {what} at most {bound.limit:g}, got {quoted(value, 80)}")
-        if isinstance(bound, Most) and bound.least is not None and size < bound.least:
-            raise ConfigError(f"{name} must be at least {bound.least:g}, got {quoted(value, 80)}")
+            raise ConfigError(f"{name} must {what} {_in_words(bound)}, got {quoted(value, 80)}")
+
+
+def _in_words(bound: Most) -> str:
+    least, limit = (str(number) if _is_whole(number) else f"{number:g}" for number in (bound.least or 0, bound.limit))
+    return f"at most {limit}" if bound.least is None else f"from {least} to {limit}"
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: Any) -> bool:

@@ -8,7 +8,7 @@ from .photo.colour import ColourMatch
 from .sampling.config import RegionConfig
 from .sampling.controller import DtssConfig
 from .sampling.run import TILE_BATCH
-from .sampling.schedule import Schedule, Spacing
+from .sampling.schedule import MAX_TIMESTEP, Schedule, Spacing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,8 @@ class SamplingConfig(RegionConfig):
 
     Attributes:
         steps: base steps N.
-        eta, spacing, denoise: see `build_codebook` and `Schedule.build_sigmas`.
+        eta, spacing, denoise: see `build_codebook` and `Schedule.build_sigmas`; no schedule has
+            a step for less than a thousandth.
         seed: of all noise.
         colour: how colours are matched to the input.
 
@@ -26,10 +27,10 @@ class SamplingConfig(RegionConfig):
     """
 
     tile_batch: Annotated[int, Most(2**16, least=1)] = TILE_BATCH
-    steps: int = 24
+    steps: Annotated[int, Most(MAX_TIMESTEP, least=1)] = 24
     eta: Annotated[float, Most(1, least=0)] | None = None
     spacing: Spacing = "uniform"
-    denoise: float = 1.0
+    denoise: Annotated[float, Most(1, least=1 / MAX_TIMESTEP)] = 1.0
     seed: Seed = 0
     colour: ColourMatch = "wavelet"
 

@@ -20,7 +20,9 @@ from ..photo.scales import plan_work
 from ..photo.value import Notes
 from ..pipeline import plan_tiles, upscale
 from ..sampling.controller import DtssConfig
+from ..sampling.schedule import MAX_TIMESTEP
 from ..settings import PRESETS, SamplingConfig
+from ..text import quoted
 from .interrupts import stop_if_asked
 from .options import add_arguments, choose_device, choose_dtype, set_threads
 from .outputs import Outputs, describe_settings
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """
     config = sampling_config(args)
     if not 1 <= args.quality <= 100:
-        raise ConfigError(f"--quality goes from 1 to 100, got {args.quality}")
+        raise ConfigError(f"--quality goes from 1 to 100, got {quoted(args.quality, 80)}")
     set_threads(args.threads)
     mask = None if args.mask is None else read_mask(args.mask)
     device = choose_device(args.device)
@@ -81,7 +83,11 @@ def sampling_config(args: argparse.Namespace) -> SamplingConfig:
     }
     dtss: DtssConfig = replace(preset.dtss, **rule)
     config = replace(preset, **changes, dtss=dtss)
-    return config if args.uniform is None else config.uniform(args.uniform)
+    if args.uniform is None:
+        return config
+    if not 1 <= args.uniform <= MAX_TIMESTEP:
+        raise ConfigError(f"--uniform must be from 1 to {MAX_TIMESTEP}, got {quoted(args.uniform, 80)}")
+    return config.uniform(args.uniform)
 
 
 def read_mask(path: Path) -> Tensor:

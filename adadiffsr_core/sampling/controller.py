@@ -6,12 +6,12 @@ else knows the rule.
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..config import Config
+from ..config import Config, Most
 from ..errors import ConfigError
 from ..gain.information import information_gain
 
@@ -41,7 +41,7 @@ class DtssConfig(Config):
             to start on the smallest interval. For networks that see the low-quality latent (decision D28).
     """
 
-    intervals: tuple[int, ...] = (1, 2, 3, 4)
+    intervals: tuple[Annotated[int, Most(1000)], ...] = (1, 2, 3, 4)  # no schedule has more base steps
     gain_threshold: float = 5e-3
     early_exit: bool = True
     nr_from: float = 0.5

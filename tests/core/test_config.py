@@ -73,6 +73,16 @@ def test_truth_values_are_no_numbers_and_fractions_are_not_whole(config, name):
             config(**{**needed, name: value})
 
 
+@pytest.mark.parametrize(("config", "name"), FIELDS, ids=lambda part: getattr(part, "__name__", part))
+def test_a_number_that_is_too_large_is_told_its_range_and_not_another_kind(config, name):
+    if int not in [_plain(kind) for kind in _members(_kinds(config)[name])]:
+        return
+    needed = {"factors": ((0.0, 0.0, 0.0),)} if config.__name__ == "LatentColours" else {}
+    for value in (2**64, 2**70, 10**5000):
+        with pytest.raises(ConfigError, match=rf"{name} must be (at most|from -?\d+ to) \d+, got"):
+            config(**{**needed, name: value})
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
 def test_defaults_go_to_json_and_back(config):
     needed = {"factors": ((0.0, 0.0, 0.0),)} if config.__name__ == "LatentColours" else {}
@@ -100,7 +110,7 @@ def test_a_section_that_is_none_is_refused(values):
         (AutoencoderConfig, {"encoder_blocks": [-1, 2]}, "not be negative"),
         (AutoencoderConfig, {"patch": 10**6}, "at most 64"),
         (PfjConfig, {"gain_scale": 1e-300}, "gain_scale must be above 0"),
-        (LoopConfig, {"seed": -1}, "at least 0"),
+        (LoopConfig, {"seed": -1}, "from 0 to 18446744073709551615"),
         (LoopConfig, {"betas": [0.9, 1.0]}, "betas"),
         (LoopConfig, {"betas": [0.9]}, "a list of 2 values"),
         (LoopConfig, {"warmup_steps": -1}, "warmup_steps"),

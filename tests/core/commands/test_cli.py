@@ -264,16 +264,22 @@ BAD = {
     "device": (["photo.png", "-o", "o.png", "--device", "cuda:99"], "'cuda:99' cannot be used"),
     "device nonsense": (["photo.png", "-o", "o.png", "--device", "toaster"], "'toaster' cannot be used"),
     "device meta": (["photo.png", "-o", "o.png", "--device", "meta"], "'meta' cannot be used"),
+    "device of a package": (["photo.png", "-o", "o.png", "--device", "hpu"], "'hpu' cannot be used"),
+    "device private": (["photo.png", "-o", "o.png", "--device", "privateuseone"], "'privateuseone' cannot be used"),
     "dtype": (["photo.png", "-o", "o.png", "--dtype", "int8"], "invalid choice: 'int8'"),
     "intervals": (["photo.png", "-o", "o.png", "--intervals", "1,b"], "must be whole numbers and commas"),
     "intervals falling": (["photo.png", "-o", "o.png", "--intervals", "3,1"], "smallest first"),
     "uniform and intervals": (["photo.png", "-o", "o.png", "--uniform", "2", "--intervals", "1"], "not allowed with"),
-    "uniform 0": (["photo.png", "-o", "o.png", "--uniform", "0"], "at least 1"),
+    "uniform 0": (["photo.png", "-o", "o.png", "--uniform", "0"], "--uniform must be from 1 to 1000"),
+    "uniform huge": (["photo.png", "-o", "o.png", "--uniform", str(2**63)], "--uniform must be from 1 to 1000"),
+    "intervals huge": (["photo.png", "-o", "o.png", "--intervals", f"1,{2**63}"], "intervals[1] must be at most 1000"),
     "threshold": (["photo.png", "-o", "o.png", "--gain-threshold", "-1"], "must not be negative"),
-    "denoise": (["photo.png", "-o", "o.png", "--denoise", "1.5"], "denoise must be above 0"),
-    "pfj strength": (["photo.png", "-o", "o.png", "--pfj-strength", "-1"], "pfj_strength must be at least 0"),
-    "tile batch": (["photo.png", "-o", "o.png", "--tile-batch", "0"], "tile_batch must be at least 1"),
-    "seed": (["photo.png", "-o", "o.png", "--seed", "-1"], "seed must be at least 0"),
+    "denoise": (["photo.png", "-o", "o.png", "--denoise", "1.5"], "denoise must be from 0.001 to 1"),
+    "denoise tiny": (["photo.png", "-o", "o.png", "--denoise", "1e-300"], "must be from 0.001 to 1, got 1e-300"),
+    "pfj strength": (["photo.png", "-o", "o.png", "--pfj-strength", "-1"], "pfj_strength must be from 0 to 100"),
+    "tile batch": (["photo.png", "-o", "o.png", "--tile-batch", "0"], "tile_batch must be from 1 to 65536"),
+    "seed": (["photo.png", "-o", "o.png", "--seed", "-1"], "seed must be from 0 to 18446744073709551615"),
+    "seed huge": (["photo.png", "-o", "o.png", "--seed", str(2**64)], "seed must be from 0 to 18446744073709551615"),
     "quality": (["photo.png", "-o", "o.png", "--quality", "101"], "--quality goes from 1 to 100"),
     "threads": (["photo.png", "-o", "o.png", "--threads", "0"], "--threads must be from 1 to 1024"),
     "unknown option": (["photo.png", "-o", "o.png", "--frobnicate"], "unrecognized arguments: --frobnicate"),
@@ -300,10 +306,10 @@ def test_bad_input_gets_one_sentence(run, tmp_path, weights, case):
 
 def test_steps_out_of_range_are_refused(run, tmp_path):
     make_photo(tmp_path / "photo.png")
-    for steps in (0, 1001):
+    for steps in (0, 1001, 2**70):
         code, _, refused = run("photo.png", "-o", "o.png", steps=steps)
         assert code == 2
-        assert refused == [f"steps must be between 1 and 1000, got {steps}"]
+        assert refused == [f"steps must be from 1 to 1000, got {steps}"]
 
 
 def test_wrong_weights_are_refused(tmp_path, weights, capsys):
