@@ -24,7 +24,7 @@ from ..models.model import Model, embedded_weights, load_model
 from ..models.networks import load_mmle, load_pfj
 from ..nets.pfj import Pfj
 from ..text import quoted, shown
-from .options import DTYPES, choose_device, choose_dtype, parse_folder, parse_names, set_threads
+from .options import DTYPES, choose_device, choose_dtype, parse_folder, parse_names, parse_path, set_threads
 from .terminal import say
 
 _JOBS_EACH = 4  # processes for each of the machine's
@@ -48,12 +48,12 @@ def add_parser(subparsers: Any) -> None:
     )
     what.add_argument("--metrics", type=parse_names, default=EVERYTHING, metavar="A,B,..", help="what is measured")
     what.add_argument("--seeds", type=parse_names, default=("0",), metavar="A,B,..", help="of the noise")
-    what.add_argument("--iqa-weights", type=Path, metavar="FOLDER", help="local weights of BRISQUE and NIQE")
+    what.add_argument("--iqa-weights", type=parse_path, metavar="FOLDER", help="local weights of BRISQUE and NIQE")
     what.add_argument("--pictures", action="append", default=[], metavar="NAME=FOLDER", help="another method's results")
     what.add_argument("--comparisons", type=int, default=3, metavar="N", help="pictures side by side of each set (3)")
     networks = parser.add_argument_group("networks")
-    networks.add_argument("--model", type=Path, metavar="FILE", help="weights; the embedded model if not given")
-    networks.add_argument("--mmle", type=Path, metavar="FILE", help="a regressor in place of the model's own")
+    networks.add_argument("--model", type=parse_path, metavar="FILE", help="weights; the embedded model if not given")
+    networks.add_argument("--mmle", type=parse_path, metavar="FILE", help="a regressor in place of the model's own")
     networks.add_argument("--pfj", action="append", default=[], metavar="NAME=FILE", help="further feature injections")
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (cuda if there is one, else cpu)")

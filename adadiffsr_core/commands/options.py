@@ -25,7 +25,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add every argument of the subcommand."""
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="photographs, folders of them, or patterns")
+    parser.add_argument(
+        "inputs", nargs="+", type=parse_word, metavar="INPUT", help="photographs, folders of them, or patterns"
+    )
     parser.add_argument(
         "-o", "--output", required=True, type=parse_target, metavar="OUT", help="a file for one input, else a folder"
     )
@@ -71,7 +73,10 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--denoise", type=float, metavar="X", help="above 0, to 1: how much is drawn anew (1)")
     group.add_argument(
-        "--mask", type=Path, metavar="MASK", help="black: leave; grey or transparent: automatic; white: every step"
+        "--mask",
+        type=parse_path,
+        metavar="MASK",
+        help="black: leave; grey or transparent: automatic; white: every step",
     )
     group.add_argument("--seed", type=int, metavar="N", help="of all noise (0)")
     group.add_argument("--colour", choices=get_args(ColourMatch), help="how colours are matched to the input")
@@ -88,19 +93,40 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--model", type=Path, metavar="FILE", help="weights; the embedded model if not given")
+    group.add_argument("--model", type=parse_path, metavar="FILE", help="weights; the embedded model if not given")
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (cuda if there is one, else cpu)")
     group.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="float16 on cuda, float32 elsewhere")
     group.add_argument("--tile-batch", type=int, metavar="N", help="tiles in one call of the network (8)")
     group.add_argument("--threads", type=int, metavar="N", help="of the processor")
 
 
+def parse_word(text: str) -> str:
+    """A path or pattern as it was typed. Empty is what an unset variable of a shell becomes, and none.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty, which would mean the folder that one happens to be in.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("a path is empty; name a file or folder, or leave it out")
+    return text
+
+
+def parse_path(text: str) -> Path:
+    """A file or folder to be read; see `parse_word`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty.
+    """
+    return Path(parse_word(text))
+
+
 def parse_target(text: str) -> str:
     """A file or folder to be written, as the user gave it; folders that exist may have any name.
 
     Raises:
-        argparse.ArgumentTypeError: no file should get such a name.
+        argparse.ArgumentTypeError: it is empty, or no file should get such a name.
     """
+    parse_word(text)
     try:
         if not os.path.isdir(text):  # noqa: PTH112 (pathlib's raises for some of these names)
             check_file_name(Path(text).name)
@@ -173,7 +199,8 @@ def choose_device(name: str | None) -> torch.device:
     Raises:
         ConfigError: there is no such device, or it cannot be used.
     """
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.zeros(1, device=name).device
     except Exception:  # torch has no one way to say so, and of some kinds it misses a package

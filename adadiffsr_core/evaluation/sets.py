@@ -42,10 +42,11 @@ def parse_set(text: str) -> tuple[str, list[Path]]:
     Raises:
         ConfigError: it is neither, or the name could not name a folder.
     """
-    name, mark, folders = text.partition("=")
-    if not (name and mark and folders) or "/" in name:
+    name, mark, rest = text.partition("=")
+    folders = rest.split(":")
+    if not (name and mark and all(folders)) or "/" in name:
         raise ConfigError(f"{quoted(text, 80)} must be NAME=FOLDER, or NAME=LQ_FOLDER:GT_FOLDER for pairs")
-    return name, [Path(folder) for folder in folders.split(":")]
+    return name, [Path(folder) for folder in folders]
 
 
 def read_pairs(name: str, folders: Sequence[Path]) -> list[Picture]:

@@ -1,7 +1,6 @@
 """`adadiffsr train autoencoder`."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from ...models.networks import AUTOENCODER_PREFIX
 from ...training.recipe import AutoencoderRecipe
 from ...training.tasks.autoencoder import AutoencoderTask, check_sizes
 from ...training.tasks.taesd import Taesd
+from ..options import parse_path
 from .common import add_common, choose_recipe, find_photographs, open_processor, prepare_run, train_task
 
 
@@ -21,9 +21,12 @@ def add_parser(networks: Any) -> None:
     """Add the subcommand to the parser of `adadiffsr train`."""
     parser = networks.add_parser("autoencoder", help="pictures to latents and back", allow_abbrev=False)
     parser.add_argument(
-        "--teacher", type=Path, metavar="FOLDER", help="TAESD's or TAESD3's two weights files: learn its latent space"
+        "--teacher",
+        type=parse_path,
+        metavar="FOLDER",
+        help="TAESD's or TAESD3's two weights files: learn its latent space",
     )
-    parser.add_argument("--init", type=Path, metavar="FILE", help="an autoencoder's weights to begin a run with")
+    parser.add_argument("--init", type=parse_path, metavar="FILE", help="an autoencoder's weights to begin a run with")
     parser.set_defaults(run=train_autoencoder)
     add_common(parser)
 

@@ -20,7 +20,7 @@ from ...models.processor import Processor
 from ...training.loop.config import LoopConfig
 from ...training.loop.loop import Run, Task
 from ...training.recipe import Recipe, read_recipe
-from ..options import choose_device, parse_folder, set_threads
+from ..options import choose_device, parse_folder, parse_path, set_threads
 from ..terminal import say
 
 R = TypeVar("R", bound=Recipe)
@@ -28,11 +28,13 @@ R = TypeVar("R", bound=Recipe)
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the options that every network's training takes."""
-    parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="folders of photographs")
+    parser.add_argument("data", nargs="+", type=parse_path, metavar="DATA", help="folders of photographs")
     parser.add_argument(
         "--run", type=parse_folder, required=True, dest="folder", metavar="FOLDER", help="where everything goes"
     )
-    parser.add_argument("--config", type=Path, metavar="JSON", help="what differs from the shipped model's recipe")
+    parser.add_argument(
+        "--config", type=parse_path, metavar="JSON", help="what differs from the shipped model's recipe"
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps in all, earlier runs included")
     parser.add_argument("--minutes", type=float, metavar="X", help="of training in all, likewise; steps end it no more")
     parser.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule")

@@ -1,7 +1,6 @@
 """`adadiffsr train ldm`: from nothing, from a model of ours, or from a Stable Diffusion checkpoint."""
 
 import argparse
-from pathlib import Path
 from typing import Any, get_args
 
 from ...errors import ConfigError
@@ -11,6 +10,7 @@ from ...models.networks import UNET_PREFIX, read_schedule
 from ...sampling.schedule import Target
 from ...training.recipe import LdmRecipe
 from ...training.tasks.ldm import LdmTask, load_autoencoder
+from ..options import parse_path
 from .common import add_common, choose_recipe, open_processor, train_task
 from .finetune import finetune
 from .pairs import add_cache, prepare_source
@@ -20,10 +20,16 @@ def add_parser(networks: Any) -> None:
     """Add the subcommand to the parser of `adadiffsr train`."""
     parser = networks.add_parser("ldm", help="the diffusion model", allow_abbrev=False)
     parser.add_argument(
-        "--autoencoder", type=Path, metavar="FILE", help="weights of the autoencoder (those of --init, if it is ours)"
+        "--autoencoder",
+        type=parse_path,
+        metavar="FILE",
+        help="weights of the autoencoder (those of --init, if it is ours)",
     )
     parser.add_argument(
-        "--init", type=Path, metavar="FILE", help="a model of ours, or a Stable Diffusion checkpoint, to begin with"
+        "--init",
+        type=parse_path,
+        metavar="FILE",
+        help="a model of ours, or a Stable Diffusion checkpoint, to begin with",
     )
     parser.add_argument("--target", choices=get_args(Target), help="what is denoised (the recipe's)")
     add_cache(parser)

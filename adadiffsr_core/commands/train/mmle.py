@@ -2,7 +2,6 @@
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, get_args
 
 from ...data.origin import fingerprint_content, fingerprint_files
@@ -13,7 +12,7 @@ from ...training.tasks.mmle import choose_metrics
 from ...training.walks.targets import Reference
 from ...training.walks.teaching import check_disk, check_recipe, prepare_mmle
 from ...training.walks.walked_model import OwnModel
-from ..options import parse_folder, parse_names
+from ..options import parse_folder, parse_names, parse_path
 from .common import (
     add_common,
     choose_recipe,
@@ -28,7 +27,9 @@ from .common import (
 def add_parser(networks: Any) -> None:
     """Add the subcommand to the parser of `adadiffsr train`."""
     parser = networks.add_parser("mmle", help="the regressor of information gain", allow_abbrev=False)
-    parser.add_argument("--model", type=Path, metavar="FILE", help="weights to walk; the embedded model if not given")
+    parser.add_argument(
+        "--model", type=parse_path, metavar="FILE", help="weights to walk; the embedded model if not given"
+    )
     parser.add_argument(
         "--cache", type=parse_folder, metavar="FOLDER", help="walks and their metrics (in the run's folder)"
     )
@@ -36,7 +37,7 @@ def add_parser(networks: Any) -> None:
         "--reference", choices=get_args(Reference), help="compare with the low-quality picture or truth"
     )
     parser.add_argument("--metrics", type=parse_names, metavar="A,B,..", help="to learn, with and without reference")
-    parser.add_argument("--iqa-weights", type=Path, metavar="FOLDER", help="local weights of BRISQUE and NIQE")
+    parser.add_argument("--iqa-weights", type=parse_path, metavar="FOLDER", help="local weights of BRISQUE and NIQE")
     parser.set_defaults(run=train_mmle)
     add_common(parser)
 

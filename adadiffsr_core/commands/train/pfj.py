@@ -16,6 +16,7 @@ from ...models.processor import Processor
 from ...nets.pfj import InjectionMode
 from ...training.recipe import PfjRecipe
 from ...training.tasks.pfj import PfjTask
+from ..options import parse_path
 from .common import add_common, choose_recipe, open_processor, train_task
 from .pairs import add_cache, prepare_pairs
 
@@ -23,8 +24,12 @@ from .pairs import add_cache, prepare_pairs
 def add_parser(networks: Any) -> None:
     """Add the subcommand to the parser of `adadiffsr train`."""
     parser = networks.add_parser("pfj", help="feature injection", allow_abbrev=False)
-    parser.add_argument("--model", type=Path, metavar="FILE", help="the diffusion model; the embedded one if not given")
-    parser.add_argument("--mmle", type=Path, metavar="FILE", help="regressor of gain (the model's, or statistics)")
+    parser.add_argument(
+        "--model", type=parse_path, metavar="FILE", help="the diffusion model; the embedded one if not given"
+    )
+    parser.add_argument(
+        "--mmle", type=parse_path, metavar="FILE", help="regressor of gain (the model's, or statistics)"
+    )
     parser.add_argument("--mode", choices=get_args(InjectionMode), help="how features are fused (pfj)")
     parser.add_argument("--joint", action="store_true", help="train the diffusion model's UNet as well")
     add_cache(parser)

@@ -1,7 +1,7 @@
 import json
 import re
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adadiffsr_core.cli import main
+from adadiffsr_core.cli import build_parser, main
 from adadiffsr_core.commands import upscale as command
 from adadiffsr_core.commands.options import choose_device, choose_dtype, parse_size
 from adadiffsr_core.commands.plan import target_size
@@ -264,6 +264,7 @@ BAD = {
     "device": (["photo.png", "-o", "o.png", "--device", "cuda:99"], "'cuda:99' cannot be used"),
     "device nonsense": (["photo.png", "-o", "o.png", "--device", "toaster"], "'toaster' cannot be used"),
     "device meta": (["photo.png", "-o", "o.png", "--device", "meta"], "'meta' cannot be used"),
+    "device empty": (["photo.png", "-o", "o.png", "--device", ""], "device '' cannot be used"),
     "device of a package": (["photo.png", "-o", "o.png", "--device", "hpu"], "'hpu' cannot be used"),
     "device private": (["photo.png", "-o", "o.png", "--device", "privateuseone"], "'privateuseone' cannot be used"),
     "dtype": (["photo.png", "-o", "o.png", "--dtype", "int8"], "invalid choice: 'int8'"),
@@ -302,6 +303,41 @@ def test_bad_input_gets_one_sentence(run, tmp_path, weights, case):
     assert (code, lines, len(refused)) == (2, [], 1)
     assert sentence in refused[0]
     assert {name: (tmp_path / name).read_bytes() for name in files_in(tmp_path)} == before
+
+
+def parsers(parser=None):
+    """Every parser of the command line that takes options."""
+    parser = parser or build_parser()
+    below = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    subparsers = [each for choices in below for each in choices.values() if hasattr(each, "parse_args")]
+    return [each for sub in subparsers for each in parsers(sub)] or [parser]
+
+
+PATHS = [
+    (parser.prog, action)
+    for parser in parsers()
+    for action in parser._actions
+    if action.metavar in ("INPUT", "OUT", "MASK", "PNG", "JSON", "FILE", "FOLDER", "DATA")
+]
+
+
+@pytest.mark.parametrize(("command", "action"), PATHS, ids=lambda part: getattr(part, "dest", part))
+def test_an_empty_path_is_refused_wherever_one_is_taken(command, action):
+    """It is what an unset variable becomes, and would mean the whole folder that one is in."""
+    assert len(PATHS) > 25
+    with pytest.raises(ArgumentTypeError, match="a path is empty"):
+        action.type("")
+
+
+@pytest.mark.parametrize(
+    "words", [["", "-o", "out"], ["photo.png", "-o", ""], ["photo.png", "-o", "o.png", "--map", ""]]
+)
+def test_an_empty_path_is_one_sentence(run, tmp_path, words):
+    make_photo(tmp_path / "photo.png")
+    code, lines, refused = run(*words)
+    assert (code, lines, len(refused)) == (2, [], 1)
+    assert "a path is empty; name a file or folder" in refused[0]
+    assert files_in(tmp_path) == ["photo.png"]
 
 
 def test_steps_out_of_range_are_refused(run, tmp_path):

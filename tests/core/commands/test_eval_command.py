@@ -169,7 +169,7 @@ def test_made_pairs_depend_on_the_file_name_alone(tmp_path):
     assert every["2"].shape == (3, 16, 16)
 
 
-@pytest.mark.parametrize("text", ["RealSR", "=x", "a=", "a/b=x"])
+@pytest.mark.parametrize("text", ["RealSR", "=x", "a=", "a/b=x", "a=:x", "a=x:", "a=x::y"])
 def test_a_test_set_without_name_or_folder_is_refused(text):
     with pytest.raises(ConfigError, match="NAME=FOLDER"):
         parse_set(text)
