@@ -1,5 +1,6 @@
 """Test sets: which low-quality file belongs to which ground truth."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,12 +42,16 @@ def pair_name(path: Path) -> str:
     return path.stem
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
+def name_files(paths: Iterable[Path], name: Callable[[Path], str]) -> dict[str, Path]:
+    """Files by what they are called in tables, in their order.
+
+    Raises:
+        ImageError: two have the same name, so that the numbers of one would be lost.
+    """
     named: dict[str, Path] = {}
-    for path in list_images(folder):
-        if pair_name(path) in named:
-            raise ImageError(f"{path.name} and {named[pair_name(path)].name} in {folder} both mean {pair_name(path)}")
-        named[pair_name(path)] = path
+    for path in paths:
+        if (other := named.setdefault(name(path), path)) != path:
+            raise ImageError(f"{other} and {path} both mean {name(path)}; rename one")
     return named
 
 
@@ -56,7 +61,7 @@ def find_pairs(lq_folder: Path, gt_folder: Path) -> list[Pair]:
     Raises:
         ImageError: a folder is missing or empty, nothing pairs, or two files of one folder have the same name.
     """
-    lq, gt = _by_name(lq_folder), _by_name(gt_folder)
+    lq, gt = (name_files(list_images(folder), pair_name) for folder in (lq_folder, gt_folder))
     names = sorted(lq.keys() & gt.keys())
     if not names:
         raise ImageError(

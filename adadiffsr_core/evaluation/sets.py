@@ -10,15 +10,17 @@ import numpy as np
 import torch
 
 from ..data.degradation.single import DegradationConfig, degrade, from_levels, to_levels
-from ..errors import ConfigError
+from ..errors import ConfigError, ImageError
+from ..files import check_file_name
 from ..photo.reading import read_photo
 from ..photo.value import Photo
 from ..photo.writing import write_photo
 from ..text import quoted
-from .pairs import find_pairs, list_images, pair_name
+from .pairs import find_pairs, list_images, name_files, pair_name
 
 Half = Literal["first", "second"]
 SCALE = 4
+_FORMS = "NAME=FOLDER, or NAME=LQ_FOLDER:GT_FOLDER for pairs"
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,24 @@ def parse_set(text: str) -> tuple[str, list[Path]]:
     Raises:
         ConfigError: it is neither, or the name could not name a folder.
     """
-    name, mark, rest = text.partition("=")
+    name, rest = parse_named(text)
     folders = rest.split(":")
-    if not (name and mark and all(folders)) or "/" in name:
-        raise ConfigError(f"{quoted(text, 80)} must be NAME=FOLDER, or NAME=LQ_FOLDER:GT_FOLDER for pairs")
+    if not all(folders):
+        raise ConfigError(f"{quoted(text, 80)} must be {_FORMS}")
     return name, [Path(folder) for folder in folders]
+
+
+def parse_named(text: str) -> tuple[str, str]:
+    """`NAME=PATH` to its two parts.
+
+    Raises:
+        ConfigError: it is none, or the name could not name a folder within another.
+    """
+    name, mark, rest = text.partition("=")
+    if not (name and mark and rest) or {"/", "\\"} & set(name):
+        raise ConfigError(f"{quoted(text, 80)} must be {_FORMS}")
+    check_file_name(name)
+    return name, rest
 
 
 def read_pairs(name: str, folders: Sequence[Path]) -> list[Picture]:
@@ -62,8 +77,13 @@ def read_pairs(name: str, folders: Sequence[Path]) -> list[Picture]:
 
 
 def read_photos(name: str, folders: Sequence[Path]) -> list[Picture]:
-    """A set without truths."""
-    return [Picture(name, pair_name(path), path, None) for folder in folders for path in list_images(folder)]
+    """A set without truths.
+
+    Raises:
+        ImageError: a folder is missing or empty, or two files have the same name.
+    """
+    found = name_files((path for folder in folders for path in list_images(folder)), pair_name)
+    return [Picture(name, short, path, None) for short, path in found.items()]
 
 
 def make_pairs(name: str, folders: Sequence[Path], out: Path, seed: int = 0) -> list[Picture]:
@@ -72,13 +92,20 @@ def make_pairs(name: str, folders: Sequence[Path], out: Path, seed: int = 0) -> 
     The truth is cut to a multiple of 4 px. Picture i depends on the seed and its file name alone.
 
     Source: section 4.2, "we follow the above degradation strategy and generate LR-HR pairs".
+
+    Raises:
+        ImageError: a folder is missing or empty, two files have the same name, or a picture is too small.
     """
     made = []
-    for path in (path for folder in folders for path in list_images(folder)):
+    found = name_files((path for folder in folders for path in list_images(folder)), lambda path: path.stem)
+    for path in found.values():
         lq, gt = (out / name / side / f"{path.stem}.png" for side in ("lq", "gt"))
         if not lq.exists():
             truth = read_photo(path).pixels
             height, width = (side // SCALE * SCALE for side in truth.shape[-2:])
+            if min(height, width) < SCALE:
+                size = f"{truth.shape[-1]} x {truth.shape[-2]} px"
+                raise ImageError(f"{path} has {size}, and a truth at least {SCALE} on each side; leave it out")
             truth = truth[:, :height, :width]
             rng = np.random.default_rng([seed, *os.fsencode(path.stem)])
             levels = to_levels(truth.permute(1, 2, 0).numpy())

@@ -16,7 +16,7 @@ from adadiffsr_core.errors import ConfigError, ImageError
 from adadiffsr_core.evaluation.curve import compare, compare_at_equal_nfe
 from adadiffsr_core.evaluation.methods import BICUBIC, Method, adaptive, uniform
 from adadiffsr_core.evaluation.restore import Bench, full_steps
-from adadiffsr_core.evaluation.sets import Picture, choose, make_pairs, parse_set
+from adadiffsr_core.evaluation.sets import Picture, choose, make_pairs, parse_set, read_photos
 from adadiffsr_core.evaluation.stopwatch import Stopwatch
 from adadiffsr_core.evaluation.table import describe
 from adadiffsr_core.evaluation.tables import INTERVALS, build_tables, choose_tables
@@ -173,6 +173,35 @@ def test_made_pairs_depend_on_the_file_name_alone(tmp_path):
 def test_a_test_set_without_name_or_folder_is_refused(text):
     with pytest.raises(ConfigError, match="NAME=FOLDER"):
         parse_set(text)
+
+
+@pytest.mark.parametrize("text", ["..=x", ".=x", "CON=x", "a\x1b=x", "a =x"])
+def test_a_test_set_is_named_as_a_folder_can_be(text):
+    """Its pictures go into one of that name, which must not lie anywhere else."""
+    with pytest.raises(ConfigError, match="cannot be a file's name"):
+        parse_set(text)
+
+
+@pytest.mark.parametrize("read", [read_photos, lambda name, folders: make_pairs(name, folders, folders[0] / "out")])
+@pytest.mark.parametrize("names", [("a/x.png", "a/x.jpg"), ("a/x.png", "b/x.png")])
+def test_two_files_of_one_name_are_refused_rather_than_one_lost(tmp_path, read, names):
+    for folder in ("a", "b"):
+        save_noise(tmp_path / folder, 1, 16)
+    for name in names:
+        shutil.copy(tmp_path / "a" / "0.png", tmp_path / name)
+    (tmp_path / "b" / "0.png").rename(tmp_path / "b" / "1.png")
+    with pytest.raises(ImageError, match="both mean x"):
+        read("s", [tmp_path / "a", tmp_path / "b"])
+    assert not (tmp_path / "a" / "out" / "s" / "lq" / "x.png").exists()
+
+
+def test_a_picture_too_small_for_a_truth_is_named(tmp_path):
+    save_noise(tmp_path / "tiny", 1, 3)
+    with pytest.raises(ImageError, match=r"0\.png has 3 x 3 px"):
+        make_pairs("s", [tmp_path / "tiny"], tmp_path / "out")
+    save_noise(tmp_path / "small", 1, 4)
+    (pair,) = make_pairs("s", [tmp_path / "small"], tmp_path / "out")
+    assert read_photo(pair.lq).pixels.shape == (3, 1, 1)
 
 
 def test_tables_are_chosen_by_name():
