@@ -1,9 +1,8 @@
 """`adadiffsr eval`: the paper's tables on test sets; a stopped evaluation goes on where it was."""
 
 import argparse
-import multiprocessing
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,30 @@ from ..errors import ConfigError
 from ..evaluation.complexity import complexity_rows
 from ..evaluation.document import write_comparisons, write_tables
 from ..evaluation.evaluate import Evaluation, load_metrics
+from ..evaluation.methods import Method
 from ..evaluation.restore import Bench
-from ..evaluation.sets import Picture, choose, make_pairs, parse_set, read_pairs, read_photos
+from ..evaluation.sets import Picture, choose, make_pairs, parse_named, parse_set, read_pairs, read_photos
 from ..evaluation.tables import METRICS, PAPER_METRICS, Table, build_tables, choose_tables
-from ..metrics.registry import create_metric
+from ..metrics.registry import create_metric, metric_info
 from ..models.model import Model, embedded_weights, load_model
 from ..models.networks import load_mmle, load_pfj
 from ..nets.pfj import Pfj
 from ..text import quoted, shown
-from .options import DTYPES, choose_device, choose_dtype, parse_folder, parse_names, parse_path, set_threads
+from .helpers import helpers, stop_if_alone
+from .interrupts import stop_if_asked
+from .options import (
+    DTYPES,
+    choose_device,
+    choose_dtype,
+    parse_folder,
+    parse_names,
+    parse_path,
+    parse_source,
+    set_threads,
+)
 from .terminal import say
 
+_MOST_SEED = 2**64 - 1
 _JOBS_EACH = 4  # processes for each of the machine's
 EVERYTHING = tuple(dict.fromkeys((*METRICS, *PAPER_METRICS)))
 
@@ -48,7 +60,7 @@ def add_parser(subparsers: Any) -> None:
     )
     what.add_argument("--metrics", type=parse_names, default=EVERYTHING, metavar="A,B,..", help="what is measured")
     what.add_argument("--seeds", type=parse_names, default=("0",), metavar="A,B,..", help="of the noise")
-    what.add_argument("--iqa-weights", type=parse_path, metavar="FOLDER", help="local weights of BRISQUE and NIQE")
+    what.add_argument("--iqa-weights", type=parse_source, metavar="FOLDER", help="local weights of BRISQUE and NIQE")
     what.add_argument("--pictures", action="append", default=[], metavar="NAME=FOLDER", help="another method's results")
     what.add_argument("--comparisons", type=int, default=3, metavar="N", help="pictures side by side of each set (3)")
     networks = parser.add_argument_group("networks")
@@ -71,25 +83,14 @@ def run_eval(args: argparse.Namespace) -> int:
     Raises:
         AdaDiffSRError: anything that makes it impossible, in one sentence.
     """
-    most = _JOBS_EACH * (os.cpu_count() or 1)
-    if not 1 <= args.jobs <= most:
-        raise ConfigError(f"--jobs must be from 1 to {most} on this machine, got {shown(args.jobs)}")
-    if args.every < 1:
-        raise ConfigError(f"--every must be at least 1, got {shown(args.every)}")
+    _check_words(args)
     pictures, kinds = _read_sets(args)  # before processes share the work: it makes synthetic pairs
-    if args.jobs > 1:
-        context = multiprocessing.get_context("spawn")
-        workers = [context.Process(target=_work, args=(args, number)) for number in range(1, args.jobs)]
-        for worker in workers:
-            worker.start()
-        _work(args, 0)
-        for worker in workers:
-            worker.join()
-        if any(worker.exitcode for worker in workers):
-            raise ConfigError("a process of the evaluation failed; its message is above, and what it measured is kept")
-    evaluation, tables = _prepare(args, pictures, kinds, (0, 1))
-    for _ in tqdm(evaluation.run(tables), desc="eval", mininterval=5):
-        pass
+    evaluation, tables = _prepare(args, pictures, kinds, (0, args.jobs))
+    with helpers(_work, args, args.jobs):
+        _run(evaluation, tables, stop_if_asked)
+    evaluation = replace(evaluation, share=(0, 1))
+    if args.jobs > 1:  # whatever is still missing
+        _run(evaluation, tables, stop_if_asked)
     wants_complexity = any(name in args.tables for name in ("2", "all"))
     rows = complexity_rows(evaluation.bench.model) if wants_complexity else []
     write_comparisons(evaluation, args.comparisons)
@@ -97,11 +98,42 @@ def run_eval(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_words(args: argparse.Namespace) -> None:
+    """Refuse words that would be found wrong only when pairs are made, or networks loaded by every process.
+
+    Raises:
+        ConfigError: one is out of its range, or names what there is not.
+    """
+    most = _JOBS_EACH * (os.cpu_count() or 1)
+    if not 1 <= args.jobs <= most:
+        raise ConfigError(f"--jobs must be from 1 to {most} on this machine, got {shown(args.jobs)}")
+    for name, least in (("every", 1), ("limit", 1), ("comparisons", 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ConfigError(f"--{name} must be at least {least}, got {shown(value)}")
+    for seed in args.seeds:
+        _parse_seed(seed)
+    for name in args.metrics:
+        metric_info(name)
+    pictures = _read_named("--pictures", args.pictures)
+    for name, folder in pictures.items():
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}, the pictures of {quoted(name, 80)}, is not a folder")
+    _read_named("--pfj", args.pfj)
+    choose_tables(args.tables, build_tables(Method(name="ours"), pictures, []))
+
+
 def _work(args: argparse.Namespace, number: int) -> None:
-    """One process's share."""
-    evaluation, tables = _prepare(args, *_read_sets(args), (number, args.jobs))
-    for _ in tqdm(evaluation.run(tables), desc=f"eval {number + 1} of {args.jobs}", mininterval=5, position=number):
-        pass
+    """Another process's share."""
+    _run(*_prepare(args, *_read_sets(args), (number, args.jobs)), stop_if_alone)
+
+
+def _run(evaluation: Evaluation, tables: list[Table], check: Callable[[], None]) -> None:
+    """Measure a share; `check` may raise between two results."""
+    number, of = evaluation.share
+    name = "eval" if of == 1 else f"eval {number + 1} of {of}"
+    for _ in tqdm(evaluation.run(tables), desc=name, mininterval=5, position=number):
+        check()
 
 
 def _prepare(
@@ -122,7 +154,9 @@ def _prepare(
 
     networks = _fingerprint(model, injections)
     bench = Bench(model, injections, teachers)
-    tables = choose_tables(args.tables, build_tables(bench.ours, _read_folders(args.pictures), list(injections)))
+    tables = choose_tables(
+        args.tables, build_tables(bench.ours, _read_named("--pictures", args.pictures), list(injections))
+    )
     evaluation = Evaluation(
         out=args.out,
         bench=bench,
@@ -161,7 +195,8 @@ def _read_injections(args: argparse.Namespace, model: Model) -> dict[str, Pfj]:
     paths = {} if args.model else shipped
     injections = {} if model.pfj is None else {"pfj": model.pfj}
     where = model.device, model.dtype
-    return injections | {name: load_pfj(path, *where) for name, path in (paths | _read_folders(args.pfj)).items()}
+    given = paths | _read_named("--pfj", args.pfj)
+    return injections | {name: load_pfj(path, *where) for name, path in given.items()}
 
 
 def _fingerprint(model: Model, injections: Mapping[str, Pfj]) -> dict[str, str]:
@@ -173,12 +208,18 @@ def _fingerprint(model: Model, injections: Mapping[str, Pfj]) -> dict[str, str]:
     return networks | ({} if machine == "cpu float32" else {"machine": machine})
 
 
-def _read_folders(texts: list[str]) -> dict[str, Path]:
-    parsed = [parse_set(text) for text in texts]
-    return {name: paths[0] for name, paths in parsed}
+def _read_named(option: str, texts: list[str]) -> dict[str, Path]:
+    """Each NAME=PATH of an option that may be given several times."""
+    named: dict[str, Path] = {}
+    for name, path in map(parse_named, texts):
+        if name in named:
+            raise ConfigError(f"{option} names {quoted(name, 80)} twice; give each a name of its own")
+        named[name] = Path(path)
+    return named
 
 
 def _parse_seed(text: str) -> int:
-    if not text.isdecimal():
-        raise ConfigError(f"seeds must be whole numbers such as 0,1,2, got {quoted(text, 80)}")
+    # Not int() of whatever it is: Python reads no more than 4,300 digits.
+    if not text.isdecimal() or len(text) > len(str(_MOST_SEED)) or int(text) > _MOST_SEED:
+        raise ConfigError(f"seeds must be whole numbers from 0 to {_MOST_SEED}, such as 0,1,2, got {quoted(text, 80)}")
     return int(text)

@@ -50,6 +50,12 @@ def ignore_more() -> None:
     _listen(signal.SIG_IGN)
 
 
+def obey_parent() -> None:
+    """For a process that helps another: Ctrl-C is the other's to hear, and its request to end is heard as Ctrl-C is."""
+    _listen(signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _ask)
+
+
 def stop_if_asked() -> None:
     """Raise what Ctrl-C could not where it came.
 

@@ -120,6 +120,17 @@ def parse_path(text: str) -> Path:
     return Path(parse_word(text))
 
 
+def parse_source(text: str) -> Path:
+    """A folder to be read from, which is there.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not.
+    """
+    if not os.path.isdir(parse_word(text)):  # noqa: PTH112 (pathlib's raises for names that are too long)
+        raise argparse.ArgumentTypeError(f"{quoted(text, 80)} is not a folder")
+    return Path(text)
+
+
 def parse_target(text: str) -> str:
     """A file or folder to be written, as the user gave it; folders that exist may have any name.
 
@@ -189,8 +200,15 @@ def read_intervals(text: str) -> tuple[int, ...]:
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """`psnr,niqe` to names."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    """`psnr,niqe` to names.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none.
+    """
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise argparse.ArgumentTypeError(f"{quoted(text, 80)} names nothing; give one or more, with commas between")
+    return names
 
 
 def choose_device(name: str | None) -> torch.device:

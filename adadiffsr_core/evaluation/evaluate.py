@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from ..errors import CheckpointError, MissingExtraError
+from ..errors import CheckpointError, MissingExtraError, ShapeError
 from ..metrics.base import Metric
 from ..metrics.registry import create_metric, metric_info
 from ..photo.reading import read_photo
@@ -15,7 +16,7 @@ from ..photo.writing import write_photo
 from .measure import ResultStore, measure
 from .methods import Method
 from .restore import Bench, Restored, distance_to_full, full_steps
-from .sets import Picture
+from .sets import SCALE, Picture
 from .tables import Table
 
 # What a picture is compared with that of all steps by.
@@ -135,11 +136,15 @@ class Evaluation:
         full = self._full_metrics(table, method, have)
         if not wanted and not full:
             return False
-        made = self.bench.restore(method, picture, seed)
         truth = None if picture.gt is None else read_photo(picture.gt).pixels[None]
-        row = {"nfe": made.nfe, "seconds": made.seconds} | measure(made.image, truth, wanted)
-        if full:
-            row |= distance_to_full(made.image, self._full(method, picture, seed).image, full)
+        try:
+            made = self.bench.restore(method, picture, seed)
+            _check_size(method, picture, made, truth)
+            row = {"nfe": made.nfe, "seconds": made.seconds} | measure(made.image, truth, wanted)
+            if full:
+                row |= distance_to_full(made.image, self._full(method, picture, seed).image, full)
+        except ShapeError as error:
+            raise ShapeError(f"{picture.lq} cannot be measured: {error}") from error
         self._store(method).add(key, row)
         have.update(row)
         return True
@@ -166,3 +171,13 @@ class Evaluation:
         folder = self.out / "values"
         folder.mkdir(parents=True, exist_ok=True)
         return ResultStore(folder / f"{word}-{method.fingerprint(self.networks)}.{self.share[0]}.json")
+
+
+def _check_size(method: Method, picture: Picture, made: Restored, truth: Tensor | None) -> None:
+    """Refuse a truth of another size by the names of the files, which metrics do not know."""
+    if truth is not None and truth.shape != made.image.shape:
+        (high, wide), (height, width) = truth.shape[-2:], made.image.shape[-2:]
+        raise ShapeError(
+            f"{picture.gt} has {wide} x {high} px, and what {method.name} makes of it {width} x {height}; a truth is "
+            f"{SCALE} times as large as the low quality"
+        )

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ..errors import ConfigError
 from ..settings import PRESETS
+from ..text import quoted
 from .methods import BICUBIC, Method, adaptive, uniform
 
 # Of section 4.2, and what can be measured without a download.
@@ -50,6 +51,9 @@ def build_tables(ours: Method, pictures: Mapping[str, Path], injections: Sequenc
         ours: the whole system, see `Bench.ours`.
         pictures: folders of other methods' results, by name.
         injections: names of feature injections.
+
+    Raises:
+        ConfigError: two columns of a table would have one name, and one set of numbers.
     """
     plain = replace(ours, name="none", injection="")
     others = [Method(name=name, kind="pictures", folder=folder) for name, folder in pictures.items()]
@@ -85,6 +89,10 @@ def build_tables(ours: Method, pictures: Mapping[str, Path], injections: Sequenc
         Table(name="7", title="Table 7: module by module", methods=_module_rows(plain, ours), wants="synthetic"),
         Table(name="curve", title="Quality against evaluations", methods=_curve_methods(plain), wants="pairs"),
     ]
+    for table in tables:
+        names = [method.name for method in table.methods]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(f"{table.title} has {quoted(twice[0], 80)} already; give the pictures another name")
     return {table.name: table for table in tables}
 
 

@@ -12,7 +12,7 @@ from ...training.tasks.mmle import choose_metrics
 from ...training.walks.targets import Reference
 from ...training.walks.teaching import check_disk, check_recipe, prepare_mmle
 from ...training.walks.walked_model import OwnModel
-from ..options import parse_folder, parse_names, parse_path
+from ..options import parse_folder, parse_names, parse_path, parse_source
 from .common import (
     add_common,
     choose_recipe,
@@ -37,7 +37,7 @@ def add_parser(networks: Any) -> None:
         "--reference", choices=get_args(Reference), help="compare with the low-quality picture or truth"
     )
     parser.add_argument("--metrics", type=parse_names, metavar="A,B,..", help="to learn, with and without reference")
-    parser.add_argument("--iqa-weights", type=parse_path, metavar="FOLDER", help="local weights of BRISQUE and NIQE")
+    parser.add_argument("--iqa-weights", type=parse_source, metavar="FOLDER", help="local weights of BRISQUE and NIQE")
     parser.set_defaults(run=train_mmle)
     add_common(parser)
 

@@ -1,7 +1,11 @@
 """`adadiffsr eval`: test sets, methods, comparisons and the command itself."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -12,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adadiffsr_core.cli import main
+from adadiffsr_core.commands.interrupts import STOPPED
 from adadiffsr_core.errors import ConfigError, ImageError
 from adadiffsr_core.evaluation.curve import compare, compare_at_equal_nfe
 from adadiffsr_core.evaluation.methods import BICUBIC, Method, adaptive, uniform
@@ -364,6 +369,19 @@ def test_two_processes_find_what_one_finds(pairs, weights):
         (("--photos", "nowhere"), "NAME=FOLDER"),
         (("--metrics", "beauty"), "there is no metric beauty"),
         (("--device", "meta"), "device 'meta' cannot be used"),
+        (("--limit", "-1"), "--limit must be at least 1, got -1"),
+        (("--limit", "0"), "--limit must be at least 1"),
+        (("--comparisons", "-1"), "--comparisons must be at least 0"),
+        (("--seeds", ""), "names nothing"),
+        (("--metrics", ","), "names nothing"),
+        (("--tables", ""), "names nothing"),
+        (("--seeds", str(2**64)), "seeds must be whole numbers from 0 to 18446744073709551615"),
+        (("--seeds", "1" * 5000), "seeds must be whole numbers from 0 to 18446744073709551615"),
+        (("--pictures", "x=nofolder"), "nofolder, the pictures of 'x', is not a folder"),
+        (("--pictures", "x=.", "--pictures", "x=.."), "--pictures names 'x' twice"),
+        (("--pictures", "ours=."), "has 'ours' already"),
+        (("--pfj", "x=a", "--pfj", "x=b"), "--pfj names 'x' twice"),
+        (("--iqa-weights", "nofolder"), "'nofolder' is not a folder"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_a_sentence(pairs, weights, capsys, more, message):
@@ -371,3 +389,43 @@ def test_what_cannot_be_evaluated_is_refused_in_a_sentence(pairs, weights, capsy
     said = capsys.readouterr().err.strip().splitlines()
     assert message in said[-1]
     assert said[-1].startswith("adadiffsr: ")
+    assert not (pairs / "out").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--jobs", "2")])
+def test_a_truth_of_another_size_is_named(pairs, weights, capfd, more):
+    save_noise(pairs / "wrong", 1, 20, first=1)
+    (pairs / "wrong" / "1.png").replace(pairs / "gt" / "1.png")
+    assert main(words(pairs, weights, "--tables", "1", *more)) == 2
+    said = capfd.readouterr().err
+    assert "1.png has 20 x 20 px, and what bicubic makes of it 32 x 32; a truth is 4 times as large" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("to_all", [True, False])
+@pytest.mark.parametrize("late", [True, False])
+def test_ctrl_c_ends_every_process_at_once_and_keeps_what_is_measured(pairs, weights, to_all, late):
+    shutil.rmtree(pairs / "gt")
+    shutil.rmtree(pairs / "lq")
+    save_noise(pairs / "lq", 40, 8)
+    save_noise(pairs / "gt", 40, 32)
+    given = words(pairs, weights, "--tables", "curve", "--seeds", "0,1,2,3", "--jobs", "2", "--device", "cpu")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "adadiffsr_core.cli", *given],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    values = pairs / "out" / "values"
+    wanted = "*.1.json" if late else "*.0.json"  # of the helper, or of the first, which has less to import
+    while not list(values.glob(wanted)):
+        time.sleep(0.05)
+        assert process.poll() is None
+    begun = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT) if to_all else process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]  # until the last of them has closed it
+    assert process.returncode == 130
+    assert time.monotonic() - begun < 15
+    assert "Traceback" not in said
+    assert said.strip().splitlines()[-1].endswith(STOPPED)
+    assert all(json.loads(path.read_text())["values"] for path in values.iterdir())
+    assert not list(values.glob(".*"))
