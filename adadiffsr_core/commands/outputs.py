@@ -13,6 +13,7 @@ from torch import Tensor
 from ..drawing.pictures import draw_comparison, draw_region_map
 from ..drawing.primitives import PAPER
 from ..drawing.regions import report_to_regions
+from ..errors import ImageError
 from ..files import whole_file
 from ..models.model import Model
 from ..photo.enlarging import enlarge
@@ -23,6 +24,7 @@ from ..pipeline import Upscaled
 from ..settings import SamplingConfig
 from .plan import Page, PhotoJob
 from .resources import Size
+from .terminal import REFUSALS, describe
 
 _SPARE_PX = 64  # below the first of several pictures: the legends of others may take a line more
 
@@ -71,19 +73,32 @@ class Outputs:
         self.reports.append(sizes | _describe_work(result) | result.report.to_dict())
 
     def write(self) -> None:
-        """Write every file, each whole or not at all.
+        """Write every file, each whole or not at all; one that cannot be written does not take the others with it.
 
         Raises:
-            ImageError: a picture cannot be written.
-            OSError: the report cannot.
+            ImageError: several could not be written; it names them.
+            AdaDiffSRError: one could not.
+            OSError: likewise.
         """
-        for path, stills in self._stills.items():
-            size = self._drawn.get(path, self.job.pages[0].size)
-            write_stills(stills, path, self.job.motion, size)
-        if self.job.targets.report is not None:
-            text = json.dumps(self._describe(), indent=1)
-            with whole_file(self.job.targets.report) as partial:
-                partial.write_text(text + "\n", encoding="utf-8")
+        errors: dict[Path, Exception] = {}
+        for path in self.job.targets.paths:
+            try:
+                self._write_one(path)
+            except REFUSALS as error:
+                errors[path] = error
+        if not errors:
+            return
+        first = next(iter(errors.values()))
+        if len(errors) == 1:
+            raise first
+        raise ImageError(f"{', '.join(map(str, errors))} are missing: {describe(first)}") from first
+
+    def _write_one(self, path: Path) -> None:
+        if path in self._stills:
+            write_stills(self._stills[path], path, self.job.motion, self._drawn.get(path, self.job.pages[0].size))
+            return
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(self._describe(), indent=1) + "\n", encoding="utf-8")
 
     def _keep(self, path: Path, photo: Photo) -> None:
         stills = self._stills.setdefault(path, [])

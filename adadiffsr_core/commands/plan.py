@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from ..drawing.pictures import comparison_zooms, map_zoom
 from ..errors import ConfigError
 from ..files import check_writable, follow_links
 from ..photo.containers import Motion
@@ -20,9 +21,6 @@ from .interrupts import stop_if_asked
 from .naming import common_folder, grant_wishes, make_wish
 from .resources import DiskBudget, Size, check_memory
 from .sources import Source
-
-_LEGEND = 1.25  # a map or comparison is this much higher than its pictures
-_DRAWN_PX = 3072
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,12 +210,13 @@ class Planner:
     def _reserve(self, targets: Targets, pages: Sequence[Page]) -> None:
         for page in pages:
             self._disk.plan(targets.result, page.size, channels=page.channels, bit_depth=page.bit_depth)
-            drawn = min(1.0, _DRAWN_PX / max(page.size))
-            height, width = (round(side * drawn) for side in page.size)
             if targets.map is not None:
-                self._disk.plan(targets.map, (round(height * _LEGEND), width))
+                self._disk.plan_drawing(targets.map, page.size, map_zoom(*page.size))
             if targets.compare is not None:
-                self._disk.plan(targets.compare, (round(height * _LEGEND), 2 * width))
+                zoom, _ = comparison_zooms([page.size] * 2)
+                self._disk.plan_drawing(targets.compare, page.size, zoom, columns=2)
+            if targets.report is not None:
+                self._disk.plan_report(targets.report)
 
     def _tell_what_is_left_out(self, draft: Draft, targets: Targets) -> None:
         count = len(draft.pages)

@@ -18,6 +18,8 @@ BASE_BYTES = 250 * 10**6  # a batch of tiles on its way through the network
 # Of a file, per level (one channel of one pixel): below what photographs take, so that nobody is turned away wrongly.
 _FILE_BYTES = {".png": 0.35, ".tif": 0.35, ".tiff": 0.35}
 _LOSSY_BYTES = 0.03
+_DRAWN_SHARE = 0.15  # of that: maps are muted, half of a comparison is smooth, and both may be enlarged
+_REPORT_BYTES = 1000
 
 
 def check_memory(source: Size, size: Size, device: torch.device, free: int | None = None) -> None:
@@ -59,7 +61,28 @@ class DiskBudget:
         """
         suffix = path.suffix.lower()
         each = _FILE_BYTES[suffix] * bit_depth / 8 if suffix in _FILE_BYTES else _LOSSY_BYTES
-        needed = each * channels * size[0] * size[1] * pages
+        self._take(path, each * channels * size[0] * size[1] * pages)
+
+    def plan_drawing(self, path: Path, size: Size, zoom: float, columns: int = 1) -> None:
+        """Count on a picture about one of (height, width) px, drawn `zoom` times larger, in so many columns.
+
+        Raises:
+            ConfigError: see `plan`.
+            OSError: see `plan`.
+        """
+        each = _FILE_BYTES.get(path.suffix.lower(), _LOSSY_BYTES) * _DRAWN_SHARE
+        self._take(path, each * 3 * size[0] * size[1] * columns * zoom**2)
+
+    def plan_report(self, path: Path) -> None:
+        """Count on a report.
+
+        Raises:
+            ConfigError: see `plan`.
+            OSError: see `plan`.
+        """
+        self._take(path, _REPORT_BYTES)
+
+    def _take(self, path: Path, needed: float) -> None:
         device, free = free_bytes(path)
         before = self._planned.get(device, 0)
         if before + needed > free:

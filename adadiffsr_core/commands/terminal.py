@@ -14,7 +14,7 @@ from ..sampling.turn import Progress
 from ..text import one_line, sentence, shown
 from .interrupts import stop_if_asked
 
-REFUSALS = (AdaDiffSRError, OSError, MemoryError, torch.OutOfMemoryError)
+REFUSALS: tuple[type[Exception], ...] = (AdaDiffSRError, OSError, MemoryError, torch.OutOfMemoryError)
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,11 +43,12 @@ def complain(error: BaseException, about: str = "") -> None:
         error: one of `REFUSALS`.
         about: the file it concerns, unless the message names it.
     """
-    text = _describe(error)
+    text = describe(error)
     say(sentence(f"adadiffsr: {text if about in text else f'{about}: {text}'}"), sys.stderr)
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
+    """What one of `REFUSALS` is about, without our name before it."""
     if is_out_of_memory(error):
         is_device = isinstance(error, torch.OutOfMemoryError)
         more = ", or try --device cpu" if is_device else ""

@@ -25,7 +25,7 @@ from .primitives import (
 )
 from .regions import Box, Region, split_overlaps
 
-__all__ = ["LONG_SIDE_PX", "Region", "draw_comparison", "draw_region_map"]
+__all__ = ["LONG_SIDE_PX", "Region", "comparison_zooms", "draw_comparison", "draw_region_map", "map_zoom"]
 
 LONG_SIDE_PX = (640, 3072)  # photos are drawn within these, so that text is readable and files stay small
 MIN_WIDTH_PX = 360  # of the legend, when the photo is narrower
@@ -53,7 +53,7 @@ def draw_region_map(image: Tensor, regions: Sequence[Region]) -> NDArray[np.uint
     """
     photo = tensor_to_image(image)
     boxes = split_overlaps(regions, photo.height, photo.width)
-    zoom = _display_zoom(photo)
+    zoom = map_zoom(photo.height, photo.width)
     canvas = _mute(_resize(photo, zoom))
     text_px = _text_size(canvas)
     for region, box in zip(regions, boxes, strict=True):
@@ -79,19 +79,26 @@ def draw_comparison(images: Sequence[tuple[str, Tensor]]) -> NDArray[np.uint8]:
     if not images:
         raise ShapeError("a comparison needs at least one image")
     photos = [tensor_to_image(image) for _, image in images]
-    height = max(MIN_COLUMN_PX, *(photo.height for photo in photos))
-    max_width = 2 * LONG_SIDE_PX[1] / len(photos)
-    columns = [_resize(photo, min(height / photo.height, max_width / photo.width)) for photo in photos]
+    zooms = comparison_zooms([(photo.height, photo.width) for photo in photos])
+    columns = [_resize(photo, zoom) for photo, zoom in zip(photos, zooms, strict=True)]
     text_px = max(16, min(_text_size(column) for column in columns))
     gap = text_px // 2
     captioned = [_caption(column, caption, text_px) for (caption, _), column in zip(images, columns, strict=True)]
     return _frame(join_row(captioned, gap), gap)
 
 
-def _display_zoom(photo: Image.Image) -> float:
+def map_zoom(height: int, width: int) -> float:
+    """How many times larger than it is a picture of this size, px, is drawn as a map."""
     shortest, longest = LONG_SIDE_PX
-    side = max(photo.size)
+    side = max(height, width)
     return math.ceil(shortest / side) if side < shortest else min(1.0, longest / side)
+
+
+def comparison_zooms(sizes: Sequence[tuple[int, int]]) -> list[float]:
+    """Likewise of pictures side by side, by their sizes (height, width)."""
+    tallest = max(MIN_COLUMN_PX, *(height for height, _ in sizes))
+    widest = 2 * LONG_SIDE_PX[1] / len(sizes)
+    return [min(tallest / height, widest / width) for height, width in sizes]
 
 
 def _text_size(picture: Image.Image) -> int:

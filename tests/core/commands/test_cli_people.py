@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adadiffsr_core.commands import plan, resources
+from adadiffsr_core.commands import outputs, plan, resources
 from adadiffsr_core.commands import upscale as command
+from adadiffsr_core.errors import DiskError
 from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.pipeline import upscale
 from tests.core.commands import test_cli
@@ -200,6 +201,58 @@ def test_a_full_disk_is_foreseen(run, tmp_path, untouched, monkeypatch):
     code, _, refused = run("a.png", "-o", "out.png")
     assert (code, len(refused)) == (2, 1)
     assert "out.png needs about 175 kB of disk space, and 50 kB are free" in refused[0]
+
+
+@pytest.mark.parametrize(("option", "name"), [("--report", "r.json"), ("--map", "m.png"), ("--compare", "c.png")])
+def test_a_disk_too_full_for_what_goes_with_a_result_is_foreseen(run, tmp_path, untouched, monkeypatch, option, name):
+    make_photo(tmp_path / "a.png")
+    (tmp_path / "far").mkdir()
+    own = tmp_path.stat().st_dev
+    monkeypatch.setattr(
+        resources, "free_bytes", lambda path: (own + 1, 500) if path.parent.name == "far" else (own, 10**9)
+    )
+    code, _, refused = run("a.png", "-o", "out.png", option, f"far/{name}")
+    assert (code, len(refused)) == (2, 1)
+    assert f"far/{name} needs about" in refused[0]
+    assert "free; make room" in refused[0]
+
+
+@pytest.mark.parametrize("side", [10, 100])
+def test_drawings_are_foreseen_as_no_larger_than_they_become(run, tmp_path, monkeypatch, side):
+    """Of photographs, that is; a map is enlarged to be readable, and was foreseen as if it were not."""
+    seen = {}
+    take = resources.DiskBudget._take
+
+    def spy(self, path, needed):
+        seen[path.name] = needed
+        take(self, path, needed)
+
+    monkeypatch.setattr(resources.DiskBudget, "_take", spy)
+    photo = Image.open(Path(__file__).parents[3] / "photos" / "cat.jpg").convert("RGB")
+    photo.crop((100, 100, 100 + side, 100 + side)).save(tmp_path / "a.png")
+    assert run("a.png", "-o", "out.png", "--map", "m.png", "--compare", "c.png", "--report", "r.json")[0] == 0
+    for name, needed in seen.items():
+        assert 0.1 < needed / (tmp_path / name).stat().st_size < 1
+
+
+@pytest.mark.parametrize(
+    ("full", "named"), [({"m.png"}, "m.png cannot be written"), ({"m.png", "c.png"}, "m.png, c.png are missing: m.png")]
+)
+def test_a_disk_that_fills_up_costs_only_the_files_it_has_no_room_for(run, tmp_path, monkeypatch, full, named):
+    make_photo(tmp_path / "a.png")
+    write = outputs.write_stills
+
+    def fill(stills, path, *more):
+        if path.name in full:
+            raise DiskError(f"{path} cannot be written: its disk is full, 0 kB are free; make room")
+        write(stills, path, *more)
+
+    monkeypatch.setattr(outputs, "write_stills", fill)
+    words = ("--map", "m.png", "--compare", "c.png", "--report", "r.json")
+    code, _, refused = run("a.png", "-o", "out.png", *words, *WORDS)
+    assert (code, len(refused)) == (2, 1)
+    assert named in refused[0]
+    assert files_in(tmp_path) == sorted({"a.png", "out.png", "m.png", "c.png", "r.json"} - full)
 
 
 def test_memory_that_is_not_there_is_foreseen(run, tmp_path, untouched, monkeypatch):
