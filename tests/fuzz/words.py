@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import multiprocessing
+import os
 import re
 import shutil
 import signal
@@ -32,11 +33,19 @@ WORDS = [
     "None", "true", "[1]", "{}", "1,2,3,4", "1,,2", ",", "1:2", "a=b", "=", "=:", "a=b:c", "\ud800", "a\x00b", "a\nb",
     "\x1b[31m", "\u202egnp.exe", "💥" * 50, "CON", "../..", "/", ".", "/dev/null", "/dev/zero", "~", "*", "%s%n",
     "{0}", "cuda", "cuda:99", "hpu", "meta", "cpu:0", "mps", "float64", "full", "9" * 30,
+    "privateuseone", "xla", "vulkan", "xpu:1", "cuda:-1", "18446744073709551616", "1,9223372036854775808", "1e-300",
+    "x=nofolder", "x=", "..=.", "x=a:", "../pipe", "../loop.png", "../huge",
 ]  # fmt: skip
 VALUES = [
     None, True, False, -1, 0, 1, 2**31, 2**63, 2**64, 10**400, -(10**400), 0.5, -0.5, 1e-320, 1e308, float("nan"),
     float("inf"), float("-inf"), "", "nan", "1", "\ud800", "a" * 5000, [], [1], [1, 2], [0, 0], [-1, 1], [2**63] * 3,
     [[]], [None], ["a"], {}, {"a": 1}, {"steps": {}}, [float("nan")] * 2, [1.5, 0.5], [1, 4], 10**6, 4096,
+    "hpu", "privateuseone", 2**70,
+]  # fmt: skip
+# In the place of inputs; "/" would be searched for photographs.
+INPUTS = [
+    "", " ", ".", "..", "/dev/null", "/dev/zero", "../pipe", "../loop.png", "../huge", "a" * 5000, "\ud800", "a\x00b",
+    "../l?/../../*/a.png", "../l?/../lq/a.png", "*",
 ]  # fmt: skip
 SECONDS, LONGEST, MOST_SECONDS = 1.0, 700, 25
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -53,6 +62,10 @@ def prepare(folder):
 
     weights = Bundle(folder).path
     save_photos(folder / "photos")
+    os.mkfifo(folder / "pipe")
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "huge").touch()
+    os.truncate(folder / "huge", 2**36)  # of holes
     for name, side in (("lq", 16), ("gt", 64)):
         (folder / name).mkdir()
         rng = np.random.default_rng(0)
@@ -118,6 +131,10 @@ def build_case(commands, seed, number):
         value = VALUES[int(rng.integers(len(VALUES)))]
         (recipe if section is None else recipe[section])[field] = value
         return f"{command} {section}.{field}={value!r:.80}", words, recipe
+    if command != "eval" and rng.random() < 0.1:
+        place, word = len(command.split()), INPUTS[int(rng.integers(len(INPUTS)))]
+        words[place] = word
+        return f"{command} input {word!r:.80}", words, recipe
     options = options_of(command)
     option, word = options[int(rng.integers(len(options)))], WORDS[int(rng.integers(len(WORDS)))]
     if option in words and rng.random() < 0.8:
@@ -140,7 +157,8 @@ def try_words(folder, words, recipe, *, sound=False):
     out.mkdir()
     if recipe is not None:
         (folder / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
-        words = [*words, "--config", str(folder / "recipe.json")]
+        # First, so that it does not stand over one that is the case.
+        words = [*words[:2], "--config", str(folder / "recipe.json"), *words[2:]]
     said, begun = io.StringIO(), time.process_time()
     before = signal.signal(signal.SIGALRM, _stop)
     signal.alarm(MOST_SECONDS)
