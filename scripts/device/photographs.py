@@ -12,8 +12,10 @@ from PIL import Image
 
 from adadiffsr_core.data.photo_files import load_image
 from adadiffsr_core.errors import ConfigError, ImageError
+from adadiffsr_core.files import read_small_file
 
 _COLUMNS = ("crop", "source", "photo")  # those that the split is made from
+_LONGEST = 64 * 10**6  # bytes of a table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +96,8 @@ def _read_table(folder: Path) -> dict[str, dict[str, str]]:
     table = folder / "SOURCES.tsv"
     if not table.is_file():
         return {}
-    with table.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    lines = io.StringIO(read_small_file(table, _LONGEST).decode("utf-8", "surrogateescape"), newline="")
+    rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     if rows and not {"crop", "photo"} <= rows[0].keys():
         raise ImageError(f"{table} has no columns crop and photo")
     return {row["crop"]: row for row in rows}

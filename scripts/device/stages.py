@@ -5,8 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from adadiffsr_core.files import read_small_file
+
 AUTOENCODER, LDM = "autoencoder", "ldm"
 _NEVER, _CHECK_EVERY = 10**9, 2000
+_LONGEST = 10**6  # bytes of a file that changes a recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +117,7 @@ def _write_config(given: Path | None, save_seconds: float, path: Path) -> Path:
 
     By steps it is not, nor is measuring as often as on a processor: a fast machine would do little else.
     """
-    config = {} if given is None else json.loads(given.read_text(encoding="utf-8"))
+    config = {} if given is None else json.loads(read_small_file(given, _LONGEST))
     paced = {"save_minutes": save_seconds / 60, "save_every": _NEVER, "check_every": _CHECK_EVERY}
     config["loop"] = {**paced, **config.get("loop", {})}
     path.parent.mkdir(parents=True, exist_ok=True)

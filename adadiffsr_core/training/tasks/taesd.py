@@ -78,6 +78,8 @@ class Taesd(nn.Module):
         for name, net in (("encoder", self.encoder), ("decoder", self.decoder)):
             path = folder / f"{space}_{name}.safetensors"
             try:
+                if not path.is_file():  # nor a pipe, which might never end
+                    raise OSError("it is missing, or no ordinary file")
                 net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
             except (OSError, RuntimeError, SafetensorError) as error:
                 raise CheckpointError(f"{path} is not TAESD's {name}: {shown(str(error), 120)}") from error
