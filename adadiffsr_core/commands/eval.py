@@ -59,7 +59,7 @@ def add_parser(subparsers: Any) -> None:
         "--tables", type=parse_names, default=("all",), metavar="1,2,..", help="1 to 7, curve or all (all)"
     )
     what.add_argument("--metrics", type=parse_names, default=EVERYTHING, metavar="A,B,..", help="what is measured")
-    what.add_argument("--seeds", type=parse_names, default=("0",), metavar="A,B,..", help="of the noise")
+    what.add_argument("--seeds", type=parse_names, default=("0",), metavar="A,B,..", help="seeds of the noise")
     what.add_argument("--iqa-weights", type=parse_source, metavar="FOLDER", help="local weights of BRISQUE and NIQE")
     what.add_argument("--pictures", action="append", default=[], metavar="NAME=FOLDER", help="another method's results")
     what.add_argument("--comparisons", type=int, default=3, metavar="N", help="pictures side by side of each set (3)")
@@ -72,7 +72,7 @@ def add_parser(subparsers: Any) -> None:
     machine.add_argument(
         "--dtype", choices=("auto", *DTYPES), default="auto", help="float16 on cuda, float32 elsewhere"
     )
-    machine.add_argument("--threads", type=int, metavar="N", help="of the processor, for each process")
+    machine.add_argument("--threads", type=int, metavar="N", help="processor threads, for each process")
     machine.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
     parser.set_defaults(run=run_eval)
 

@@ -69,7 +69,10 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--merge", choices=get_args(MergeMode), help="join tiles at the end, or at every step")
     group.add_argument(
-        "--pfj-strength", type=float, metavar="X", help="of feature injection: 0 softer and closer, 1 crisper (1)"
+        "--pfj-strength",
+        type=float,
+        metavar="X",
+        help="strength of feature injection: 0 softer and closer, 1 crisper (1)",
     )
     group.add_argument("--denoise", type=float, metavar="X", help="above 0, to 1: how much is drawn anew (1)")
     group.add_argument(
@@ -78,7 +81,7 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
         metavar="MASK",
         help="black: leave; grey or transparent: automatic; white: every step",
     )
-    group.add_argument("--seed", type=int, metavar="N", help="of all noise (0)")
+    group.add_argument("--seed", type=int, metavar="N", help="seed of all noise (0)")
     group.add_argument("--colour", choices=get_args(ColourMatch), help="how colours are matched to the input")
 
 
@@ -88,7 +91,7 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
         "--compare", type=parse_target, metavar="PNG", help="the input enlarged by bicubic, and the result"
     )
     group.add_argument("--report", type=parse_target, metavar="JSON", help="every tile's steps, classes and gains")
-    group.add_argument("--quality", type=int, default=95, metavar="N", help="of JPEG and WebP, 1 to 100 (95)")
+    group.add_argument("--quality", type=int, default=95, metavar="N", help="quality of JPEG and WebP, 1 to 100 (95)")
     group.add_argument("--strip", action="store_true", help="leave out EXIF, XMP, IPTC, text and resolution")
 
 
@@ -97,7 +100,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (cuda if there is one, else cpu)")
     group.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="float16 on cuda, float32 elsewhere")
     group.add_argument("--tile-batch", type=int, metavar="N", help="tiles in one call of the network (8)")
-    group.add_argument("--threads", type=int, metavar="N", help="of the processor")
+    group.add_argument("--threads", type=int, metavar="N", help="processor threads")
 
 
 def parse_word(text: str) -> str:

@@ -36,13 +36,15 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         "--config", type=parse_path, metavar="JSON", help="what differs from the shipped model's recipe"
     )
     parser.add_argument("--steps", type=int, metavar="N", help="optimiser steps in all, earlier runs included")
-    parser.add_argument("--minutes", type=float, metavar="X", help="of training in all, likewise; steps end it no more")
+    parser.add_argument(
+        "--minutes", type=float, metavar="X", help="training time in all, likewise; steps end it no more"
+    )
     parser.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule")
-    parser.add_argument("--seed", type=int, metavar="N", help="of everything random")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random")
     parser.add_argument("--batch-size", type=int, metavar="N", help="examples in a step")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 (cuda if there is one, else cpu)")
     parser.add_argument("--compile", action="store_true", help="let torch compile networks: slow to start, then faster")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the processor")
+    parser.add_argument("--threads", type=int, metavar="N", help="processor threads")
 
 
 def choose_recipe(
