@@ -1,10 +1,9 @@
 """EXIF blocks as a photograph's result needs them: upright, of its own size and resolution, without a thumbnail."""
 
 import struct
-from itertools import islice
 
 from ..errors import ImageError
-from .tiff_tree import Directory, read_directories, write_directories
+from .tiff_tree import Directory, find_circles, read_directories, write_directories
 
 _PREFIX = b"Exif\0\0"
 _EXIF, _GPS = 0x8769, 0x8825
@@ -14,29 +13,47 @@ _WIDTH, _HEIGHT = 0xA002, 0xA003
 _WORDS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298, *range(0x9C9B, 0x9CA0))
 
 
-def read_exif(block: bytes, page: int = 0) -> Directory | None:
+def open_block(block: bytes) -> Directory:
+    """All that an EXIF block says; nothing if it is damaged: no photograph is refused for what is said about it."""
+    try:
+        return next(read_directories(block.removeprefix(_PREFIX)), Directory())
+    except ImageError:
+        return Directory()
+
+
+def drop_circular(encoded: bytes) -> bytes:
+    """The file without EXIF blocks whose directories point at each other: libexif, within libvips, takes minutes there.
+
+    Raises:
+        ImageError: there are very many blocks.
+    """
+    places = find_circles(encoded)
+    if not places:
+        return encoded
+    harmless = bytearray(encoded)
+    for place in places:
+        harmless[place : place + 4] = bytes(4)
+    return bytes(harmless)
+
+
+def read_exif(whole: Directory) -> Directory | None:
     """What an EXIF block, or a page of a TIFF, says about the photograph; None if nothing.
 
     What says how the pixels are stored is left out, and so is the thumbnail.
     """
-    try:
-        directories = read_directories(block.removeprefix(_PREFIX))
-        whole = next(islice(directories, page, None), Directory())
-    except ImageError:
-        return None  # a photograph is not refused for what was said about it
     tags = {tag: whole.tags[tag] for tag in _WORDS if tag in whole.tags}
     below = {tag: whole.below[tag] for tag in (_EXIF, _GPS) if tag in whole.below}
     return Directory(tags=tags, below=below) if tags or below else None
 
 
-def read_dpi(block: bytes) -> tuple[float, float] | None:
-    """Dots per inch, across and down, that an EXIF block gives; None if none, or none that can be."""
+def read_dpi(whole: Directory) -> tuple[float, float] | None:
+    """Dots per inch, across and down, that an EXIF block or a page gives; None if none, or none that can be."""
+    tags = whole.tags
     try:
-        tags = next(read_directories(block.removeprefix(_PREFIX)), Directory()).tags
         pairs = [struct.unpack("<II", tags[tag][1]) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
         unit = struct.unpack("<H", tags[_UNIT][1])[0] if _UNIT in tags else 2
         across, down = ((2.54 if unit == 3 else 1) * top / bottom for top, bottom in pairs)
-    except (ImageError, KeyError, struct.error, ZeroDivisionError):
+    except (KeyError, struct.error, ZeroDivisionError):
         return None
     return (across, down) if unit in (2, 3) else None
 

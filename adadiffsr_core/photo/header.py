@@ -3,14 +3,13 @@
 import re
 from typing import Any
 
-from ..errors import ImageError
 from .containers import Motion, read_png_texts
-from .exif import read_dpi, read_exif
-from .tiff_tree import read_directories, to_numbers
+from .exif import open_block, read_dpi, read_exif
+from .tiff_tree import Directory, read_directories, to_numbers
 from .value import Notes
 from .vips import import_vips
 
-_SMALLER_OR_MASK = 1 | 4  # of TIFF's NewSubfileType
+_KIND, _SMALLER_OR_MASK = 0xFE, 1 | 4  # TIFF's NewSubfileType
 _LOADERS = ("png", "jpeg", "webp", "tiff", "gif", "heif")
 
 
@@ -24,41 +23,67 @@ def open_header(encoded: bytes) -> Any:
     return image if image.get("vips-loader").startswith(_LOADERS) else None
 
 
-def find_pages(header: Any, encoded: bytes) -> tuple[int, ...]:
-    """Pages in their order, a HEIF's primary first, without a TIFF's smaller copies and masks."""
-    count = header.get("n-pages") if header.get_typeof("n-pages") else 1
-    pages = list(range(count))
-    loader = header.get("vips-loader")
-    if loader.startswith("heif") and header.get_typeof("heif-primary"):
+def count_pages(header: Any) -> int:
+    """Pages or frames that libvips found."""
+    return int(header.get("n-pages")) if header.get_typeof("n-pages") else 1
+
+
+def is_tiff(header: Any) -> bool:
+    """Whether the header is that of a TIFF."""
+    return bool(header.get("vips-loader").startswith("tiff"))
+
+
+def read_tiff_pages(encoded: bytes) -> tuple[Directory, ...]:
+    """The pages of a TIFF without its smaller copies and masks, or the first if it has no others.
+
+    Raises:
+        ImageError: its structure is damaged.
+    """
+    directories = tuple(read_directories(encoded))
+    return tuple(page for page in directories if not _is_smaller_or_mask(page)) or directories[:1]
+
+
+def _is_smaller_or_mask(page: Directory) -> bool:
+    try:
+        return bool(to_numbers(*page.tags[_KIND])[0] & _SMALLER_OR_MASK)
+    except (KeyError, IndexError):
+        return False
+
+
+def find_pages(header: Any) -> tuple[int, ...]:
+    """Pages of what is no TIFF in their order, a HEIF's primary first."""
+    pages = list(range(count_pages(header)))
+    if header.get("vips-loader").startswith("heif") and header.get_typeof("heif-primary"):
         pages.sort(key=lambda page: page != header.get("heif-primary"))
-    if loader.startswith("tiff") and count > 1:
-        try:
-            kinds = [directory.tags.get(0xFE) for directory in read_directories(encoded)]
-            pages = [n for n, kind in enumerate(kinds) if not (kind and to_numbers(*kind)[0] & _SMALLER_OR_MASK)]
-        except (ImageError, KeyError):
-            pass
-    return tuple(page for page in pages if page < count) or (0,)
+    return tuple(pages)
 
 
 def read_motion(header: Any) -> Motion | None:
     """Delays and repetitions of an animation, or None."""
-    if not header.get_typeof("delay") or header.get("n-pages") < 2:
+    count = count_pages(header)
+    if not header.get_typeof("delay") or count < 2:
         return None
-    count, delays = header.get("n-pages"), [max(0, delay) for delay in header.get("delay")]
+    delays = [max(0, delay) for delay in header.get("delay")]
     delays = (delays or [100]) + count * (delays or [100])[-1:]
     return Motion(delays_ms=tuple(delays[:count]), plays=header.get("loop") if header.get_typeof("loop") else 0)
 
 
-def read_notes(header: Any, encoded: bytes, page: int = 0) -> Notes:
-    """What the file says besides what is needed to show it."""
-    is_tiff = header.get("vips-loader").startswith("tiff")
-    block = encoded if is_tiff else bytes(header.get("exif-data")) if header.get_typeof("exif-data") else None
+def read_notes(header: Any, encoded: bytes, page: Directory | None = None) -> Notes:
+    """What the file says besides what is needed to show it.
+
+    Args:
+        header: what libvips read of it, or of its page.
+        encoded: the file.
+        page: of a TIFF.
+    """
+    if page is None:
+        page = open_block(bytes(header.get("exif-data"))) if header.get_typeof("exif-data") else Directory()
     dpi: tuple[float, float] | None = (25.4 * header.xres, 25.4 * header.yres)
     if header.xres == header.yres == 1:  # libvips' way of saying that it knows of none
-        dpi = None if block is None else read_dpi(block)
+        dpi = read_dpi(page)
     return Notes(
         dpi=dpi if dpi is not None and all(0.1 <= dots <= 65535 for dots in dpi) else None,
-        exif=None if block is None else read_exif(block, page if is_tiff else 0),
+        exif=read_exif(page),
         blobs=tuple(
             (name, _upright(header.get(name))) for name in ("xmp-data", "iptc-data") if header.get_typeof(name)
         ),

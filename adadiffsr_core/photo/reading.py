@@ -2,14 +2,25 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..errors import ImageError
 from .containers import Motion, is_animated_png, is_lossless_webp
-from .header import find_pages, open_header, read_motion, read_notes, read_profile
+from .exif import drop_circular
+from .header import (
+    count_pages,
+    find_pages,
+    is_tiff,
+    open_header,
+    read_motion,
+    read_notes,
+    read_profile,
+    read_tiff_pages,
+)
 from .limits import (
     HELD_BYTES,
     SURE_PIXELS,
@@ -21,6 +32,7 @@ from .limits import (
 )
 from .pillow_files import open_picture
 from .pillow_reader import DAMAGE, PillowFile, open_with_pillow
+from .tiff_tree import Directory, cut_page
 from .value import Notes, Photo, levels_to_photo
 from .vips import import_vips
 from .writing import (
@@ -48,13 +60,17 @@ class PhotoFile:
     motion: Motion | None
     _encoded: bytes
     _header: Any
-    _pages: tuple[int, ...]
+    _pages: Sequence[int | Directory]
     _pillow: PillowFile | None = None
 
     @property
     def parts(self) -> str:
         """What there are several of, in words."""
         return f"{self.count} {'pages' if self.motion is None else 'frames'}"
+
+    @cached_property
+    def _is_lossless_webp(self) -> bool:
+        return is_lossless_webp(self._encoded)
 
     def read_pages(self) -> Iterator[Photo]:
         """Every frame or page in its order, decoded when it is asked for.
@@ -72,19 +88,24 @@ class PhotoFile:
         return (replace(photo, notes=notes) for photo in frames)
 
     def _decode_pages(self) -> Iterator[Photo]:
+        # Asked for a page by its number, libvips would look through all of a TIFF's, for each.
+        encoded = bytearray(self._encoded) if count_pages(self._header) > 1 and is_tiff(self._header) else self._encoded
         for page in self._pages:
-            options = {"page": page} if self._header.get_typeof("n-pages") else {}
-            image = self._open_page(options)
+            options = {"page": page} if isinstance(page, int) and self._header.get_typeof("n-pages") else {}
+            directory = page if isinstance(page, Directory) else None
+            if directory is not None and isinstance(encoded, bytearray):
+                cut_page(encoded, directory)
+            image = self._open_page(encoded, options)
             check_pixels(self.path, image.width, image.height)
             check_kind(self.path, image.bands, image.format)
             if image.width * image.height > SURE_PIXELS:
-                _pass_through(self._open_page(options), self.path)
-            yield replace(self._to_photo(image), notes=read_notes(image, self._encoded, page))
+                _pass_through(self._open_page(encoded, options), self.path)
+            yield replace(self._to_photo(image), notes=read_notes(image, self._encoded, directory))
 
     def _decode_frames(self) -> Iterator[Photo]:
         """Frames of an animation from top to bottom of one decoder's output: each is drawn upon the one before."""
         height = self._header.height
-        strip = self._open_page({"n": -1})
+        strip = self._open_page(self._encoded, {"n": -1})
         for number in range(self.count):
             yield self._to_photo(strip, number * height, height)
 
@@ -93,10 +114,11 @@ class PhotoFile:
         for levels, has_alpha in pillow.read():
             yield levels_to_photo(levels, has_alpha=has_alpha, icc_profile=profile, path=self.path)
 
-    def _open_page(self, options: dict[str, int]) -> Any:
+    def _open_page(self, encoded: bytes | bytearray, options: dict[str, int]) -> Any:
         pyvips = import_vips()
         try:
-            return pyvips.Image.new_from_buffer(self._encoded, "", access="sequential", fail_on="error", **options)
+            source = pyvips.Source.new_from_memory(encoded)  # new_from_buffer would copy it, for every page
+            return pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error", **options)
         except pyvips.Error as error:
             raise _blame(error, self.path) from None
 
@@ -112,7 +134,7 @@ class PhotoFile:
         if image.bands - has_alpha not in (1, 3):
             raise ImageError(f"{path} has {image.bands} channels; save it as grey or RGB, with or without transparency")
         photo = levels_to_photo(levels, has_alpha=has_alpha, icc_profile=read_profile(image), path=path)
-        return replace(photo, is_lossless_webp=is_lossless_webp(self._encoded))
+        return replace(photo, is_lossless_webp=self._is_lossless_webp)
 
 
 def read_photo(path: str | Path) -> Photo:
@@ -134,7 +156,7 @@ def open_photo(path: str | Path) -> PhotoFile:
     size = _count_bytes(path)
     if size > HELD_BYTES:
         _check_large(path, size)
-    encoded = _read_bytes(path)
+    encoded = _drop_circular(_read_bytes(path), path)
     header = open_header(encoded)
     if header is not None:
         _check_header(header, path, len(encoded))
@@ -147,8 +169,21 @@ def open_photo(path: str | Path) -> PhotoFile:
     is_cut = encoded.startswith(b"GIF8") and not encoded.rstrip(b"\0").endswith(b";")
     if header is None or (is_animated and pillow is None) or is_cut:
         raise ImageError(f"{path} is damaged, or is no {KINDS} picture")
-    pages, motion = find_pages(header, encoded), read_motion(header)
+    pages, motion = _list_pages(header, encoded, path), read_motion(header)
     return PhotoFile(count=len(pages), motion=motion, _pages=pages, **rest)
+
+
+def _list_pages(header: Any, encoded: bytes, path: Path) -> Sequence[int | Directory]:
+    if not is_tiff(header):
+        return find_pages(header)
+    try:
+        pages = read_tiff_pages(encoded)
+    except ImageError:
+        if count_pages(header) > 1:
+            raise ImageError(f"{path} is damaged or cut short; get a whole copy of it") from None
+        return (Directory(),)
+    check_parts(path, len(pages))
+    return pages
 
 
 def is_picture(path: Path) -> bool:
@@ -183,6 +218,8 @@ def _check_large(path: Path, size: int) -> None:
     pyvips = import_vips()
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
+    if _drop_circular(head, path) is not head:
+        raise ImageError(f"{path} is damaged or cut short; get a whole copy of it")
     if head.startswith((b"\x89PNG", b"\xff\xd8")):
         # Their decoders would look through all of the file for what comes next.
         if (header := open_header(head)) is None:
@@ -209,7 +246,7 @@ def _check_large_bitmap(path: Path, head: bytes, size: int) -> None:
 
 def _check_header(header: Any, path: Path, size: int) -> None:
     """Refuse what cannot be a photograph, before it is decoded; of pages after the first each says for itself."""
-    parts = header.get("n-pages") if header.get_typeof("n-pages") else 1
+    parts = count_pages(header)
     check_pixels(path, header.width, header.height)
     check_kind(path, header.bands, header.format)
     check_parts(path, parts)
@@ -232,6 +269,13 @@ def _read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from None
     return encoded
+
+
+def _drop_circular(encoded: bytes, path: Path) -> bytes:
+    try:
+        return drop_circular(encoded)
+    except ImageError:
+        raise ImageError(f"{path} is damaged or cut short; get a whole copy of it") from None
 
 
 def _blame(error: Exception, path: Path) -> Exception:

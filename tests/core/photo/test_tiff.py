@@ -1,0 +1,124 @@
+"""TIFF as files hold it: directories that lead astray, many pages, byte orders, inks and Lab."""
+
+import io
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adadiffsr_core.errors import ImageError
+from adadiffsr_core.photo import tiff_tree
+from adadiffsr_core.photo.exif import open_block, read_exif
+from adadiffsr_core.photo.reading import open_photo, read_photo
+from adadiffsr_core.photo.tiff_tree import Directory, read_directories
+from adadiffsr_core.photo.value import Notes
+from adadiffsr_core.photo.writing import encode_photo, write_stills
+from tests.core.photo.test_frames import random_photos
+from tests.core.photo.test_photo_limits import MEGABYTES, SECONDS, measure
+
+
+def raw_tiff(pages, order="<", photometric=1, **tags):
+    """A TIFF of these pages `[H,W,channels]` of uint8 or uint16, uncompressed; a page may bring tags of its own."""
+    file = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
+    for number, (levels, own) in enumerate(pages):
+        height, width, channels = levels.shape
+        given = {262: photometric, **{int(tag[1:]): value for tag, value in tags.items()}, **own}
+        bits = 8 * levels.itemsize
+        values = {254: 0, 256: width, 257: height, 259: 1, 277: channels, 278: height, 279: levels.nbytes, **given}
+        entries, start = {258: (3, channels, 0), 273: (4, 1, 0)}, len(file)
+        entries |= {tag: (4, 1, value) for tag, value in values.items()}
+        entries |= {tag: (5, 1, 0) for tag in (282, 283) if tag in values}
+        end = start + 2 + 12 * len(entries) + 4
+        depth = struct.pack(f"{order}{channels}H", *[bits] * channels)
+        dots = struct.pack(f"{order}II", values.get(282, 0), 1)
+        pixels = end + len(depth) + len(dots)
+        entries[258] = (3, channels, end) if channels > 2 else (3, channels, bits)
+        entries[273] = (4, 1, pixels)
+        entries |= {tag: (5, 1, end + len(depth)) for tag in (282, 283) if tag in values}
+        file += struct.pack(f"{order}H", len(entries))
+        for tag, (kind, count, value) in sorted(entries.items()):
+            held = struct.pack(f"{order}HH", value, 0) if kind == 3 and count == 1 else struct.pack(f"{order}I", value)
+            file += struct.pack(f"{order}HHI", tag, kind, count) + held
+        body = depth + dots + levels.astype(levels.dtype.newbyteorder(order)).tobytes()
+        file += struct.pack(f"{order}I", 0 if number == len(pages) - 1 else end + len(body)) + body
+    return file
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_pages_come_out_of_any_byte_order_without_smaller_copies_and_with_their_own_resolution(tmp_path, order):
+    page = np.arange(4, dtype=np.uint16).reshape(2, 2, 1) * 10_000
+    pages = [(page[:1], {254: 1}), (page, {282: 300, 283: 300}), (page + 7, {}), (page[:, :1], {254: 4})]
+    (tmp_path / "a.tif").write_bytes(raw_tiff(pages, order))
+    first, second = open_photo(tmp_path / "a.tif").read_pages()
+    assert np.allclose(first.notes.dpi, 300)
+    assert second.notes.dpi is None
+    for photo, added in ((first, 0), (second, 7)):
+        assert np.array_equal(np.rint(photo.pixels[0].numpy() * 65535), page[..., 0] + added)
+    (tmp_path / "a.tif").write_bytes(raw_tiff(pages[:2], order))  # one page is left, and it is not the first
+    assert read_photo(tmp_path / "a.tif").pixels.shape == (3, 2, 2)
+
+
+def test_pages_beyond_a_damaged_link_are_missed(tmp_path):
+    page = np.zeros((2, 2, 1), dtype=np.uint8)
+    whole = raw_tiff([(page, {}), (page, {}), (page, {})])
+    pages = list(read_directories(whole))
+    link = pages[1].place[1]
+    (tmp_path / "a.tif").write_bytes(whole[:link] + struct.pack("<I", 10**6) + whole[link + 4 :])
+    with pytest.raises(ImageError, match="damaged"):
+        list(open_photo(tmp_path / "a.tif").read_pages())
+
+
+def point_at_itself(count, tags=b""):
+    """An EXIF block whose one directory leads to itself, many times over."""
+    entries = tags + struct.pack("<HHII", 0x8769, 4, 1, 8) * count
+    return b"II*\0" + struct.pack("<IH", 8, len(entries) // 12) + entries + bytes(4)
+
+
+def test_directories_that_lead_in_circles_are_read_once_and_what_is_sound_is_kept():
+    (page,) = read_directories(point_at_itself(30, struct.pack("<HHI4s", 0x010F, 2, 4, b"abc\0")))
+    assert (page.tags, page.below) == ({0x010F: (2, b"abc\0")}, {})
+
+
+def test_a_directory_below_that_is_damaged_costs_itself_and_nothing_else():
+    maker = struct.pack("<HHI4s", 0x010F, 2, 4, b"abc\0")
+    block = b"II*\0" + struct.pack("<IH", 8, 2) + maker + struct.pack("<HHII", 0x8769, 4, 1, 10**6) + bytes(4)
+    assert read_exif(open_block(block)) == Directory(tags={0x010F: (2, b"abc\0")})
+
+
+def test_tags_and_bytes_are_limited_for_a_whole_file():
+    whole = struct.pack("<HHII", 0x010F, 2, 10**6, 8)  # of each of which a million bytes would be copied
+    for entries in (whole * 4000, struct.pack("<HHII", 0x010F, 2, 1, 0) * 4097):
+        file = b"II*\0" + struct.pack("<IH", 8, len(entries) // 12) + entries + bytes(10**6)
+        with pytest.raises(ImageError, match="damaged"):
+            list(read_directories(file))
+    pages = [struct.pack("<HI", 0, 8 + 6 * number) for number in range(1, 300_000)]
+    with pytest.raises(ImageError, match="damaged"):
+        list(read_directories(b"II*\0" + struct.pack("<I", 8) + b"".join(pages) + bytes(6)))
+
+
+def test_each_directory_of_many_pages_is_read_once_and_speaks_for_its_page(tmp_path, monkeypatch):
+    stills = []
+    for number, photo in enumerate(random_photos(1) for _ in range(12)):
+        said = Directory(tags={0x010E: (2, f"page {number}".encode())})
+        stills.append(encode_photo(replace(next(photo), notes=Notes(exif=said)), tmp_path / "a.tif"))
+    write_stills(stills, tmp_path / "a.tif")
+    reads, read = [], tiff_tree._Reader.read
+    monkeypatch.setattr(tiff_tree._Reader, "read", lambda *args: reads.append(args) or read(*args))
+    pages = list(open_photo(tmp_path / "a.tif").read_pages())
+    assert [page.notes.exif.tags[0x010E][1].rstrip(b"\0") for page in pages] == [b"page %d" % n for n in range(12)]
+    assert len(reads) == 12
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_exif_that_leads_in_circles_takes_no_time_in_any_file(form, tmp_path):
+    sound, path = tmp_path / "sound.png", tmp_path / "circles.bin"
+    Image.new("RGB", (32, 32)).save(sound)
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, form, exif=b"Exif\0\0" + point_at_itself(5400))
+    path.write_bytes(file.getvalue())
+    for reader in ("upscale", "training"):
+        ((seconds, megabytes, said),) = measure(reader, sound, [path])
+        assert (said, seconds < SECONDS, megabytes < MEGABYTES) == ("opened", True, True)
+    assert read_photo(path).notes.exif is None
