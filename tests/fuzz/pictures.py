@@ -23,12 +23,16 @@ def encode_pictures():
     """Sound files by a name."""
     image, exif = draw(0), Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a camera"
+    roomy = Image.Exif()
+    roomy[0x010E] = "a" * 60_000  # in whose place there may be many tags
     frames = {"save_all": True, "append_images": [draw(1), draw(2)], "duration": 40}
     kinds = {
         "png": ("PNG", {"exif": exif}),
         "palette": ("PNG", {}),
         "apng": ("PNG", frames),
         "jpeg": ("JPEG", {"exif": exif}),
+        "roomy jpeg": ("JPEG", {"exif": roomy}),
+        "roomy webp": ("WEBP", {"exif": roomy}),
         "progressive": ("JPEG", {"progressive": True, "quality": 80}),
         "webp": ("WEBP", {"exif": exif}),
         "lossless": ("WEBP", {"lossless": True}),
@@ -48,7 +52,21 @@ def encode_pictures():
         stream = io.BytesIO()
         (image.quantize(16) if name == "palette" else image).save(stream, form, **options)
         files[name] = stream.getvalue()
-    return files
+    return files | {"many pages": repeat_page(files["tiff"], 100)}
+
+
+def repeat_page(data, count):
+    """A TIFF of so many pages, all of them of the same pixels, each directory leading to a copy of itself."""
+    order = "<" if data[:2] == b"II" else ">"
+    first = struct.unpack_from(f"{order}I", data, 4)[0]
+    length = 2 + 12 * struct.unpack_from(f"{order}H", data, first)[0]
+    for number in range(1, count):
+        data += bytes(len(data) % 2)
+        link = (first if number == 1 else len(data) - length - 4) + length
+        start = len(data)
+        data = data[:link] + struct.pack(f"{order}I", start) + data[link + 4 :]
+        data += data[first : first + length] + bytes(4)
+    return data
 
 
 def put_number(data, rng):
@@ -124,13 +142,28 @@ def edit_tags(data, rng):
     return data[:place] + struct.pack(order + form, value) + data[place + struct.calcsize(form) :]
 
 
+def lead_in_circles(data, rng):
+    """A TIFF, or the EXIF of another file, with entries of a directory that lead to itself, or to where another is."""
+    start = max(data.find(b"II*\0"), data.find(b"MM\0*"))
+    if start < 0 or start + 8 > len(data):
+        return put_number(data, rng)
+    order = "<" if data[start : start + 2] == b"II" else ">"
+    (offset,) = struct.unpack_from(f"{order}I", data, start + 4)
+    count = int(pick(rng, [1, 2, 5, 30, 4000]))
+    targets = [pick(rng, [offset, offset, 8, 0, int(rng.integers(len(data)))]) for _ in range(min(count, 30))]
+    tags = [pick(rng, [0x8769, 0x8769, 0x8825, 0xA005]) for _ in targets]
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, at) for tag, at in zip(tags, targets, strict=True))
+    block = struct.pack(f"{order}H", count) + (entries * (count // 30 + 1))[: 12 * count] + bytes(4)
+    return data[: start + offset] + block + data[start + offset + len(block) :]
+
+
 def flip_head(data, rng):
     return flip_bits(data, rng, 0, min(len(data), 64))
 
 
 DAMAGES = [
     flip_bits, flip_head, cut, lengthen, put_number, put_number, blank_block, repeat_block, lose_block, edit_chunks,
-    edit_tags,
+    edit_tags, lead_in_circles,
 ]  # fmt: skip
 
 
