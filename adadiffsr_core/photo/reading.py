@@ -21,6 +21,7 @@ from .header import (
     read_profile,
     read_tiff_pages,
 )
+from .inks import check_lab, check_plain_lab, kind_of_values, to_rgb_or_grey
 from .limits import (
     HELD_BYTES,
     SURE_PIXELS,
@@ -97,7 +98,9 @@ class PhotoFile:
                 cut_page(encoded, directory)
             image = self._open_page(encoded, options)
             check_pixels(self.path, image.width, image.height)
-            check_kind(self.path, image.bands, image.format)
+            check_kind(self.path, image.bands, kind_of_values(image))
+            if directory is not None:
+                check_lab(self.path, directory)
             if image.width * image.height > SURE_PIXELS:
                 _pass_through(self._open_page(encoded, options), self.path)
             yield replace(self._to_photo(image), notes=read_notes(image, self._encoded, directory))
@@ -126,7 +129,7 @@ class PhotoFile:
         path, pyvips = self.path, import_vips()
         height = image.height if height is None else height
         try:
-            image = _to_rgb_or_grey(image.crop(0, top, image.width, height).copy_memory().autorot())
+            image = to_rgb_or_grey(image.crop(0, top, image.width, height).copy_memory().autorot())
             levels = image.numpy().reshape(image.height, image.width, image.bands)
         except pyvips.Error as error:
             raise _blame(error, path) from None
@@ -162,6 +165,8 @@ def open_photo(path: str | Path) -> PhotoFile:
         _check_header(header, path, len(encoded))
     rest: dict[str, Any] = {"path": path, "_encoded": encoded, "_header": header}
     is_animated = is_animated_png(encoded)
+    if header is None:
+        check_plain_lab(path, encoded)
     pillow = open_with_pillow(encoded, path) if header is None or is_animated else None
     if pillow is not None and (header is None or pillow.motion is not None):
         return PhotoFile(count=pillow.count, motion=pillow.motion, _pages=(), _pillow=pillow, **rest)
@@ -248,9 +253,10 @@ def _check_header(header: Any, path: Path, size: int) -> None:
     """Refuse what cannot be a photograph, before it is decoded; of pages after the first each says for itself."""
     parts = count_pages(header)
     check_pixels(path, header.width, header.height)
-    check_kind(path, header.bands, header.format)
+    kind = kind_of_values(header)
+    check_kind(path, header.bands, kind)
     check_parts(path, parts)
-    bytes_per_pixel = header.bands * (2 if header.format == "ushort" else 1)
+    bytes_per_pixel = header.bands * (2 if kind == "ushort" else 1)
     check_bytes(path, size, header.get("vips-loader"), header.width * header.height, bytes_per_pixel, parts)
 
 
@@ -284,16 +290,3 @@ def _blame(error: Exception, path: Path) -> Exception:
     if "codec" in str(error).lower():
         return ImageError(f"{path} is compressed in a way that libvips does not decode here; save it as PNG or JPEG")
     return ImageError(f"{path} is damaged or cut short; get a whole copy of it")
-
-
-def _to_rgb_or_grey(image: Any) -> Any:
-    bit_depth = 16 if image.format == "ushort" else 8
-    if image.interpretation == "cmyk":
-        image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=bit_depth)
-    elif image.interpretation in ("lab", "labs", "labq", "xyz"):
-        image = image.colourspace("rgb16" if bit_depth == 16 else "srgb")
-    else:
-        return image
-    image = image.copy()
-    image.remove("icc-profile-data")  # it described inks or Lab
-    return image

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from adadiffsr_core.errors import ImageError
@@ -58,6 +59,41 @@ def test_pages_come_out_of_any_byte_order_without_smaller_copies_and_with_their_
         assert np.array_equal(np.rint(photo.pixels[0].numpy() * 65535), page[..., 0] + added)
     (tmp_path / "a.tif").write_bytes(raw_tiff(pages[:2], order))  # one page is left, and it is not the first
     assert read_photo(tmp_path / "a.tif").pixels.shape == (3, 2, 2)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("bits", "opacity"), [(8, 100), (8, 200), (16, 25_700), (16, 51_400)])
+@pytest.mark.parametrize(("photometric", "colours"), [(5, 4), (8, 3)])
+def test_transparency_goes_past_inks_and_lab(tmp_path, order, bits, opacity, photometric, colours):
+    kind, unit = (np.uint8, 1) if bits == 8 else (np.uint16, 256)
+    page = np.full((3, 5, colours + 1), 40 * unit, dtype=kind)
+    page[..., -1] = opacity
+    (tmp_path / "a.tif").write_bytes(
+        raw_tiff([(page, {})], order, photometric, _338=2, **({"_332": 1} if colours == 4 else {}))
+    )
+    photo = read_photo(tmp_path / "a.tif")
+    assert torch.equal(photo.alpha, torch.full((1, 3, 5), opacity / (2**bits - 1)))
+    (tmp_path / "a.tif").write_bytes(raw_tiff([(page[..., :-1], {})], order, photometric))
+    if (bits, photometric) != (8, 8):  # libvips does not read it without transparency
+        opaque = read_photo(tmp_path / "a.tif")
+        assert opaque.alpha is None
+        assert torch.allclose(photo.pixels, opaque.pixels, atol=1e-3)
+
+
+def test_lab_of_16_bits_is_read(tmp_path):
+    page = np.full((3, 5, 3), (32_896, 40 * 256, 65_536 - 20 * 256), dtype=np.uint16)  # L* 50.2, a* 40, b* -20
+    (tmp_path / "a.tif").write_bytes(raw_tiff([(page, {})], photometric=8))
+    photo = read_photo(tmp_path / "a.tif")
+    assert photo.bit_depth == 16
+    # By the formulas of CIE 1976 and IEC 61966-2-1, white being D65.
+    assert torch.allclose(photo.pixels[:, 0, 0] * 255, torch.tensor([169.4, 92.6, 154.2]), atol=1)
+
+
+@pytest.mark.parametrize(("photometric", "words"), [(8, "Lab colours of 8 bits"), (9, "ICC's")])
+def test_lab_that_is_not_read_is_told_from_what_is_damaged(tmp_path, photometric, words):
+    (tmp_path / "a.tif").write_bytes(raw_tiff([(np.zeros((3, 5, 3), dtype=np.uint8), {})], photometric=photometric))
+    with pytest.raises(ImageError, match=words):
+        read_photo(tmp_path / "a.tif")
 
 
 def test_pages_beyond_a_damaged_link_are_missed(tmp_path):
