@@ -17,7 +17,6 @@ from ..memory import name_out_of_memory
 from ..models.model import Model, embedded_weights, load_model
 from ..photo.reading import open_photo, read_photo
 from ..photo.scales import plan_work
-from ..photo.value import Notes
 from ..pipeline import plan_tiles, upscale
 from ..sampling.controller import DtssConfig
 from ..sampling.schedule import MAX_TIMESTEP
@@ -182,7 +181,7 @@ def _upscale_one(
         say(f"note: {job.source}: {note}", sys.stderr)
     outputs = Outputs(job, args.quality, describe_settings(config, model))
     for page, photo in zip(job.pages, open_photo(job.source).read_pages()):  # noqa: B905 (some are not asked for)
-        kept = replace(photo, notes=Notes()) if args.strip else photo
+        kept = replace(photo, notes=photo.notes.strip()) if args.strip else photo
         planes = photo.pixels if photo.alpha is None else torch.cat([photo.pixels, photo.alpha])
         result = upscale(model, planes[None], page.size, config, mask=mask, on_step=bar.update)
         stop_if_asked()

@@ -16,6 +16,7 @@ from .tiff_tree import Directory, read_directories, write_directories
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_PNG_COLOURS = (b"cICP", b"mDCV", b"cLLI", b"gAMA", b"cHRM", b"sRGB")
 _XMP_KEY = b"XML:com.adobe.xmp\0"
 _WEBP_ALPHA, _WEBP_ANIMATED, _WEBP_FLAGS = 0x10, 0x02, {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 _LONGEST_DELAY_MS = 65535  # of PNG; no viewer waits longer
@@ -52,6 +53,11 @@ def read_png_texts(encoded: bytes) -> tuple[Chunk, ...]:
     )
 
 
+def read_png_colours(encoded: bytes) -> tuple[Chunk, ...]:
+    """A PNG's chunks that say what its levels mean, but for the profile; each once, as it may be there."""
+    return tuple({name: (name, data) for name, data in read_png_chunks(encoded) if name in _PNG_COLOURS}.values())
+
+
 def is_animated_png(encoded: bytes) -> bool:
     """Whether a PNG has frames."""
     for name, _ in read_png_chunks(encoded):
@@ -60,17 +66,22 @@ def is_animated_png(encoded: bytes) -> bool:
     return False
 
 
-def _write_png(chunks: Iterable[Chunk]) -> bytes:
+def write_png(chunks: Iterable[Chunk]) -> bytes:
+    """A PNG of these chunks."""
     return _PNG + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
 
 
-def embed_in_png(encoded: bytes, exif: Directory | None, texts: Sequence[Chunk]) -> bytes:
-    """A PNG with EXIF and chunks of text."""
+def embed_in_png(
+    encoded: bytes, exif: Directory | None, texts: Sequence[Chunk] = (), colours: Sequence[Chunk] = ()
+) -> bytes:
+    """A PNG with EXIF, chunks of text, and those that say what its levels mean."""
+    if exif is None and not texts and not colours:
+        return encoded
     header, *others = read_png_chunks(encoded)
     said = [] if exif is None else [(b"eXIf", exif_to_block(exif))]
-    return _write_png([header, *said, *texts, *others])
+    return write_png([header, *colours, *said, *texts, *others])
 
 
 def join_png(stills: Sequence[bytes], motion: Motion) -> bytes:
@@ -88,7 +99,7 @@ def join_png(stills: Sequence[bytes], motion: Motion) -> bytes:
         for data in (data for name, data in read_png_chunks(still) if name == b"IDAT"):
             frames.append((b"IDAT", data) if number == 0 else (b"fdAT", struct.pack(">I", count) + data))
             count += number > 0
-    return _write_png([first[0], control, *first[1:place], *frames, (b"IEND", b"")])
+    return write_png([first[0], control, *first[1:place], *frames, (b"IEND", b"")])
 
 
 def _read_riff(data: bytes) -> Iterator[Chunk]:
@@ -166,12 +177,15 @@ def join_webp(stills: Sequence[bytes], motion: Motion, size: tuple[int, int]) ->
     return _extend_webp([*before, plays, *frames, *after], size, flags)
 
 
-def embed_in_jpeg(encoded: bytes, exif: Directory | None, dpi: tuple[float, float]) -> bytes:
-    """A JPEG with its resolution, and with EXIF unless that is longer than a JPEG's segments."""
+def embed_in_jpeg(
+    encoded: bytes, exif: Directory | None, dpi: tuple[float, float], comments: Sequence[bytes] = ()
+) -> bytes:
+    """A JPEG with its resolution and comments, and with EXIF, unless they are longer than a JPEG's segments."""
     density = (max(1, min(65535, round(dots))) for dots in dpi)
     start = _segment(0xE0, b"JFIF\0" + struct.pack(">BBBHHBB", 1, 1, 1, *density, 0, 0))
     block = b"" if exif is None else b"Exif\0\0" + exif_to_block(exif)
     said = _segment(0xE1, block) if 0 < len(block) <= 65533 else b""
+    said += b"".join(_segment(0xFE, comment) for comment in comments if len(comment) <= 65533)
     place = 2
     if encoded[2:4] == b"\xff\xe0":
         place += 2 + struct.unpack_from(">H", encoded, 4)[0]

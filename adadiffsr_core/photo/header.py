@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-from .containers import Motion, read_png_texts
+from .comments import read_comments
+from .containers import Motion, read_png_colours, read_png_texts
 from .exif import open_block, read_dpi, read_exif
 from .tiff_tree import Directory, read_directories, to_numbers
 from .value import Notes
@@ -82,23 +83,33 @@ def read_notes(header: Any, encoded: bytes, page: Directory | None = None) -> No
     if header.xres == header.yres == 1:  # libvips' way of saying that it knows of none
         dpi = read_dpi(page)
     return Notes(
-        dpi=dpi if dpi is not None and all(0.1 <= dots <= 65535 for dots in dpi) else None,
+        dpi=check_dpi(dpi),
         exif=read_exif(page),
         blobs=tuple(
-            (name, _upright(header.get(name))) for name in ("xmp-data", "iptc-data") if header.get_typeof(name)
+            (name, turn_upright(header.get(name))) for name in ("xmp-data", "iptc-data") if header.get_typeof(name)
         ),
-        texts=read_png_texts(encoded),
+        texts=read_png_texts(encoded) + read_comments(encoded),
+        colours=read_png_colours(encoded),
     )
 
 
-def _upright(blob: bytes) -> bytes:
+def check_dpi(dpi: tuple[float, float] | None) -> tuple[float, float] | None:
+    """A resolution, or None if it can be none."""
+    return dpi if dpi is not None and all(0.1 <= dots <= 65535 for dots in dpi) else None
+
+
+def turn_upright(blob: bytes) -> bytes:
     """XMP that does not turn the picture again, which is upright by now; anything else as it is."""
-    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", bytes(blob))
+    return re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8](?=\s*[\"'<])", rb"\g<1>1", bytes(blob))
 
 
 def read_profile(image: Any) -> bytes | None:
     """The colour profile, or None if there is none or it is damaged."""
     if not image.get_typeof("icc-profile-data"):
         return None
-    profile = bytes(image.get("icc-profile-data"))
-    return profile if profile[36:40] == b"acsp" else None
+    return check_profile(bytes(image.get("icc-profile-data")))
+
+
+def check_profile(profile: bytes | None) -> bytes | None:
+    """The profile, or None if it is damaged."""
+    return profile if profile is not None and profile[36:40] == b"acsp" else None

@@ -14,8 +14,11 @@ from PIL import Image
 
 from ..errors import ImageError
 from .containers import Motion, is_animated_png
+from .exif import open_block, read_exif
+from .header import check_dpi, check_profile, turn_upright
 from .limits import check_parts, check_pixels
 from .pillow_files import open_picture
+from .value import Notes
 
 OTHER_FORMATS = ("AVIF", "BMP", "DIB")
 # Of all that Pillow's readers raise, what a damaged file can make them raise.
@@ -34,6 +37,8 @@ class PillowFile:
         width, height: px.
         count: frames.
         motion: of several frames.
+        icc_profile: bytes of the colour profile, or None if there is none or it is damaged.
+        notes: what else the file says.
     """
 
     path: Path
@@ -41,6 +46,8 @@ class PillowFile:
     height: int
     count: int
     motion: Motion | None
+    icc_profile: bytes | None
+    notes: Notes
     _encoded: bytes
 
     def read(self) -> Iterator[tuple[NDArray[np.uint8], bool]]:
@@ -73,8 +80,25 @@ def open_with_pillow(encoded: bytes, path: Path) -> PillowFile | None:
     except DAMAGE:
         return None
     motion = Motion(delays_ms=tuple(delays), plays=image.info.get("loop", 0)) if len(delays) > 1 else None
-    size = {"width": image.width, "height": image.height}
-    return PillowFile(path=path, count=len(delays), motion=motion, _encoded=encoded, **size)
+    return PillowFile(
+        path=path,
+        width=image.width,
+        height=image.height,
+        count=len(delays),
+        motion=motion,
+        icc_profile=check_profile(image.info.get("icc_profile")),
+        notes=_read_notes(image),
+        _encoded=encoded,
+    )
+
+
+def _read_notes(image: Image.Image) -> Notes:
+    xmp = image.info.get("xmp")
+    return Notes(
+        dpi=check_dpi(image.info.get("dpi")),
+        exif=read_exif(open_block(image.info.get("exif", b""))),
+        blobs=(("xmp-data", turn_upright(xmp)),) if isinstance(xmp, bytes) else (),
+    )
 
 
 def _open(encoded: bytes) -> Image.Image:

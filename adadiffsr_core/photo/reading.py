@@ -84,7 +84,10 @@ class PhotoFile:
         """
         if self._pillow is None and self.motion is None:
             return self._decode_pages()
-        notes = Notes() if self._header is None else read_notes(self._header, self._encoded)
+        if self._header is not None:
+            notes = read_notes(self._header, self._encoded)
+        else:
+            notes = Notes() if self._pillow is None else self._pillow.notes
         frames = self._decode_frames() if self._pillow is None else self._decode_with_pillow(self._pillow)
         return (replace(photo, notes=notes) for photo in frames)
 
@@ -113,7 +116,7 @@ class PhotoFile:
             yield self._to_photo(strip, number * height, height)
 
     def _decode_with_pillow(self, pillow: PillowFile) -> Iterator[Photo]:
-        profile = None if self._header is None else read_profile(self._header)
+        profile = pillow.icc_profile if self._header is None else read_profile(self._header)
         for levels, has_alpha in pillow.read():
             yield levels_to_photo(levels, has_alpha=has_alpha, icc_profile=profile, path=self.path)
 

@@ -23,13 +23,19 @@ class Notes:
         dpi: dots per inch, across and down; None if the file gives none.
         exif: without what says how pixels are stored.
         blobs: XMP and IPTC, under libvips' names.
-        texts: a PNG's chunks of text, name and content.
+        texts: a PNG's chunks of text, name and content; what others call a comment is one of them.
+        colours: a PNG's chunks that say what its levels mean, besides a profile.
     """
 
     dpi: tuple[float, float] | None = None
     exif: Directory | None = None
     blobs: tuple[tuple[str, bytes], ...] = ()
     texts: tuple[tuple[bytes, bytes], ...] = ()
+    colours: tuple[tuple[bytes, bytes], ...] = ()
+
+    def strip(self) -> "Notes":
+        """What is needed to show the picture, and nothing else."""
+        return Notes(colours=self.colours)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

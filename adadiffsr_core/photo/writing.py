@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import ConfigError, DiskError, ImageError
 from ..files import check_writable, whole_file
+from .comments import texts_to_comments
 from .containers import (
     Motion,
     embed_in_jpeg,
@@ -180,9 +181,9 @@ def _embed(encoded: bytes, photo: Photo, file_format: str) -> bytes:
         return embed_in_webp(encoded, exif_for(notes.exif, (height, width), notes.dpi), (height, width))
     exif = None if notes.exif is None else exif_for(notes.exif, (height, width), notes.dpi)
     if file_format == "png":
-        return embed_in_png(encoded, exif, notes.texts) if exif or notes.texts else encoded
+        return embed_in_png(encoded, exif, notes.texts, notes.colours)
     if file_format == "jpeg":
-        return embed_in_jpeg(encoded, exif, notes.dpi or _DEFAULT_DPI)
+        return embed_in_jpeg(encoded, exif, notes.dpi or _DEFAULT_DPI, texts_to_comments(notes.texts))
     return embed_in_tiff(encoded, exif)
 
 

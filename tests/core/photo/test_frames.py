@@ -1,17 +1,20 @@
 """Frames, pages and notes: what goes in comes out, as other programs see it."""
 
 import io
+import struct
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from adadiffsr_core.errors import ImageError
-from adadiffsr_core.photo.containers import Motion, is_lossless_webp
+from adadiffsr_core.photo.comments import read_comments
+from adadiffsr_core.photo.containers import Motion, is_lossless_webp, read_png_chunks, write_png
 from adadiffsr_core.photo.exif import open_block, read_exif
+from adadiffsr_core.photo.header import turn_upright
 from adadiffsr_core.photo.reading import open_photo, read_photo
 from adadiffsr_core.photo.value import Photo
 from adadiffsr_core.photo.writing import encode_photo, holds_all, write_photo, write_stills
@@ -147,6 +150,81 @@ def test_text_of_png_is_kept(tmp_path):
     with Image.open(tmp_path / "b.png") as seen_by_others:
         seen_by_others.load()
         assert (seen_by_others.text["Title"], seen_by_others.text["Author"]) == ("Sky", "Zoë")
+
+
+def test_resolution_of_a_bitmap_is_kept(tmp_path):
+    FRAMES[0].save(tmp_path / "a.bmp", dpi=(300, 200))
+    write_photo(read_photo(tmp_path / "a.bmp"), tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as seen_by_others:
+        assert np.allclose(seen_by_others.info["dpi"], (300, 200), atol=0.1)
+
+
+def test_notes_and_profile_of_an_animated_avif_are_kept(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = make_exif()
+    del exif[0x0112]  # with it, Pillow's writer takes the process with it
+    options = {"exif": exif, "xmp": XMP, "icc_profile": profile}
+    frames = [frame.resize((64, 64)) for frame in FRAMES]
+    frames[0].save(tmp_path / "a.avif", save_all=True, append_images=frames[1:], **options)
+    photo = read_photo(tmp_path / "a.avif")
+    assert photo.icc_profile == profile
+    assert photo.notes.exif.tags[0x010F][1].rstrip(b"\0") == b"Maker"
+    assert dict(photo.notes.blobs)["xmp-data"] == XMP.replace(b'on="6', b'on="1')
+
+
+@pytest.mark.parametrize("comment", [b"A sky", "Ein schöner Himmel".encode(), "é".encode("latin-1")])
+@pytest.mark.parametrize("name", ["a.jpg", "a.gif"])
+def test_comments_are_kept_where_there_is_a_place_for_them(tmp_path, name, comment):
+    FRAMES[0].save(tmp_path / name, comment=comment)
+    photo = read_photo(tmp_path / name)
+    write_photo(photo, tmp_path / "b.png")
+    for source in (photo, read_photo(tmp_path / "b.png")):
+        write_photo(source, tmp_path / "b.jpg")
+        with Image.open(tmp_path / "b.jpg") as seen_by_others:
+            assert seen_by_others.info["comment"] == comment
+    with Image.open(tmp_path / "b.png") as seen_by_others:
+        seen_by_others.load()
+        text = comment.decode("latin-1" if len(comment) == 1 else "utf-8")
+        assert seen_by_others.text == {"Comment": text}
+
+
+def test_damaged_comments_are_left_out():
+    for name in ("JPEG", "GIF"):
+        file = io.BytesIO()
+        FRAMES[0].save(file, name, comment=b"a comment" * 40)
+        whole = file.getvalue()
+        assert read_comments(whole) == ((b"tEXt", b"Comment\0" + b"a comment" * 40),)
+        for length in range(len(whole)):
+            assert len(read_comments(whole[:length])) <= 1
+
+
+@pytest.mark.parametrize("is_animated", [False, True])
+def test_what_the_levels_of_a_png_mean_is_kept_even_where_notes_are_not(tmp_path, is_animated):
+    chunks = {
+        b"cICP": bytes((9, 16, 0, 1)),
+        b"gAMA": struct.pack(">I", 100_000),
+        b"cHRM": struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000),
+        b"sRGB": b"\1",
+    }
+    file = io.BytesIO()
+    FRAMES[0].save(file, "PNG", save_all=is_animated, append_images=FRAMES[1:] if is_animated else [])
+    header, *others = read_png_chunks(file.getvalue())
+    (tmp_path / "a.png").write_bytes(write_png([header, *chunks.items(), *others]))
+    photos = [replace(photo, notes=photo.notes.strip()) for photo in open_photo(tmp_path / "a.png").read_pages()]
+    stills = [encode_photo(photo, tmp_path / "b.png") for photo in photos]
+    write_stills(stills, tmp_path / "b.png", Motion(delays_ms=(40, 40, 40)) if is_animated else None, (6, 8))
+    written = list(read_png_chunks((tmp_path / "b.png").read_bytes()))
+    names = [name for name, _ in written]
+    assert {name: data for name, data in written if name in chunks} == chunks
+    assert max(map(names.index, chunks)) < names.index(b"IDAT")
+
+
+@pytest.mark.parametrize(
+    "said", ['tiff:Orientation = "6"', "tiff:Orientation='6'", 'tiff:Orientation="\n6"', "<tiff:Orientation> 6 <"]
+)
+def test_xmp_does_not_turn_what_is_upright(said):
+    assert turn_upright(said.encode()) == said.replace("6", "1").encode()
+    assert turn_upright(said.replace("6", "60").encode()) == said.replace("6", "60").encode()
 
 
 @pytest.mark.parametrize("is_lossless", [False, True])
