@@ -17,12 +17,16 @@ def image_to_planes(image: Tensor) -> Tensor:
     """The colours of an IMAGE as [N,3,H,W] float32; alpha is left out and grey repeated.
 
     Raises:
-        ShapeError: it has no pixels, or neither 1, 3 nor 4 channels.
+        ShapeError: it has no pixels, or neither 1, 3 nor 4 channels; or one of its colours is NaN or infinite.
     """
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or not image.numel():
         raise ShapeError(f"an image has shape [N,height,width,3] and at least one pixel, got {list(image.shape)}")
-    planes = image.float().movedim(-1, 1)
-    return planes.expand(-1, 3, -1, -1) if planes.shape[1] == 1 else planes[:, :3]
+    planes = image.float().movedim(-1, 1)[:, :3]
+    if not bool(planes.isfinite().all()):
+        raise ShapeError(
+            "the image holds NaN or infinity, which is no colour; look at what made it, often a VAE in fp16"
+        )
+    return planes.expand(-1, 3, -1, -1) if planes.shape[1] == 1 else planes
 
 
 def crop_as_encoded(planes: Tensor, size: tuple[int, int]) -> Tensor:

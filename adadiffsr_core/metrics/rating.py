@@ -20,9 +20,12 @@ def rate_images(metric: Metric, image: Tensor, reference: Tensor | None = None) 
         The mean over N, and a sentence with the direction and each image's value.
 
     Raises:
-        ShapeError: a shape does not fit, an image holds NaN, or the metric is undefined for one.
+        ShapeError: a shape does not fit, an image holds NaN or infinity, or the metric is undefined for one.
         ConfigError: a reference is needed and was not given.
     """
+    for batch in (image, reference):
+        if batch is not None and not bool(batch.isfinite().all()):  # infinity would be clamped to white
+            raise ShapeError("an image holds NaN or infinity; repair it first")
     name = metric.info.name
     values = metric(image.clamp(0, 1), None if reference is None else reference.clamp(0, 1)).tolist()
     undefined = [number for number, value in enumerate(values, start=1) if math.isnan(value)]

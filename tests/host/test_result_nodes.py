@@ -148,6 +148,35 @@ def test_what_is_no_image_is_refused(pack, run, shape):
         run("nodes.colour", "ColourMatch", image=torch.zeros(shape), reference=draw(1, 8, 8, 3), method="adain")
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_what_is_no_colour_is_refused_at_every_image_input(pack, run, make_tiles, value, channels):
+    sound = draw(1, 16, 16, 3)
+    wrong = draw(1, 16, 16, channels)
+    wrong[0, 5, 7, 0] = value
+    captions = {"caption_1": "", "caption_2": ""}
+    tries = [
+        ("nodes.pictures", "RegionMap", {"tiles": make_tiles(), "image": wrong}),
+        ("nodes.measures", "ImageQuality", {"image": wrong, "metric": "psnr", "reference": sound}),
+        ("nodes.measures", "ImageQuality", {"image": wrong, "metric": "psnr", "reference": wrong}),
+        ("nodes.measures", "ImageQuality", {"image": sound, "metric": "psnr", "reference": wrong}),
+        ("nodes.colour", "ColourMatch", {"image": wrong, "reference": sound, "method": "adain"}),
+        ("nodes.colour", "ColourMatch", {"image": sound, "reference": wrong, "method": "wavelet"}),
+        ("nodes.pictures", "Compare", {"image_1": sound, "image_2": wrong, **captions}),
+        ("nodes.pictures", "Compare", {"image_1": sound, "image_2": sound, "image_4": wrong, **captions}),
+    ]
+    for module, name, inputs in tries:
+        with pytest.raises(refusal(pack), match="NaN or infinity"):
+            run(module, name, **inputs)
+
+
+def test_hidden_alpha_that_is_no_number_is_no_matter(run):
+    image = draw(1, 8, 8, 4)
+    image[..., 3] = math.nan
+    (matched,) = run("nodes.colour", "ColourMatch", image=image, reference=image, method="wavelet").args
+    assert torch.allclose(matched, image[..., :3], atol=1e-5)
+
+
 @pytest.mark.parametrize("images", [1, 3])
 def test_gain_curves_are_one_picture_for_the_run(run, make_tiles, images):
     (curves,) = run("nodes.pictures", "GainCurves", tiles=make_tiles(images)).args

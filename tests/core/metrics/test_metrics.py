@@ -215,14 +215,16 @@ def test_rating_is_the_mean_and_says_each_value():
     assert rate_images(create_metric("psnr"), image[:1], reference[:1])[1] == f"psnr: {values[0]:.4f}, higher is better"
 
 
-def test_rating_clamps_as_saving_does_and_refuses_nan():
+def test_rating_clamps_as_saving_does_and_refuses_what_is_no_number():
     image, reference = picture(8), picture(8, seed=1)
     wild = image * 3 - 1
     assert rate_images(create_metric("psnr"), wild, reference) == rate_images(
         create_metric("psnr"), wild.clamp(0, 1), reference
     )
-    with pytest.raises(ShapeError, match="nan"):
-        rate_images(create_metric("psnr"), image * torch.nan, reference)
+    for value in (torch.nan, torch.inf):
+        for pair in ((image * value, reference), (image, reference * value), (image * value, image * value)):
+            with pytest.raises(ShapeError, match="NaN or infinity"):
+                rate_images(create_metric("psnr"), *pair)
 
 
 def test_rating_names_the_image_for_which_a_metric_is_undefined():
