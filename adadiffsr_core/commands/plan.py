@@ -45,13 +45,14 @@ class Targets:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A frame or page: its size and the result's (height, width), and what its pixels are."""
+    """A frame or page: its size and the result's (height, width), what its pixels are, and whether some are lost."""
 
     source_size: Size
     size: Size
     is_opaque: bool
     bit_depth: int
     channels: int
+    has_damage: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,7 @@ def draft_photo(source: Source, scale: float, size: Size | int | None) -> Draft:
                 is_opaque=photo.is_opaque,
                 bit_depth=photo.bit_depth,
                 channels=(1 if photo.is_grey else 3) + (photo.alpha is not None),
+                has_damage=photo.has_damage,
             )
         )
     return Draft(source=source, pages=tuple(pages), motion=file.motion, parts=file.parts)

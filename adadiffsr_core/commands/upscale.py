@@ -136,6 +136,9 @@ def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, refuse: R
                 drafts.append(draft_photo(source, args.scale, args.size))
         except REFUSALS as error:
             refuse(error, source.path)
+    for draft in drafts:
+        if any(page.has_damage for page in draft.pages):
+            say(f"note: {draft.source.path} is damaged in places, which its decoder filled; look at it", sys.stderr)
     return drafts
 
 

@@ -43,6 +43,7 @@ from .writing import (
 READABLE = (*WRITABLE, ".mpo", ".gif", ".apng", ".bmp", ".dib", ".avif", ".avifs", ".heic", ".heif", ".hif")
 KINDS = "PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"
 _HEAD_BYTES = 2**24  # in which the header of a PNG or JPEG lies, with its EXIF and profile
+_CORRUPT = "Corrupt JPEG data"  # as all of libjpeg's warnings about the coded pixels begin
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -106,7 +107,22 @@ class PhotoFile:
                 check_lab(self.path, directory)
             if image.width * image.height > SURE_PIXELS:
                 _pass_through(self._open_page(encoded, options), self.path)
-            yield replace(self._to_photo(image), notes=read_notes(image, self._encoded, directory))
+            photo = self._decode_jpeg(options) if self._is_jpeg() else self._to_photo(image)
+            yield replace(photo, notes=read_notes(image, self._encoded, directory))
+
+    def _is_jpeg(self) -> bool:
+        return bool(self._header.get("vips-loader").startswith("jpeg"))
+
+    def _decode_jpeg(self, options: dict[str, int]) -> Photo:
+        """The picture as far as it can be decoded: libjpeg goes on after damage, and only warns of it.
+
+        Not refused, since it warns of what some cameras write as well.
+        """
+        try:
+            return self._to_photo(self._open_page(self._encoded, options, fail_on="warning"))
+        except ImageError as error:
+            photo = self._to_photo(self._open_page(self._encoded, options))
+            return replace(photo, has_damage=_CORRUPT in str(error.__context__))
 
     def _decode_frames(self) -> Iterator[Photo]:
         """Frames of an animation from top to bottom of one decoder's output: each is drawn upon the one before."""
@@ -120,11 +136,11 @@ class PhotoFile:
         for levels, has_alpha in pillow.read():
             yield levels_to_photo(levels, has_alpha=has_alpha, icc_profile=profile, path=self.path)
 
-    def _open_page(self, encoded: bytes | bytearray, options: dict[str, int]) -> Any:
+    def _open_page(self, encoded: bytes | bytearray, options: dict[str, int], fail_on: str = "error") -> Any:
         pyvips = import_vips()
         try:
             source = pyvips.Source.new_from_memory(encoded)  # new_from_buffer would copy it, for every page
-            return pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error", **options)
+            return pyvips.Image.new_from_source(source, "", access="sequential", fail_on=fail_on, **options)
         except pyvips.Error as error:
             raise _blame(error, self.path) from None
 

@@ -51,6 +51,7 @@ class Photo:
         path: where the photo was read from.
         notes: what else the file says.
         is_lossless_webp: it comes from a WebP without loss, and will be one again.
+        has_damage: its decoder met damage, filled it with what it could, and went on.
 
     Raises:
         ShapeError: pixels or alpha have another shape than given above.
@@ -65,6 +66,7 @@ class Photo:
     path: Path | None = None
     notes: Notes = Notes()
     is_lossless_webp: bool = False
+    has_damage: bool = False
 
     def __post_init__(self) -> None:
         shape = list(self.pixels.shape)

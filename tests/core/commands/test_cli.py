@@ -424,6 +424,22 @@ def test_a_transparent_mask_asks_for_nothing(tmp_path):
     assert command.read_mask(tmp_path / "mask.png").tolist() == [[[[1.0, 0.0, 0.5, 0.5]]]]
 
 
+def test_damage_within_a_jpeg_is_told(tmp_path, weights, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_photo(tmp_path / "photo.png")
+    with Image.open(tmp_path / "photo.png") as picture:
+        picture.save(tmp_path / "photo.jpg", progressive=True, quality=95)
+    words = ["upscale", "photo.jpg", "-o", "big.png", "--model", str(weights), "--steps", "2"]
+    note = "note: photo.jpg is damaged in places, which its decoder filled; look at it"
+    assert main(words) == 0
+    assert note not in capsys.readouterr().err
+    whole = (tmp_path / "photo.jpg").read_bytes()
+    middle = len(whole) * 2 // 3
+    (tmp_path / "photo.jpg").write_bytes(whole[:middle] + bytes(20) + whole[middle + 20 :])
+    assert main(words) == 0
+    assert note in capsys.readouterr().err
+
+
 def test_a_strange_scale_is_worked_at_a_known_one_and_told(run, tmp_path, weights, capsys):
     make_photo(tmp_path / "photo.png")
     checkpoint = load_checkpoint(weights)

@@ -17,6 +17,7 @@ from adadiffsr_core.photo.value import Photo
 from adadiffsr_core.photo.writing import write_photo
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+PHOTOS = Path(__file__).resolve().parents[3] / "photos"
 GREY = SRGB[:16] + b"GRAY" + SRGB[20:]
 
 
@@ -269,6 +270,18 @@ def test_missing_file_and_folder_are_refused(tmp_path):
         with pytest.raises(ImageError, match=reason) as raised:
             read_photo(path)
         assert_one_sentence(raised.value, path)
+
+
+def test_a_jpeg_that_is_damaged_within_is_read_and_says_so(tmp_path):
+    with Image.open(PHOTOS / "cat.jpg") as cat:
+        picture = cat.convert("RGB").resize((600, 400))
+    for options in ({}, {"progressive": True}):
+        whole = encode(picture, "JPEG", quality=90, **options)
+        middle = len(whole) // 2
+        for name, content in (("whole", whole), ("holed", whole[:middle] + bytes(400) + whole[middle + 400 :])):
+            (tmp_path / name).write_bytes(content)
+            photo = read_photo(tmp_path / name)
+            assert (photo.pixels.shape, photo.has_damage) == ((3, 400, 600), name == "holed")
 
 
 def test_unwritable_path_is_refused(tmp_path):
