@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import ImageError
 
 MAX_PIXELS = 2**28  # 16384 x 16384, 3 GB as float32 RGB; a few kilobytes of file can claim far more
+MAX_SIDE = 2**18  # a decoder holds some lines at a time: of one of 4 million px they are 300 MB
 MAX_CHANNELS = 5  # four inks and transparency
 MAX_PARTS = 10_000  # pages, or frames: five minutes of them
 HELD_BYTES = 2**26  # files up to here are read whole at once
@@ -26,13 +27,15 @@ def may_be_picture(head: bytes) -> bool:
 
 
 def check_pixels(path: Path, width: int, height: int) -> None:
-    """Refuse a picture with too many pixels.
+    """Refuse a picture with too many pixels, or too many in a row.
 
     Raises:
         ImageError: it has.
     """
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{path} has {width} x {height} px; at most {MAX_PIXELS // 10**6} megapixels fit")
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ImageError(
+            f"{path} has {width} x {height} px; at most {MAX_PIXELS // 10**6} megapixels and {MAX_SIDE:,} px a side fit"
+        )
 
 
 def check_kind(path: Path, channels: int, kind: str) -> None:
