@@ -1,6 +1,11 @@
 """Train MMLE Regressor in the host's process: the embedded model through the loader, cancel, and the file it saves."""
 
+import contextlib
 import importlib
+import re
+import shutil
+import subprocess
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -19,6 +24,7 @@ from adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from adadiffsr_core.training.walks.walked_model import OwnModel
 from tests.host import tiny
 from tests.host.api import find_messages
+from tests.host.graphs import build_upscale
 from tests.oracles import randomise
 
 EXTRAS = ("cv2", "scipy", "matplotlib", "pyiqa")
@@ -36,7 +42,7 @@ def extras():
 
 
 def save_photos(folder, count=7, side=96):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for number in range(count):
         pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
@@ -291,6 +297,42 @@ def test_the_cancel_button_and_run_again(server, client):
     refused = client.run(build_prompt(file_name="none", image_folder="absent"))
     (error,) = find_messages(refused, "execution_error")
     assert "image_folder 'absent' is no folder of photographs" in error["exception_message"]
+
+
+@contextmanager
+def small_disk(folder, size):
+    """A disk of its own at a folder, where the system lets us make one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip("no small disk can be made here: mount needs rights that this user does not have")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.skipif(shutil.which("mount") is None, reason="there is no mount here")
+@pytest.mark.parametrize(("size", "walks", "is_filled_later"), [("300k", 4000, False), ("64m", 4, True)])
+def test_a_full_disk_is_a_sentence_and_the_next_prompt_runs(server, client, size, walks, is_filled_later):
+    save_photos(server.folder / "input" / "photos")
+    folder = server.folder / "user" / "__adadiffsr"
+    prompt = build_prompt(steps=60, walks=walks, file_name=f"full_{size}")
+    with small_disk(folder, size), client.listen() as recorder:
+        prompt_id = client.post(prompt, recorder.client_id)
+        if is_filled_later:
+            recorder.until(lambda message: message["type"] == "progress" and message["data"]["value"] > 20)
+            with contextlib.suppress(OSError), (folder / "filler").open("wb") as filler:
+                while True:
+                    filler.write(bytes(2**16))
+        (error,) = find_messages(client.wait(prompt_id), "execution_error")
+        sentence = error["exception_message"].strip()
+        assert "\n" not in sentence
+        assert re.search("disk|space|full|room", sentence)
+        assert client.run(build_upscale())["outputs"]
+        if is_filled_later:
+            (folder / "filler").unlink()
+            assert "60 steps on 4 walks" in client.run(prompt)["outputs"]["train"]["text"][0]
 
 
 # ---- any model
