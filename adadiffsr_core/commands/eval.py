@@ -47,6 +47,9 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the parser of `adadiffsr`."""
     parser = subparsers.add_parser("eval", help="measure on test sets", description=__doc__, allow_abbrev=False)
     parser.add_argument("--out", type=parse_folder, required=True, metavar="FOLDER", help="where numbers and tables go")
+    parser.add_argument(
+        "--docs", type=parse_folder, metavar="FOLDER", help="folder for each table as a page of its own"
+    )
     sets = parser.add_argument_group("test sets (each may be given several times)")
     sets.add_argument("--pairs", action="append", default=[], metavar="NAME=LQ:GT", help="low quality and truth")
     sets.add_argument("--photos", action="append", default=[], metavar="NAME=LQ", help="without a truth")
@@ -94,7 +97,7 @@ def run_eval(args: argparse.Namespace) -> int:
     wants_complexity = any(name in args.tables for name in ("2", "all"))
     rows = complexity_rows(evaluation.bench.model) if wants_complexity else []
     write_comparisons(evaluation, args.comparisons)
-    say(str(write_tables(evaluation, tables, rows)))
+    say(str(write_tables(evaluation, tables, rows, args.docs)))
     return 0
 
 

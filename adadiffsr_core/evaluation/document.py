@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from PIL import Image
 
@@ -21,28 +22,36 @@ from .tables import Table
 
 PAIRED = "Picture by picture; mean, standard error over pictures, spread over seeds."
 COSTS = ("nfe", "seconds")
+ERRORS = "Plus-minus is the standard error over images."
 
 
-def write_tables(evaluation: Evaluation, tables: Sequence[Table], complexity: Sequence[Row]) -> Path:
+def write_tables(
+    evaluation: Evaluation, tables: Sequence[Table], complexity: Sequence[Row], docs: Path | None = None
+) -> Path:
     """Write `tables.md` and a CSV for each table, from what has been measured so far.
 
     Args:
         evaluation: whose numbers.
         tables: to show.
         complexity: rows of Table 2, or none.
+        docs: a folder that gets each table as a page of its own, or None.
 
     Returns:
         The path of `tables.md`.
     """
-    parts = ["# Tables\n\nPlus-minus is the standard error over images.\n"]
+    pages: dict[str, str] = {}
     if complexity:
-        parts.append("## Table 2: complexity\n\n" + _rows_to_markdown(complexity))
+        pages["2"] = "## Table 2: complexity\n\n" + _rows_to_markdown(complexity)
         _write(evaluation.out / "table-2.csv", _rows_to_csv(complexity))
     for table in tables:
         cells = summarise(_results(evaluation, table))
         _write(evaluation.out / f"table-{table.name}.csv", to_csv(cells))
-        parts.append(f"## {table.title}\n\n{to_markdown(cells)}" + (f"\n{table.note}\n" if table.note else ""))
-        parts.append((_describe_curve if table.name == "curve" else _describe_ours)(evaluation, table))
+        text = f"## {table.title}\n\n{to_markdown(cells)}" + (f"\n{table.note}\n" if table.note else "")
+        below = (_describe_curve if table.name == "curve" else _describe_ours)(evaluation, table)
+        pages[table.name] = f"{text}\n{below}"
+    for name, page in pages.items() if docs is not None else ():
+        _write(cast(Path, docs) / f"table-{name}.md", f"{page.removeprefix('#').rstrip()}\n\n{ERRORS}\n")
+    parts = [f"# Tables\n\n{ERRORS}\n", *pages.values()]
     if evaluation.metrics.missing:
         reasons = "".join(f"* {name}: {why}\n" for name, why in evaluation.metrics.missing.items())
         parts.append(f"## Not measured here\n\n{reasons}")

@@ -301,6 +301,19 @@ def test_tables_are_written_and_an_evaluation_goes_on_after_a_stop(pairs, weight
     assert {path.name for path in (out / "pictures" / "T").iterdir()} == {"0.png", "0-map.png"}
 
 
+def test_tables_become_pages_of_their_own(pairs, weights):
+    docs = pairs / "docs"
+    assert (
+        main(words(pairs, weights, "--tables", "1,4", "--limit", "1", "--comparisons", "0", "--docs", str(docs))) == 0
+    )
+    assert sorted(path.name for path in docs.iterdir()) == ["table-1.md", "table-4.md"]
+    whole = (pairs / "out" / "tables.md").read_text()
+    for path in docs.iterdir():
+        title, rest = path.read_text().split("\n", 1)
+        assert title.startswith("# Table ")
+        assert "\n".join(rest.splitlines()[:6]) in whole
+
+
 def test_what_two_tables_call_by_two_names_is_measured_once(pairs, weights):
     """Or a run that was stopped in between would hold other files than one that was not."""
     assert main(words(pairs, weights, "--tables", "1,4,6,7", "--seeds", "0,1")) == 0
