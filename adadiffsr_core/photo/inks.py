@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageError
-from .tiff_tree import Directory, read_directories, to_numbers
+from .tiff_tree import Directory, put_number, read_directories, to_numbers
 
 _LABS = ("lab", "labs", "labq", "xyz")
-_PHOTOMETRIC, _CIELAB, _OTHER_LABS = 0x0106, 8, (9, 10)
+_BITS, _PHOTOMETRIC = 0x0102, 0x0106
+_CIELAB, _OTHER_LABS = 8, (9, 10)
+_RENAMED = 65_008  # which nobody uses, and of which libvips gives the pixels as they are
 
 
 def kind_of_values(image: Any) -> str:
@@ -48,18 +50,39 @@ def check_lab(path: Path, page: Directory) -> None:
         raise ImageError(f"{path} holds ICC's or fax machines' Lab colours; save it as RGB")
 
 
-def check_plain_lab(path: Path, encoded: bytes) -> None:
-    """Refuse with the reason a TIFF that libvips does not open though it is sound: Lab of 8 bits.
+def rename_plain_lab(encoded: bytes) -> bytes:
+    """A TIFF whose pages in Lab of 8 bits, which libvips cannot open, are named as what it takes as it is.
 
-    Raises:
-        ImageError: it is one.
+    The pixels are the same; `to_rgb_or_grey` knows them by `is_plain_lab`. Any other file is given back itself.
     """
     try:
-        is_lab = any(_read_photometric(page) == _CIELAB for page in read_directories(encoded))
+        pages = [page for page in read_directories(encoded) if _is_plain_lab(page)]
     except ImageError:
-        return
-    if is_lab:
-        raise ImageError(f"{path} holds Lab colours of 8 bits, which libvips does not read; save it as RGB")
+        return encoded
+    renamed = bytearray(encoded)
+    for page in pages:
+        put_number(renamed, page, _PHOTOMETRIC, _RENAMED)
+    return bytes(renamed) if pages else encoded
+
+
+def _is_plain_lab(page: Directory) -> bool:
+    try:
+        bits = to_numbers(*page.tags[_BITS])
+    except KeyError:
+        return False
+    return _read_photometric(page) == _CIELAB and bits == (8, 8, 8)
+
+
+def is_plain_lab(page: Directory) -> bool:
+    """Whether a page is one that `rename_plain_lab` has renamed."""
+    return _read_photometric(page) == _RENAMED
+
+
+def plain_to_lab(image: Any) -> Any:
+    """Lab of 8 bits as TIFF has it, L* in 0 to 255 and a* and b* signed, to libvips' own."""
+    signed = (image.extract_band(1, n=2) ^ 128).cast("short") - 128
+    lab = (image[0] * (100 / 255)).bandjoin(signed).cast("float")
+    return lab.copy(interpretation="lab")
 
 
 def _read_photometric(page: Directory) -> int:

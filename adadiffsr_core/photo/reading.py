@@ -21,7 +21,7 @@ from .header import (
     read_profile,
     read_tiff_pages,
 )
-from .inks import check_lab, check_plain_lab, kind_of_values, to_rgb_or_grey
+from .inks import check_lab, is_plain_lab, kind_of_values, plain_to_lab, rename_plain_lab, to_rgb_or_grey
 from .limits import (
     HELD_BYTES,
     SURE_PIXELS,
@@ -43,8 +43,9 @@ from .writing import (
 READABLE = (*WRITABLE, ".mpo", ".gif", ".apng", ".bmp", ".dib", ".avif", ".avifs", ".heic", ".heif", ".hif")
 KINDS = "PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"
 _HEAD_BYTES = 2**24  # in which the header of a PNG or JPEG lies, with its EXIF and profile
+_TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _CORRUPT = "Corrupt JPEG data"  # as all of libjpeg's warnings about the coded pixels begin
-_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", *_TIFFS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,8 @@ class PhotoFile:
                 check_lab(self.path, directory)
             if image.width * image.height > SURE_PIXELS:
                 _pass_through(self._open_page(encoded, options), self.path)
-            photo = self._decode_jpeg(options) if self._is_jpeg() else self._to_photo(image)
+            shown = plain_to_lab(image) if directory is not None and is_plain_lab(directory) else image
+            photo = self._decode_jpeg(options) if self._is_jpeg() else self._to_photo(shown)
             yield replace(photo, notes=read_notes(image, self._encoded, directory))
 
     def _is_jpeg(self) -> bool:
@@ -180,12 +182,13 @@ def open_photo(path: str | Path) -> PhotoFile:
         _check_large(path, size)
     encoded = _drop_circular(_read_bytes(path), path)
     header = open_header(encoded)
+    if header is None and encoded.startswith(_TIFFS):
+        encoded = rename_plain_lab(encoded)
+        header = open_header(encoded)
     if header is not None:
         _check_header(header, path, len(encoded))
     rest: dict[str, Any] = {"path": path, "_encoded": encoded, "_header": header}
     is_animated = is_animated_png(encoded)
-    if header is None:
-        check_plain_lab(path, encoded)
     pillow = open_with_pillow(encoded, path) if header is None or is_animated else None
     if pillow is not None and (header is None or pillow.motion is not None):
         return PhotoFile(count=pillow.count, motion=pillow.motion, _pages=(), _pillow=pillow, **rest)

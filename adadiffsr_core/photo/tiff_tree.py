@@ -130,6 +130,23 @@ def cut_page(encoded: bytearray, page: Directory) -> None:
     struct.pack_into(word, encoded, page.place[1], 0)
 
 
+def put_number(encoded: bytearray, page: Directory, tag: int, value: int) -> None:
+    """Set a tag of a page that holds one number of 16 or 32 bits to another, in place.
+
+    Args:
+        encoded: the file.
+        page: out of `read_directories` of the same file.
+        tag: which; nothing is done if the page has no such number.
+        value: the number, of 16 bits.
+    """
+    reader = _Reader(encoded, with_data=False)
+    head, entry = (8, 20) if reader.is_big else (2, 12)
+    for place in range(page.place[0] + head, page.place[1], entry):
+        found, kind = reader.unpack("HH", place)
+        if found == tag and kind in (3, 4):
+            struct.pack_into(f"{reader.order}{_INTEGERS[kind]}", encoded, place + (12 if reader.is_big else 8), value)
+
+
 class _Reader:
     def __init__(self, encoded: bytes | bytearray, with_data: bool) -> None:
         self.encoded, self.with_data = encoded, with_data
