@@ -41,6 +41,7 @@ from adadiffsr_core.training.loop.loop import Run
 from adadiffsr_core.training.recipe import AutoencoderRecipe, LdmRecipe, read_recipe
 from adadiffsr_core.training.tasks.autoencoder import AutoencoderTask
 from adadiffsr_core.training.tasks.ldm import LdmTask, load_autoencoder
+from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
 from adadiffsr_core.training.tasks.taesd import Taesd
 
 RARELY = 10**9
@@ -108,6 +109,7 @@ class Comparison:
         self._autoencoders: dict[str, Autoencoder | None] = {}
         set_threads(args.threads)
         self.processor = Processor.open(choose_device(args.device), compiles=args.compile)
+        self.setup = TaskSetup(self.processor, SEED)
         split = split_photos(keep_sound(find_images([args.photos]), logging.warning), 0.05)
         self.photos, self.held_out = (
             PhotoBank.open(paths, self.run / f"{name}.safetensors", self.processor)
@@ -141,7 +143,7 @@ class Comparison:
         changes, config = {"z_channels": space.channels}, self.args.autoencoder_config
         recipe = AutoencoderRecipe.from_dict(read_recipe("autoencoder", config, {}, {}, net=changes))
         teacher = None if folder is None else Taesd(folder)
-        task = AutoencoderTask(recipe.net, recipe.task, self.photos, self.held_out, self.processor, SEED, teacher)
+        task = AutoencoderTask(recipe.net, recipe.task, Examples(self.photos, self.held_out), self.setup, teacher)
         if self.args.init is not None:
             begin_with(task.networks["autoencoder"], load_checkpoint(self.args.init, "autoencoder"))
         path = self.run / folder_name(f"{name}: autoencoder")
@@ -172,7 +174,7 @@ class Comparison:
         pairs = DevicePairs(live, Window(self.args.window, min(256, self.args.window), recipe.renewal), SEED)
         folder = self.run / "pairs" / folder_name(f"{way.space}: pairs")
         held_out = build_latent_pairs(folder, self.measured, coder, self.processor, self.args.workers)
-        task = LdmTask(recipe.net, config, coder, pairs, held_out, self.pictures, self.processor, SEED)
+        task = LdmTask(recipe.net, config, coder, Examples(pairs, held_out), self.pictures, self.setup)
         rate = {"learning_rate": self.args.learning_rate, "warmup_steps": 100}
         loop = self.loop(self.args.minutes, steps=self.args.steps, **rate)
         run = Run(task, loop, self.run / way.folder)

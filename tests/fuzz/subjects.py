@@ -21,6 +21,7 @@ from adadiffsr_core.sampling.schedule import Schedule
 from adadiffsr_core.training.loop.config import LoopConfig
 from adadiffsr_core.training.loop.loop import Run
 from adadiffsr_core.training.tasks.ldm import LdmTask, LdmTaskConfig, load_autoencoder
+from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
 from tests.fuzz.mutations import mutate, mutate_array, mutate_note
 from tests.fuzz.pictures import encode_pictures, mutate_picture
 from tests.host.pack import part
@@ -103,11 +104,9 @@ class State:
             TINY_UNET,
             LdmTaskConfig(batch_size=2),
             tiny_model().autoencoder,
-            FixedPairs(pairs),
-            held_out,
+            Examples(FixedPairs(pairs), held_out),
             make_pictures(side=32),
-            Processor(),
-            3,
+            TaskSetup(Processor(), 3),
         )
         self.config = LoopConfig(steps=2, warmup_steps=1, log_every=1)
         Run(self.task, self.config, self.folder).train()

@@ -19,6 +19,7 @@ from adadiffsr_core.nets.sd_encoder import LATENT_SCALE, SdEncoder, SdEncoderCon
 from adadiffsr_core.nets.unet import UNet, UNetConfig
 from adadiffsr_core.training.loop.loop import LoopConfig, Run
 from adadiffsr_core.training.tasks.finetune import FinetuneTask, FinetuneTaskConfig
+from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
 from tests.host.test_networks import PREFIX, close, draw, list_control, prefixed
 from tests.oracles import randomise
 
@@ -163,7 +164,9 @@ def test_what_was_finetuned_opens_in_the_stock_loader(host, pack, tmp_path, fami
     painter = Autoencoder(AutoencoderConfig(channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1)))
     pairs, config = make_pairs(tmp_path / "pairs"), FinetuneTaskConfig(pfj_width=8)
     loop = LoopConfig(steps=2, warmup_steps=1, learning_rate=1e-2, accumulation=2, average_on_disk=True)
-    task = FinetuneTask(source, config, context, pairs, pairs, painter, 0, Processor(bfloat16=True))
+    task = FinetuneTask(
+        source, config, context, Examples(pairs, pairs), painter, TaskSetup(Processor(bfloat16=True), 0)
+    )
     Run(task, loop, tmp_path / "run").train()
 
     path = tmp_path / "run" / "checkpoint.safetensors"

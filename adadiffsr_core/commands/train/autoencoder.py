@@ -12,6 +12,7 @@ from ...models.checkpoint import Checkpoint, load_checkpoint
 from ...models.networks import AUTOENCODER_PREFIX
 from ...training.recipe import AutoencoderRecipe
 from ...training.tasks.autoencoder import AutoencoderTask, check_sizes
+from ...training.tasks.setup import Examples, TaskSetup
 from ...training.tasks.taesd import Taesd
 from ..options import parse_path
 from .common import add_common, choose_recipe, find_photographs, open_processor, prepare_run, train_task
@@ -49,7 +50,8 @@ def train_autoencoder(args: argparse.Namespace) -> int:
         PhotoBank.open(paths, args.folder / f"{name}.safetensors", processor)
         for name, paths in (("photographs", split.train), ("held_out", split.held_out))
     )
-    task = AutoencoderTask(recipe.net, recipe.task, photos, held_out, processor, recipe.loop.seed, teacher)
+    setup = TaskSetup(processor, recipe.loop.seed)
+    task = AutoencoderTask(recipe.net, recipe.task, Examples(photos, held_out), setup, teacher)
     if start is not None:
         begin_with(task.networks["autoencoder"], start)  # a run that goes on loads its own over it
     return train_task(task, recipe.loop, args.folder)

@@ -11,6 +11,7 @@ from ...nets.empty_prompt import embed_empty_prompt
 from ...training.recipe import FinetuneRecipe
 from ...training.tasks.finetune import FinetuneTask
 from ...training.tasks.latent_colours import RoughDecoder
+from ...training.tasks.setup import Examples, TaskSetup
 from .common import choose_recipe, open_processor, train_task
 from .pairs import prepare_pairs
 
@@ -41,5 +42,7 @@ def finetune(args: argparse.Namespace) -> int:
     context = embed_empty_prompt(source.tensors, source.unet_config.context_dim)
     loop = recipe.loop
     painter = RoughDecoder(SD_COLOURS)
-    task = FinetuneTask(source, recipe.task, context, pairs, held_out, painter, loop.seed, processor)
+    task = FinetuneTask(
+        source, recipe.task, context, Examples(pairs, held_out), painter, TaskSetup(processor, loop.seed)
+    )
     return train_task(task, loop, args.folder, "checkpoint.safetensors")

@@ -10,6 +10,7 @@ from ...models.networks import UNET_PREFIX, read_schedule
 from ...sampling.schedule import Target
 from ...training.recipe import LdmRecipe
 from ...training.tasks.ldm import LdmTask, load_autoencoder
+from ...training.tasks.setup import Examples, TaskSetup
 from ..options import parse_path
 from .common import add_common, choose_recipe, open_processor, train_task
 from .finetune import finetune
@@ -65,7 +66,8 @@ def train_ldm(args: argparse.Namespace) -> int:
     _check_sizes(recipe, autoencoder.config.factor, autoencoder.config.z_channels)
     pairs, held_out, pictures = prepare_source(args, recipe, autoencoder, processor)
     seed, scales = recipe.loop.seed, recipe.data.scales
-    task = LdmTask(recipe.net, recipe.task, autoencoder, pairs, held_out, pictures, processor, seed, scales)
+    setup = TaskSetup(processor, seed, {"scales": scales})
+    task = LdmTask(recipe.net, recipe.task, autoencoder, Examples(pairs, held_out), pictures, setup)
     if start is not None:
         start.load_into(task.networks["unet"], UNET_PREFIX)  # a run that goes on loads its own over it
     return train_task(task, recipe.loop, args.folder)

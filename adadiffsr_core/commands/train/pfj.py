@@ -7,15 +7,13 @@ from typing import Any, get_args
 
 from ...data.origin import fingerprint_content, fingerprint_weights
 from ...errors import ConfigError
-from ...gain.information import GainEstimator
-from ...gain.mmle import MmleEstimator
-from ...gain.statistics import LatentStatistics
 from ...models.model import Model, embedded_weights, load_model
 from ...models.networks import load_mmle
 from ...models.processor import Processor
 from ...nets.pfj import InjectionMode
 from ...training.recipe import PfjRecipe
 from ...training.tasks.pfj import PfjTask
+from ...training.tasks.setup import Examples, TaskSetup
 from ..options import parse_path
 from .common import add_common, choose_recipe, open_processor, train_task
 from .pairs import add_cache, prepare_pairs
@@ -59,12 +57,9 @@ def train_pfj(args: argparse.Namespace) -> int:
         run={**facts, "joint": recipe.joint, "seed": recipe.loop.seed},
         processor=processor,
     )
-    estimator: GainEstimator = MmleEstimator(model.mmle) if model.mmle else LatentStatistics()
-    loop = recipe.loop
-    task = PfjTask(
-        recipe.net, recipe.task, model, estimator, pairs, held_out, loop.seed, processor, facts, joint=recipe.joint
-    )
-    return train_task(task, loop, args.folder)
+    setup = TaskSetup(processor, recipe.loop.seed, facts)
+    task = PfjTask(recipe.net, recipe.task, model, Examples(pairs, held_out), setup, recipe.joint)
+    return train_task(task, recipe.loop, args.folder)
 
 
 def _load_model(args: argparse.Namespace, weights: Path, recipe: PfjRecipe, processor: Processor) -> Model:

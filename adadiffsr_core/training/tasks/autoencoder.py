@@ -23,9 +23,9 @@ from ...drawing.charts import make_sheet
 from ...errors import ConfigError
 from ...metrics.st_lpips import StLpips
 from ...models.checkpoint import Checkpoint, save_checkpoint
-from ...models.processor import Processor
 from ...nets.autoencoder import Autoencoder, AutoencoderConfig
 from .losses import PatchDiscriminator, discriminator_loss, feature_l1, gradient_l1, moment_loss
+from .setup import Examples, TaskSetup
 from .taesd import Taesd
 
 _NEVER = 1_000_000_000
@@ -94,9 +94,8 @@ class AutoencoderTask:
     Args:
         net: shape of the autoencoder.
         config: what it learns.
-        photos, held_out: to train and to measure on, on the processor's device.
-        processor: that trains.
-        seed: of everything random.
+        photos: on the processor's device.
+        setup: where it is trained.
         teacher: whose latents the encoder learns; None leaves the space free.
 
     Raises:
@@ -111,16 +110,15 @@ class AutoencoderTask:
         self,
         net: AutoencoderConfig,
         config: AutoencoderTaskConfig,
-        photos: PhotoBank,
-        held_out: PhotoBank,
-        processor: Processor,
-        seed: int,
+        photos: Examples[PhotoBank, PhotoBank],
+        setup: TaskSetup,
         teacher: Taesd | None = None,
     ) -> None:
         check_sizes(net, config, teacher)
-        torch.manual_seed(seed)
-        self.config, self.photos, self.held_out = config, photos, held_out
-        self.processor, self.seed = processor, seed
+        processor = setup.processor
+        torch.manual_seed(setup.seed)
+        self.config, self.photos, self.held_out = config, photos.train, photos.held_out
+        self.processor, self.seed = processor, setup.seed
         self.teacher = None if teacher is None else processor.install(teacher)
         autoencoder = processor.install(Autoencoder(net))
         autoencoder.encoder.requires_grad_(not config.freeze_encoder)

@@ -22,7 +22,6 @@ from ...gain.statistics import LatentStatistics
 from ...models.checkpoint import Checkpoint, save_checkpoint
 from ...models.ldm_format import LdmCheckpoint, replace_unet
 from ...models.networks import PFJ_PREFIX
-from ...models.processor import Processor
 from ...nets.autoencoder import Autoencoder
 from ...nets.pfj import Pfj, PfjConfig
 from ...nets.unet import UNet
@@ -30,6 +29,7 @@ from ...sampling.schedule import MAX_TIMESTEP, Schedule
 from ...text import quoted
 from .denoising import draw_noise, sample_plainly
 from .latent_colours import RoughDecoder
+from .setup import Examples, TaskSetup
 
 _SPAN = round(GAIN_SPAN * MAX_TIMESTEP)
 _SHOWN = 2
@@ -71,10 +71,9 @@ class FinetuneTask:
         source: the checkpoint to begin with; the exported one is a copy of it with other UNet weights.
         config: what is learnt.
         context: the empty prompt's embedding, `[1,T,context_dim]`.
-        pairs, held_out: latents of the checkpoint's own autoencoder.
+        pairs: latents of the checkpoint's own autoencoder.
         painter: makes pictures of latents for the sheets.
-        seed: of everything random.
-        processor: of everything.
+        setup: where it is trained.
 
     Raises:
         ConfigError: the UNet has room for neither the noisy latent alone nor for two.
@@ -88,16 +87,15 @@ class FinetuneTask:
         source: LdmCheckpoint,
         config: FinetuneTaskConfig,
         context: Tensor,
-        pairs: LatentPairs,
-        held_out: LatentPairs,
+        pairs: Examples[LatentPairs, LatentPairs],
         painter: Autoencoder | RoughDecoder,
-        seed: int,
-        processor: Processor,
+        setup: TaskSetup,
     ) -> None:
-        torch.manual_seed(seed)
+        processor = setup.processor
+        torch.manual_seed(setup.seed)
         self.source, self.config, self.context = source, config, processor.place(context)
-        self.pairs, self.held_out, self.painter = pairs, held_out, processor.install(painter)
-        self.seed, self.processor = seed, processor
+        self.pairs, self.held_out, self.painter = pairs.train, pairs.held_out, processor.install(painter)
+        self.seed, self.processor = setup.seed, processor
         self.prediction = source.detect_prediction() if config.prediction == "auto" else config.prediction
         self.schedule, self.statistics = Schedule(self.prediction), LatentStatistics()
         unet = source.load_unet()

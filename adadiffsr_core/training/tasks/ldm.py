@@ -22,6 +22,7 @@ from ...nets.autoencoder import Autoencoder
 from ...nets.unet import UNet, UNetConfig
 from ...sampling.schedule import Prediction, Schedule, Target
 from .denoising import NoisyPairs, denoising_loss, draw_noise, predict, record, sample_plainly, snr_weight
+from .setup import Examples, TaskSetup
 
 _CHECKED = 256  # held-out pairs that are measured
 _CHUNK = 32
@@ -59,12 +60,10 @@ class LdmTask:
         net: shape of the UNet.
         config: what it learns.
         autoencoder: that made the pairs, on the processor's device.
-        pairs: to train on.
-        held_out: latents to measure the loss on.
+        pairs: to train on, and latents to measure the loss on.
         pictures: what to restore and look at, truth and low-quality ones of the same size, uint8 `[N,3,S,S]`.
-        processor: that trains.
-        seed: of everything random.
-        scales: smallest and largest, of what the pairs were made smaller by, for the exported file; None leaves it out.
+        setup: where it is trained; its fact `scales`, smallest and largest of what the pairs were made smaller by, goes
+            into the exported file.
     """
 
     name = "ldm"
@@ -75,19 +74,18 @@ class LdmTask:
         net: UNetConfig,
         config: LdmTaskConfig,
         autoencoder: Autoencoder,
-        pairs: PairSource,
-        held_out: LatentPairs,
+        pairs: Examples[PairSource, LatentPairs],
         pictures: tuple[Tensor, Tensor],
-        processor: Processor,
-        seed: int,
-        scales: tuple[float, float] | None = None,
+        setup: TaskSetup,
     ) -> None:
-        torch.manual_seed(seed)
-        self.config, self.processor, self.seed, self.scales = config, processor, seed, scales
+        processor = setup.processor
+        torch.manual_seed(setup.seed)
+        self.config, self.processor, self.seed = config, processor, setup.seed
+        self.scales = cast(tuple[float, float] | None, setup.facts.get("scales"))
         self.truth, self.low_quality = (processor.place(part).float().div(255) for part in pictures)
         self.distance = _perceptual(processor)
         self.schedule = Schedule(config.prediction, config.target)
-        self.pairs, self.held_out = pairs, held_out
+        self.pairs, self.held_out = pairs.train, pairs.held_out
         self.autoencoder = autoencoder.requires_grad_(False).eval()
         self.networks = nn.ModuleDict({"unet": processor.install(UNet(net))})
         self._is_recorded = False

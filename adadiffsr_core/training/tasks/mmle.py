@@ -21,11 +21,11 @@ from ...metrics.base import normalise_metrics
 from ...metrics.registry import metric_info
 from ...models.checkpoint import Checkpoint, save_checkpoint
 from ...models.networks import MMLE_PREFIX
-from ...models.processor import Processor
 from ...nets.mmle import Mmle, MmleConfig
 from ...sampling.agreement import compare_classes, compare_metrics
 from ...settings import SamplingConfig
 from ..walks.walks import WalkCache
+from .setup import Examples, TaskSetup
 
 # Of the measured values, in per cent: what 0 and 1 stand for. Beyond lie odd pictures that would squeeze all others.
 RANGE_PERCENT = (1.0, 99.0)
@@ -113,12 +113,9 @@ class MmleTask:
     Args:
         net: shape and metrics; `worst` and `best` are taken from `walks`.
         config: what to learn.
-        walks: to train on.
-        held_out: to measure on; of other photographs.
+        walks: rated.
         sampling: of the walks; its rule is the one by which agreement of classes is measured.
-        seed: of everything random.
-        processor: of everything; its precision is that of the convolutions.
-        facts: of the walks and metrics, for the exported file.
+        setup: where it is trained; its facts are of the walks and metrics.
     """
 
     name = "mmle"
@@ -128,18 +125,15 @@ class MmleTask:
         self,
         net: MmleConfig,
         config: MmleTaskConfig,
-        walks: RatedWalks,
-        held_out: RatedWalks,
+        walks: Examples[RatedWalks, RatedWalks],
         sampling: SamplingConfig,
-        seed: int,
-        processor: Processor,
-        facts: Mapping[str, object],
+        setup: TaskSetup,
     ) -> None:
-        torch.manual_seed(seed)
-        self.net, self.config, self.sampling = fit_range(net, walks), config, sampling
-        self.seed, self.processor, self.facts = seed, processor, facts
-        self.walks, self.held_out = walks, held_out
-        self.networks = nn.ModuleDict({"mmle": processor.install(Mmle(self.net))})
+        torch.manual_seed(setup.seed)
+        self.net, self.config, self.sampling = fit_range(net, walks.train), config, sampling
+        self.seed, self.processor, self.facts = setup.seed, setup.processor, setup.facts
+        self.walks, self.held_out = walks.train, walks.held_out
+        self.networks = nn.ModuleDict({"mmle": self.processor.install(Mmle(self.net))})
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """One batch of pairs of consecutive visits."""

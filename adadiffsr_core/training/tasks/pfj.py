@@ -14,12 +14,11 @@ from ...config import Config, unknown
 from ...data.latent_pairs import LatentPairs
 from ...drawing.charts import make_sheet
 from ...errors import ConfigError
-from ...gain.information import GainEstimator
+from ...gain.choose import choose_estimator
 from ...metrics.st_lpips import StLpips
 from ...models.checkpoint import Checkpoint, save_checkpoint
 from ...models.model import Model
 from ...models.networks import PFJ_PREFIX
-from ...models.processor import Processor
 from ...nets.pfj import Pfj, PfjConfig
 from ...nets.unet import UNet
 from ...pipeline import sample_latent
@@ -27,6 +26,7 @@ from ...settings import PRESETS, SamplingConfig
 from .denoising import NoisyPairs, denoising_loss, draw_noise, predict
 from .known_gain import count_knowing, draw_intervals, known_gain
 from .ldm import save_ldm
+from .setup import Examples, TaskSetup
 
 _CHECKED = 256  # held-out pairs that are measured
 _CHUNK = 32
@@ -80,13 +80,9 @@ class PfjTask:
     Args:
         net: shape and mode.
         config: what to learn.
-        model: the frozen networks; they go to the processor's device.
-        estimator: of quality, by which gains are known; on that device.
-        pairs: to train on, made with the model's autoencoder.
-        held_out: to measure on, likewise, at least 6.
-        seed: of everything random.
-        processor: of everything; its precision is that of UNet and injection.
-        facts: of the model, for the exported file.
+        model: the frozen networks, which go to the processor's device, and the estimator by which gains are known.
+        pairs: made with the model's autoencoder; at least 6 to measure on.
+        setup: where it is trained; its facts are of the model.
         joint: train the UNet as well.
 
     Raises:
@@ -101,24 +97,21 @@ class PfjTask:
         net: PfjConfig,
         config: PfjTaskConfig,
         model: Model,
-        estimator: GainEstimator,
-        pairs: LatentPairs,
-        held_out: LatentPairs,
-        seed: int,
-        processor: Processor,
-        facts: Mapping[str, object],
-        *,
+        pairs: Examples[LatentPairs, LatentPairs],
+        setup: TaskSetup,
         joint: bool = False,
     ) -> None:
-        torch.manual_seed(seed)
+        processor = setup.processor
+        torch.manual_seed(setup.seed)
         pfj = processor.install(Pfj(net))
         replace(model, pfj=pfj)
         for frozen in (model.unet, model.autoencoder, model.mmle):
             if frozen is not None:
                 processor.install(frozen)
-        self.net, self.config, self.model, self.estimator = net, config, model, estimator
-        self.pairs, self.held_out = pairs, held_out
-        self.seed, self.processor, self.facts, self.joint = seed, processor, facts, joint
+        self.net, self.config, self.model = net, config, model
+        self.estimator = model.estimator or choose_estimator(model.mmle, model.unet.config.out_channels)
+        self.pairs, self.held_out = pairs.train, pairs.held_out
+        self.seed, self.processor, self.facts, self.joint = setup.seed, processor, setup.facts, joint
         # One optimiser, since both come from one backward pass.
         trained = nn.ModuleDict({"pfj": pfj})
         if joint:

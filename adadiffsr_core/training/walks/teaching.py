@@ -14,6 +14,7 @@ from ...metrics.registry import metric_info
 from ...models.processor import Processor
 from ..recipe import MmleRecipe
 from ..tasks.mmle import MmleTask, RatedWalks
+from ..tasks.setup import Examples, TaskSetup
 from .targets import measure_targets, target_folder, target_layouts
 from .walked_model import WalkedModel, check_size
 from .walks import build_walks, walk_layouts
@@ -111,7 +112,8 @@ def prepare_mmle(
     if len(held_out.usable) == 0:
         raise ConfigError("no held-out walk has all metrics defined; the photographs may be flat, use others")
     facts = {"model": name, "reference": recipe.reference, "walks": recipe.walks, **recipe.walk.to_dict()}
-    return MmleTask(recipe.net, recipe.task, walks, held_out, recipe.walk.sampling, seed, processor, facts)
+    setup = TaskSetup(processor, seed, facts)
+    return MmleTask(recipe.net, recipe.task, Examples(walks, held_out), recipe.walk.sampling, setup)
 
 
 def _try_metrics(metrics: Mapping[str, Metric], size_px: int) -> None:

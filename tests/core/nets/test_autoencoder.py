@@ -17,6 +17,7 @@ from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.training.tasks.autoencoder import AutoencoderTask, AutoencoderTaskConfig
 from adadiffsr_core.training.tasks.ldm import load_autoencoder
 from adadiffsr_core.training.tasks.losses import moment_loss
+from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
 from tests.trained import AUTOENCODER, FlatTeacher, make_bank
 
 PHOTOS = Path(__file__).parents[3] / "photos"
@@ -85,7 +86,7 @@ def test_an_unknown_padding_is_refused():
 def make_task(teacher=None, **settings):
     config = AutoencoderTaskConfig(**{"crop_px": 48, "batch_size": 4, **settings})
     bank = make_bank()
-    return AutoencoderTask(AUTOENCODER, config, bank, bank, Processor(), seed=0, teacher=teacher)
+    return AutoencoderTask(AUTOENCODER, config, Examples(bank, bank), TaskSetup(Processor(), 0), teacher)
 
 
 def losses_of(task, step=0):

@@ -27,6 +27,7 @@ from adadiffsr_core.training.tasks.finetune import FinetuneTask, FinetuneTaskCon
 from adadiffsr_core.training.tasks.ldm import LdmTask, LdmTaskConfig
 from adadiffsr_core.training.tasks.mmle import MmleTask, MmleTaskConfig
 from adadiffsr_core.training.tasks.pfj import PfjTask, PfjTaskConfig
+from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
 from adadiffsr_core.training.walks.walked_model import OwnModel
 from adadiffsr_core.training.walks.walks import walk_tiles
 from tests.devices import META, WaitError, strictly_on
@@ -58,13 +59,17 @@ def pfj(folder, processor, *, mode="pfj", estimator="statistics", prediction="v"
     estimators = {"statistics": LatentStatistics(), "mmle": MmleEstimator(mmle)}
     net, config = replace(TINY_PFJ, mode=mode), PfjTaskConfig(batch_size=4, perceptual_weight=weight)
     model = tiny_model(Schedule(prediction))
+    setup = TaskSetup(processor, 3)
     with patch("adadiffsr_core.training.tasks.pfj.StLpips", Distance):
-        return PfjTask(net, config, model, estimators[estimator], pairs, held_out, 3, processor, {}, **more)
+        return PfjTask(
+            net, config, replace(model, estimator=estimators[estimator]), Examples(pairs, held_out), setup, **more
+        )
 
 
 def mmle(folder, processor):
     rated = made_up(folder / "walks", 6, 0), made_up(folder / "held_out", 4, 1)
-    return MmleTask(NET, MmleTaskConfig(batch_size=4), *rated, PRESETS["everyday"], 3, processor, {})
+    setup = TaskSetup(processor, 3)
+    return MmleTask(NET, MmleTaskConfig(batch_size=4), Examples(*rated), PRESETS["everyday"], setup)
 
 
 def finetune(folder, processor, *, unet=V2, **more):
@@ -72,14 +77,15 @@ def finetune(folder, processor, *, unet=V2, **more):
     source = LdmCheckpoint(save_sd(folder / "sd.safetensors", unet))
     config = FinetuneTaskConfig(batch_size=2, pfj_width=8, **more)
     context = randomised(1, 7, unet.context_dim)
-    return FinetuneTask(source, config, context, pairs, held_out, Autoencoder(AUTOENCODER), 3, processor)
+    examples, setup = Examples(pairs, held_out), TaskSetup(processor, 3)
+    return FinetuneTask(source, config, context, examples, Autoencoder(AUTOENCODER), setup)
 
 
 def autoencoder(folder, processor, *, teacher=None, **more):
     config = AutoencoderTaskConfig(crop_px=48, batch_size=2, adversarial_from=0, **more)
     bank = make_bank(device=processor.device)
     with patch("adadiffsr_core.training.tasks.autoencoder.StLpips", Distance):
-        return AutoencoderTask(AUTOENCODER, config, bank, bank, processor, 3, teacher)
+        return AutoencoderTask(AUTOENCODER, config, Examples(bank, bank), TaskSetup(processor, 3), teacher)
 
 
 def ldm(folder, processor, *, live=False, **more):
@@ -94,7 +100,8 @@ def ldm(folder, processor, *, live=False, **more):
     net = UNetConfig(
         model_channels=32, channel_mult=(1, 1), num_res_blocks=1, attention_levels=(1,), num_head_channels=32
     )
-    return LdmTask(net, LdmTaskConfig(batch_size=2, **more), coder, pairs, held_out, make_pictures(), processor, 3)
+    config, setup = LdmTaskConfig(batch_size=2, **more), TaskSetup(processor, 3)
+    return LdmTask(net, config, coder, Examples(pairs, held_out), make_pictures(), setup)
 
 
 # Every task, in each way that it may take: a builder from (folder, processor).

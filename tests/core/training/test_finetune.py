@@ -29,6 +29,7 @@ from adadiffsr_core.training.loop.loop import LoopConfig, Run
 from adadiffsr_core.training.recipe import LdmRecipe, read_recipe
 from adadiffsr_core.training.tasks.finetune import FinetuneTask, FinetuneTaskConfig
 from adadiffsr_core.training.tasks.ldm import LdmTask, LdmTaskConfig, load_autoencoder, save_ldm
+from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
 from tests.oracles import randomise
 from tests.toy_sd import CONCAT, ENCODER, PREFIX, V1, V2, randomised, save_sd
 from tests.trained import RARE, make_pairs, make_pictures, state_of
@@ -49,7 +50,9 @@ def make_task(tmp_path):
         config = FinetuneTaskConfig(**{"batch_size": 2, "pfj_width": 8, **config})
         width = source.unet_config.context_dim
         context = randomised(1, 7, width) if context is None else context
-        return FinetuneTask(source, config, context, pairs, held_out, painter, 3, Processor(bfloat16=bfloat16))
+        return FinetuneTask(
+            source, config, context, Examples(pairs, held_out), painter, TaskSetup(Processor(bfloat16=bfloat16), 3)
+        )
 
     return make
 
@@ -401,7 +404,12 @@ def test_a_model_of_ours_goes_on_from_its_weights(project, capsys):
     )  # fmt: skip
     held_out = LatentPairs(project / "run" / "held_out")
     task = LdmTask(
-        net, LdmTaskConfig(batch_size=2), autoencoder, pairs, held_out, make_pictures(), processor, config.seed
+        net,
+        LdmTaskConfig(batch_size=2),
+        autoencoder,
+        Examples(pairs, held_out),
+        make_pictures(),
+        TaskSetup(processor, config.seed),
     )
     start.load_into(task.networks["unet"], PREFIX)
     Run(task, config, project / "by_hand").train()

@@ -24,6 +24,7 @@ from adadiffsr_core.training.loop.loop import LoopConfig, Run
 from adadiffsr_core.training.loop.state import load_state
 from adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from adadiffsr_core.training.tasks.mmle import MmleTask, MmleTaskConfig, RatedWalks, choose_metrics, fit_range
+from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
 from adadiffsr_core.training.walks.teaching import LEAST_PHOTOS, describe_figures, prepare_mmle, split_few
 from adadiffsr_core.training.walks.walked_model import OwnModel
 from tests import oracles
@@ -98,7 +99,7 @@ def rated(tmp_path_factory):
 
 def make_task(rated, **settings):
     config = MmleTaskConfig(**{"batch_size": 16, **settings})
-    return MmleTask(NET, config, *rated, PRESETS["everyday"], seed=5, processor=Processor(), facts={"reference": "lq"})
+    return MmleTask(NET, config, Examples(*rated), PRESETS["everyday"], TaskSetup(Processor(), 5, {"reference": "lq"}))
 
 
 def loop(steps):

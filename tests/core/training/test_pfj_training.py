@@ -33,6 +33,7 @@ from adadiffsr_core.training.tasks.denoising import NoisyPairs, denoising_loss, 
 from adadiffsr_core.training.tasks.known_gain import count_knowing, draw_intervals, known_gain
 from adadiffsr_core.training.tasks.ldm import save_ldm
 from adadiffsr_core.training.tasks.pfj import PfjTask, PfjTaskConfig
+from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
 from tests.oracles import TINY_AUTOENCODER, TINY_MMLE, TINY_PFJ, randomise, tiny_model
 
 CPU = Processor()
@@ -60,9 +61,9 @@ def pairs(tmp_path_factory):
 
 def make_task(pairs, mode="pfj", *, joint=False, bfloat16=False, estimator="statistics", **model):
     return PfjTask(
-        replace(TINY_PFJ, mode=mode), PfjTaskConfig(batch_size=8), replace(tiny_model(), **model),
-        ESTIMATORS[estimator], *pairs, seed=3, processor=Processor(bfloat16=bfloat16), facts={"model": "abc"},
-        joint=joint,
+        replace(TINY_PFJ, mode=mode), PfjTaskConfig(batch_size=8),
+        replace(tiny_model(), estimator=ESTIMATORS[estimator], **model), Examples(*pairs),
+        TaskSetup(Processor(bfloat16=bfloat16), 3, {"model": "abc"}), joint,
     )  # fmt: skip
 
 
@@ -325,8 +326,8 @@ def test_what_it_exports_is_the_average_and_samples_as_its_sheet_says(pairs, tmp
 def test_the_perceptual_term_is_added_and_reaches_the_injection(pairs, joint):
     pytest.importorskip("stlpips_pytorch", reason="the perceptual term needs stlpips-pytorch")
     task = PfjTask(
-        TINY_PFJ, PfjTaskConfig(batch_size=8, perceptual_weight=0.5), tiny_model(), LatentStatistics(), *pairs,
-        seed=3, processor=CPU, facts={}, joint=joint,
+        TINY_PFJ, PfjTaskConfig(batch_size=8, perceptual_weight=0.5), tiny_model(), Examples(*pairs),
+        TaskSetup(CPU, 3), joint,
     )  # fmt: skip
     randomise(task.networks["injection"]["pfj"], 4).requires_grad_(True)
     values = next(iter(task.turns(0)))[1]
@@ -345,8 +346,7 @@ def test_the_perceptual_term_is_added_and_reaches_the_injection(pairs, joint):
 def test_an_injection_for_another_unet_is_refused(pairs):
     with pytest.raises(ConfigError, match="widths"):
         PfjTask(
-            replace(TINY_PFJ, channels=(64, 128)), PfjTaskConfig(), tiny_model(), LatentStatistics(), *pairs, seed=0,
-            processor=CPU, facts={},
+            replace(TINY_PFJ, channels=(64, 128)), PfjTaskConfig(), tiny_model(), Examples(*pairs), TaskSetup(CPU, 0),
         )  # fmt: skip
 
 

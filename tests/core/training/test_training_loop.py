@@ -16,6 +16,7 @@ from adadiffsr_core.training.loop.config import LoopConfig
 from adadiffsr_core.training.loop.loop import Run
 from adadiffsr_core.training.tasks.autoencoder import AutoencoderTask, AutoencoderTaskConfig
 from adadiffsr_core.training.tasks.ldm import LdmTask, LdmTaskConfig
+from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
 from tests.trained import AUTOENCODER, RARE, FixedPairs, FlatTeacher, make_bank, make_pairs, make_pictures, state_of
 
 UNET = UNetConfig(model_channels=32, channel_mult=(1, 1), num_res_blocks=1)
@@ -24,7 +25,9 @@ UNET = UNetConfig(model_channels=32, channel_mult=(1, 1), num_res_blocks=1)
 def make_autoencoder_task(seed=3, processor=None, teacher=None, **settings):
     config = AutoencoderTaskConfig(**{"crop_px": 48, "batch_size": 2, **settings})
     bank = make_bank()
-    return AutoencoderTask(AUTOENCODER, config, bank, bank, processor or Processor(), seed, teacher)
+    return AutoencoderTask(
+        AUTOENCODER, config, Examples(bank, bank), TaskSetup(processor or Processor(), seed), teacher
+    )
 
 
 @pytest.fixture(params=["autoencoder", "taught", "ldm"])
@@ -38,7 +41,12 @@ def make_task(request, tmp_path):
     torch.manual_seed(1)
     frozen, config = Autoencoder(AUTOENCODER), LdmTaskConfig(batch_size=2)
     return lambda processor=None: LdmTask(
-        UNET, config, frozen, FixedPairs(pairs), held_out, make_pictures(), processor or Processor(), seed=3
+        UNET,
+        config,
+        frozen,
+        Examples(FixedPairs(pairs), held_out),
+        make_pictures(),
+        TaskSetup(processor or Processor(), 3),
     )
 
 
