@@ -27,6 +27,7 @@ SYSTEM_FONTS = (
     "Nirmala.ttc", "Nirmala.ttf", "LeelawUI.ttf", "seguisym.ttf",
 )  # fmt: skip
 _NOBODY = "\U0010ffff"  # no character, and in no font
+_NOBODYS = ("Co", "Cn", "Cs", "Cc")  # for private use, say, where fonts draw what they like
 _LETTERS = {
     "ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d",
     "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"',
@@ -84,6 +85,8 @@ def _find_font(letter: str) -> str | None:
     """The first font that has a letter: "" is Pillow's own, None that there is none."""
     if letter == " ":
         return ""
+    if unicodedata.category(letter) in _NOBODYS:
+        return None
     return next((name for name in ("", *SYSTEM_FONTS) if _has(name, letter)), None)
 
 

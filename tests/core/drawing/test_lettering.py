@@ -100,6 +100,10 @@ def test_a_font_of_the_system_is_taken_where_it_has_the_letter(with_fonts):
     assert measure("ab До", 16) == lettering.load_font(16).getlength("ab ") + font.getlength("До")
 
 
+def test_what_fonts_draw_for_private_use_is_told_by_its_number():
+    assert fit_text("a\uef00b", 300, 16) == r"a\uef00b"
+
+
 def test_plain_captions_are_in_pillows_own_font():
     text = "before, after: 4x (DDIM) 100 % [a_b]"
     assert measure(text, 16) == lettering.load_font(16).getlength(text)
