@@ -1,6 +1,6 @@
 """Peak memory against size: the sampler alone up to 1,024 tiles, and the whole pipeline up to 4096 px.
 
-    python -m benchmarks.memory [--sides 512,1024,2048,4096] [--out FILE]
+    python -m benchmarks.memory [--sides 512,1024,2048,4096] [--device cuda] [--out FILE]
 
 Every size runs in a process of its own, whose peak resident memory the operating system tells. The sampler alone
 runs with a network that costs nothing, in float32. Three canvases are what any method needs: input, noise, result.
@@ -8,16 +8,17 @@ runs with a network that costs nothing, in float32. Three canvases are what any 
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 
 import torch
 from torch import Tensor
 
+from adadiffsr_core.commands.options import choose_dtype
 from adadiffsr_core.models.model import load_model
 from adadiffsr_core.pipeline import upscale
 from adadiffsr_core.sampling.codebook import build_codebook
@@ -63,17 +64,18 @@ def sampler_alone(tiles_per_side: int) -> None:
     merger.finish()
 
 
-def whole_pipeline(side_px: int) -> None:
+def whole_pipeline(side_px: int, device: str) -> None:
     """Upscale to so many pixels squared, two steps."""
     config = replace(PRESETS["everyday"].uniform(1), steps=2)
     image = torch.rand(1, 3, side_px // 4, side_px // 4)
-    upscale(load_model(), image, (side_px, side_px), config)
+    place = torch.device(device)
+    upscale(load_model(None, place, choose_dtype("auto", place)), image, (side_px, side_px), config)
 
 
-def peak(kind: str, size: int) -> float:
-    """Peak resident memory in MB of a process of its own."""
+def peak(kind: str, size: int, device: str) -> float:
+    """Peak memory in MB of a process of its own: resident, or on CUDA what torch had allocated there."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.memory", "--child", kind, str(size)],
+        [sys.executable, "-m", "benchmarks.memory", "--device", device, "--child", kind, str(size)],
         capture_output=True,
         text=True,
         check=True,
@@ -86,18 +88,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", default="512,1024,2048,4096")
     parser.add_argument("--tiles-per-side", default="1,8,16,32")
+    parser.add_argument("--device", default="cpu", help="processor of the whole pipeline")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--child", nargs=2)
     args = parser.parse_args()
     if args.child:
-        {"sampler": sampler_alone, "pipeline": whole_pipeline}[args.child[0]](int(args.child[1]))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        if args.child[0] == "sampler":
+            sampler_alone(int(args.child[1]))
+        else:
+            whole_pipeline(int(args.child[1]), args.device)
+        is_cuda = torch.device(args.device).type == "cuda"
+        kilobytes = torch.cuda.max_memory_allocated() / 1024 if is_cuda else getrusage(RUSAGE_SELF).ru_maxrss
+        print(kilobytes / 1024)
         return
     rows = []
     for kind, sizes in (("sampler", args.tiles_per_side), ("pipeline", args.sides)):
         first = None
         for size in map(int, filter(None, sizes.split(","))):
-            used = peak(kind, size)
+            used = peak(kind, size, args.device if kind == "pipeline" else "cpu")
             first = used if first is None else first
             side = TILE + (TILE - OVERLAP) * (size - 1) if kind == "sampler" else size
             canvas = 3 * (4 if kind == "sampler" else 3) * side**2 * 4 / 2**20

@@ -1,5 +1,6 @@
 #!/bin/sh
-# What only a GPU can show, in about three minutes: that no step waits for it, that pairs come fast enough, what a step costs.
+# What only a GPU can show, in about four minutes: that no step and no turn waits for it, that pairs come fast enough, what a
+# step costs, what the sampler costs beside the network, and what memory a picture of 4096 px takes.
 #
 #   sh scripts/check_on_device.sh OUT [--device cuda]
 set -eu
@@ -14,6 +15,10 @@ run() {
     "$python" -m "$@" >"$out/$name.txt" 2>&1 || echo "$name: exit code $?"
     tail -n 30 "$out/$name.txt"
 }
-run sync pytest -q -p no:cacheprovider tests/core/training/test_devices.py -k "gpu or slip"
+run sync pytest -q -p no:cacheprovider tests/core/training/test_devices.py tests/core/sampling/test_launch.py \
+    -k "gpu or slip"
+run overhead benchmarks.overhead --device "$device" --tiles 64
+run overhead_wide benchmarks.overhead --device "$device" --tiles 64 --wide --rounds 3
+run memory benchmarks.memory --device "$device" --tiles-per-side "" --sides 1024,4096
 run degradation benchmarks.degradation --device "$device" --scales 1 4
 run training benchmarks.training_speed --device "$device" --batch 256 --steps 5
