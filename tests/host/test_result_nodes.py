@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,8 @@ def make_tiles(pack):
 
     def build(images=1):
         grid = pack("adadiffsr_core.sampling.tiles").build_grid(*CANVAS, tile=8, overlap=2)
-        report_module, growing = (
-            pack("adadiffsr_core.sampling.report"),
-            pack("adadiffsr_core.sampling.controller").TileClass.GROWING,
-        )
+        report_module = pack("adadiffsr_core.sampling.report")
+        growing = pack("adadiffsr_core.sampling.controller").TileClass.GROWING
         log = report_module.RunLog(grid, images, base_steps=24)
         for tile_id in range(images * grid.count):
             for n in range(tile_id % 20):
@@ -186,8 +185,10 @@ def test_gain_curves_are_one_picture_for_the_run(run, make_tiles, images):
 
 def test_report_is_strict_json_and_in_the_history(run, make_tiles):
     tiles = make_tiles(2)
-    step = tiles.report.tiles[-1].steps
-    step[0] = type(step[0])(0, 900.0, step[0].tile_class, math.nan, math.inf, 1)
+    *others, last = tiles.report.tiles
+    first = replace(last.steps[0], fr_gain=math.nan, nr_gain=math.inf)
+    report = replace(tiles.report, tiles=(*others, replace(last, steps=(first, *last.steps[1:]))))
+    tiles = replace(tiles, report=report)
     output = run("nodes.measures", "RunReport", tiles=tiles)
     (text,) = output.args
 
