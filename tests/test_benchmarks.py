@@ -73,7 +73,7 @@ def test_overhead(run, model, tmp_path):
     assert {len(row["all"]) for row in json.loads(out.read_text()).values()} == {1}
 
 
-@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("small", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_complexity(run, tmp_path, small):
     model, out = write_bundle(tmp_path / "model.safetensors", small=small), tmp_path / "out.json"
     run("complexity", "--tile-batch", 1, "--rounds", 1, "--model", model, "--out", out)

@@ -126,6 +126,7 @@ def test_whatever_is_refused_costs_a_second_and_300_mb_at_most(reader, tmp_path)
         assert megabytes < MEGABYTES, (name, megabytes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["upscale", "training"])
 def test_a_picture_that_proves_too_short_at_its_end_has_taken_no_memory(reader, tmp_path):
     """Its decoding takes the time that it takes; what it claims is within the limits of `upscale`."""
