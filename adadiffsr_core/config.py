@@ -31,6 +31,9 @@ class Most:
 # Bounds of networks, several times those of Stable Diffusion: a config may come from a damaged file.
 Channels = Annotated[int, Most(16_384)]
 Blocks = Annotated[int, Most(16)]
+# Of training: what no machine holds is refused before any memory is asked for.
+Batch = Annotated[int, Most(2**14)]
+Side = Annotated[int, Most(2**14)]
 LEVELS = Most(6)
 Seed = Annotated[int, Most(_LARGEST, least=0)]
 

@@ -28,6 +28,7 @@ from .helpers import helpers, stop_if_alone
 from .interrupts import stop_if_asked
 from .options import (
     DTYPES,
+    PROCESSES_EACH,
     choose_device,
     choose_dtype,
     parse_folder,
@@ -39,7 +40,6 @@ from .options import (
 from .terminal import say
 
 _MOST_SEED = 2**64 - 1
-_JOBS_EACH = 4  # processes for each of the machine's
 EVERYTHING = tuple(dict.fromkeys((*METRICS, *PAPER_METRICS)))
 
 
@@ -107,7 +107,7 @@ def _check_words(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: one is out of its range, or names what there is not.
     """
-    most = _JOBS_EACH * (os.cpu_count() or 1)
+    most = PROCESSES_EACH * (os.cpu_count() or 1)
     if not 1 <= args.jobs <= most:
         raise ConfigError(f"--jobs must be from 1 to {most} on this machine, got {shown(args.jobs)}")
     for name, least in (("every", 1), ("limit", 1), ("comparisons", 0)):

@@ -20,6 +20,7 @@ from .resources import Size
 
 MAX_SCALE = 16384.0
 _MOST_THREADS = 1024
+PROCESSES_EACH = 4  # for each of the machine's processors
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -200,6 +201,18 @@ def read_intervals(text: str) -> tuple[int, ...]:
         return parse_intervals(text)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_workers(text: str) -> int:
+    """A number of further processes, from 0 to `PROCESSES_EACH` for each of the machine's processors.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    most = PROCESSES_EACH * (os.cpu_count() or 1)
+    if not re.fullmatch(r"\d{1,9}", text.strip(), re.ASCII) or int(text) > most:
+        raise argparse.ArgumentTypeError(f"{quoted(text, 80)} is no number of processes from 0 to {most}")
+    return int(text)
 
 
 def parse_names(text: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from ..config import Config
+from ..config import Config, Side
 from ..errors import ConfigError, ImageError
 from ..files import read_small_file
 from ..text import shown
@@ -139,7 +139,7 @@ class PairConfig(Config):
         cache_mb: decoded pictures that each worker may hold; 1,500 of 512 px need 1,200.
     """
 
-    size_px: int = 256
+    size_px: Side = 256
     min_scale: float = 0.5
     mild_prob: float = 0.3
     scales: tuple[float, float] | None = None

@@ -18,7 +18,7 @@ from ...data.photo_bank import PhotoBank
 from ...models.processor import Processor
 from ...nets.autoencoder import Autoencoder
 from ...training.recipe import FinetuneRecipe, LdmRecipe, PfjRecipe
-from ..options import parse_folder
+from ..options import parse_folder, parse_workers
 from .common import drawing_settings, find_photographs, prepare_run
 
 _ENDLESS = 2**40  # more pairs than any run draws
@@ -31,7 +31,7 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache", type=parse_folder, metavar="FOLDER", help="pairs, shared by runs (in the run's folder)"
     )
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that make pairs (0)")
+    parser.add_argument("--workers", type=parse_workers, default=0, metavar="N", help="processes that make pairs (0)")
 
 
 def prepare_pairs(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ...config import Config, Seed
+from ...config import Batch, Config, Seed
 from ...errors import ConfigError
 
 
@@ -48,7 +48,7 @@ class LoopConfig(Config):
     device: str | None = None
     bfloat16: bool | None = None
     compile: bool = False
-    accumulation: int = 1
+    accumulation: Batch = 1
     average_on_disk: bool = False
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...config import Config
+from ...config import Batch, Config, Side
 from ...data.flat_colours import paint_flats
 from ...data.photo_bank import PIECE_PX, PhotoBank
 from ...drawing.charts import make_sheet
@@ -54,8 +54,8 @@ class AutoencoderTaskConfig(Config):
         freeze_encoder: train the decoder alone, so that latents made by now stay valid.
     """
 
-    crop_px: int = 128
-    batch_size: int = 8
+    crop_px: Side = 128
+    batch_size: Batch = 8
     min_scale: float = 0.5
     flat_share: float = 0.03
     gradient_weight: float = 1.0

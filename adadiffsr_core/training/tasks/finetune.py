@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...config import Config
+from ...config import Batch, Config
 from ...data.latent_pairs import LatentPairs
 from ...drawing.charts import make_sheet
 from ...errors import ConfigError
@@ -48,7 +48,7 @@ class FinetuneTaskConfig(Config):
         checkpointing: compute activations again in the backward pass rather than keep them.
     """
 
-    batch_size: int = 1
+    batch_size: Batch = 1
     prediction: Literal["auto", "eps", "v"] = "auto"
     gain: Literal["statistics", "none"] = "statistics"
     pfj_width: int = 160

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...config import Config
+from ...config import Batch, Config
 from ...data.latent_pairs import LatentPairs
 from ...data.pair_source import PairSource
 from ...drawing.charts import make_sheet
@@ -40,7 +40,7 @@ class LdmTaskConfig(Config):
         snr_gamma: of min-SNR weighting (Hang et al. 2023); None weighs all noise levels alike.
     """
 
-    batch_size: int = 32
+    batch_size: Batch = 32
     prediction: Prediction = "v"
     target: Target = "picture"
     snr_gamma: float | None = None

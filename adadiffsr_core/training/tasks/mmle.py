@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...config import Config
+from ...config import Batch, Config
 from ...drawing.charts import draw_scatter
 from ...errors import ConfigError
 from ...metrics.base import normalise_metrics
@@ -42,7 +42,7 @@ class MmleTaskConfig(Config):
         turned: show latents in one of eight orientations, which changes the metrics little.
     """
 
-    batch_size: int = 32
+    batch_size: Batch = 32
     change_weight: float = 4.0
     turned: bool = True
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...config import Config, unknown
+from ...config import Batch, Config, unknown
 from ...data.latent_pairs import LatentPairs
 from ...drawing.charts import make_sheet
 from ...errors import ConfigError
@@ -45,10 +45,10 @@ class PfjTaskConfig(Config):
         perceptual_crop: side of what is decoded of each, latent px.
     """
 
-    batch_size: int = 24
+    batch_size: Batch = 24
     preset: str = "everyday"
     perceptual_weight: float = 0.0
-    perceptual_items: int = 4
+    perceptual_items: Batch = 4
     perceptual_crop: int = 16
 
     def __post_init__(self) -> None:

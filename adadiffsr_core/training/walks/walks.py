@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...config import Config, unknown
+from ...config import Batch, Config, unknown
 from ...data.arrays import Layout, map_array, open_arrays, read_done, write_done
 from ...data.dataset import PairDataset
 from ...errors import ConfigError, DenoiserError
@@ -37,7 +37,7 @@ class WalkConfig(Config):
 
     preset: str = "everyday"
     visits: int = 10
-    batch_size: int = 8
+    batch_size: Batch = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
