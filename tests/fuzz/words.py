@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import os
 import re
+import resource
 import shutil
 import signal
 import stat
@@ -115,6 +116,9 @@ def fields_of(sections):
         if isinstance(value, dict):
             yield from ((name, field) for field in value)
         yield None, name
+
+
+_SPARE = 8 * 2**30
 
 
 def build_case(commands, seed, number):
@@ -224,6 +228,9 @@ def _work(job):
     import torch
 
     torch.set_num_threads(1)
+    # Beyond this a case fails rather than the machine.
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + _SPARE, -1))
     return run_cases(*job)
 
 
