@@ -124,11 +124,14 @@ def free_bytes(path: Path) -> tuple[int, int]:
 
 
 def follow_links(path: Path) -> Path:
-    """The absolute path that links lead to; of a circle of them, one of its links.
+    """The absolute path that links lead to; of a circle of them, one of its links. What no file can be called stays.
 
     Not `Path.resolve`, which before Python 3.13 raises RuntimeError at a circle.
     """
-    return Path(os.path.realpath(path))
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # NUL, or a lone surrogate
+        return path.absolute()
 
 
 def _follow(path: Path) -> Path:

@@ -108,10 +108,17 @@ def parse_word(text: str) -> str:
     """A path or pattern as it was typed. Empty is what an unset variable of a shell becomes, and none.
 
     Raises:
-        argparse.ArgumentTypeError: it is empty, which would mean the folder that one happens to be in.
+        argparse.ArgumentTypeError: it is empty, which would mean the folder that one happens to be in, or no file can
+            have such a name.
     """
     if not text:
         raise argparse.ArgumentTypeError("a path is empty; name a file or folder, or leave it out")
+    try:
+        is_name = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:  # a lone surrogate that stands for no byte
+        is_name = False
+    if not is_name:
+        raise argparse.ArgumentTypeError(f"{quoted(text, 80)} is a name that no file can have")
     return text
 
 

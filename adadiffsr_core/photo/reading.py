@@ -233,6 +233,8 @@ def _count_bytes(path: Path) -> int:
         size = path.stat().st_size
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:  # NUL, or a lone surrogate
+        raise ImageError(f"{path} is a name that no file can have") from None
     if not head:
         raise ImageError(f"{path} is empty")
     if not may_be_picture(head):

@@ -118,7 +118,7 @@ def fields_of(sections):
         yield None, name
 
 
-_SPARE = 8 * 2**30
+_SPARE = 14 * 2**30  # a thousand threads ask for 8 GB of addresses
 
 
 def build_case(commands, seed, number):

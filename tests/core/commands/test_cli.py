@@ -278,6 +278,8 @@ BAD = {
     "denoise": (["photo.png", "-o", "o.png", "--denoise", "1.5"], "denoise must be from 0.001 to 1"),
     "denoise tiny": (["photo.png", "-o", "o.png", "--denoise", "1e-300"], "must be from 0.001 to 1, got 1e-300"),
     "pfj strength": (["photo.png", "-o", "o.png", "--pfj-strength", "-1"], "pfj_strength must be from 0 to 100"),
+    "no name": (["a\ud800.png", "-o", "o.png"], "is a name that no file can have"),
+    "no name of a mask": (["photo.png", "-o", "o.png", "--mask", "m\0.png"], "is a name that no file can have"),
     "tile batch": (["photo.png", "-o", "o.png", "--tile-batch", "0"], "tile_batch must be from 1 to 65536"),
     "seed": (["photo.png", "-o", "o.png", "--seed", "-1"], "seed must be from 0 to 18446744073709551615"),
     "seed huge": (["photo.png", "-o", "o.png", "--seed", str(2**64)], "seed must be from 0 to 18446744073709551615"),
