@@ -105,20 +105,24 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
 
 
 def parse_word(text: str) -> str:
-    """A path or pattern as it was typed. Empty is what an unset variable of a shell becomes, and none.
+    """A path or pattern as it was typed.
 
     Raises:
-        argparse.ArgumentTypeError: it is empty, which would mean the folder that one happens to be in, or no file can
-            have such a name.
+        argparse.ArgumentTypeError: it is empty, or no file can have such a name.
     """
-    if not text:
-        raise argparse.ArgumentTypeError("a path is empty; name a file or folder, or leave it out")
     try:
-        is_name = b"\0" not in os.fsencode(text)
+        is_name = b"\0" not in os.fsencode(_not_empty(text))
     except UnicodeEncodeError:  # a lone surrogate that stands for no byte
         is_name = False
     if not is_name:
         raise argparse.ArgumentTypeError(f"{quoted(text, 80)} is a name that no file can have")
+    return text
+
+
+def _not_empty(text: str) -> str:
+    """Empty is what an unset variable of a shell becomes, and would mean the folder that one happens to be in."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is empty; name a file or folder, or leave it out")
     return text
 
 
@@ -148,7 +152,7 @@ def parse_target(text: str) -> str:
     Raises:
         argparse.ArgumentTypeError: it is empty, or no file should get such a name.
     """
-    parse_word(text)
+    _not_empty(text)
     try:
         if not os.path.isdir(text):  # noqa: PTH112 (pathlib's raises for some of these names)
             check_file_name(Path(text).name)
