@@ -112,7 +112,7 @@ def _check_words(args: argparse.Namespace) -> None:
         raise ConfigError(f"--jobs must be from 1 to {most} on this machine, got {shown(args.jobs)}")
     for name, least in (("every", 1), ("limit", 1), ("comparisons", 0)):
         value = getattr(args, name)
-        if value is not None and (not isinstance(value, int) or value < least):  # `--comparisons --` gives a list
+        if value is not None and (not isinstance(value, int) or value < least):  # "--" leaves a list
             raise ConfigError(f"--{name} must be at least {least}, got {shown(value)}")
     for seed in args.seeds:
         _parse_seed(seed)
