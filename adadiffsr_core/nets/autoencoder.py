@@ -55,8 +55,8 @@ class AutoencoderConfig(Config):
             raise ConfigError(f"decoder_border must not be negative, got {self.decoder_border}")
         if not len(self.channels) == len(self.encoder_blocks) == len(self.decoder_blocks):
             raise ConfigError(
-                f"channels {quoted(self.channels, 60)}, encoder_blocks {quoted(self.encoder_blocks, 60)} and decoder_blocks "
-                f"{quoted(self.decoder_blocks, 60)} must have one number for each level"
+                f"channels {quoted(self.channels, 60)}, encoder_blocks {quoted(self.encoder_blocks, 60)} and "
+                f"decoder_blocks {quoted(self.decoder_blocks, 60)} must have one number for each level"
             )
         if not self.channels:
             raise ConfigError("channels must have at least 1 level")
