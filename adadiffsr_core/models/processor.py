@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nets.layout import channels_last
+from ..sampling.transfer import send
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,7 @@ class Processor:
 
     def place(self, values: Tensor) -> Tensor:
         """A tensor of the CPU's on the device, without waiting for the copy where memory is pinned for it."""
-        if self.device.type == "cuda":
-            return values.pin_memory().to(self.device, non_blocking=True)
-        return values.to(self.device)
+        return send(values, self.device)
 
     def install(self, module: M) -> M:
         """A network on the device, laid out as convolutions like it there."""

@@ -14,7 +14,8 @@ MAX_CHANNELS = 5  # four inks and transparency
 MAX_PARTS = 10_000  # pages, or frames: five minutes of them
 HELD_BYTES = 2**26  # files up to here are read whole at once
 SURE_PIXELS = 2**26  # larger pictures are decoded in passing first, to see whether they are whole
-_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
+TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", *TIFFS)
 _DIB_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 # The most that a byte can stand for: deflate makes 1032 bytes of one, and of 8 px each; a block of JPEG takes a bit.
 _PIXELS_OF_A_BYTE = {"png": 8 * 1032 + 64, "jpeg": 8 * 64}
@@ -23,7 +24,7 @@ _PIXELS_OF_A_BYTE = {"png": 8 * 1032 + 64, "jpeg": 8 * 64}
 def may_be_picture(head: bytes) -> bool:
     """Whether a file that begins with these 12 bytes could be of a kind that is read."""
     is_dib = len(head) >= 4 and struct.unpack("<I", head[:4])[0] in _DIB_HEADERS
-    return head.startswith(_SIGNATURES) or head[8:12] == b"WEBP" or head[4:8] == b"ftyp" or is_dib
+    return head.startswith((*SIGNATURES, b"BM")) or head[8:12] == b"WEBP" or head[4:8] == b"ftyp" or is_dib
 
 
 def check_pixels(path: Path, width: int, height: int) -> None:

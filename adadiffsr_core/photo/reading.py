@@ -24,7 +24,9 @@ from .header import (
 from .inks import check_lab, is_plain_lab, kind_of_values, plain_to_lab, rename_plain_lab, to_rgb_or_grey
 from .limits import (
     HELD_BYTES,
+    SIGNATURES,
     SURE_PIXELS,
+    TIFFS,
     check_bytes,
     check_kind,
     check_parts,
@@ -43,9 +45,7 @@ from .writing import (
 READABLE = (*WRITABLE, ".mpo", ".gif", ".apng", ".bmp", ".dib", ".avif", ".avifs", ".heic", ".heif", ".hif")
 KINDS = "PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"
 _HEAD_BYTES = 2**24  # in which the header of a PNG or JPEG lies, with its EXIF and profile
-_TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _CORRUPT = "Corrupt JPEG data"  # as all of libjpeg's warnings about the coded pixels begin
-_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", *_TIFFS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +182,7 @@ def open_photo(path: str | Path) -> PhotoFile:
         _check_large(path, size)
     encoded = _drop_circular(_read_bytes(path), path)
     header = open_header(encoded)
-    if header is None and encoded.startswith(_TIFFS):
+    if header is None and encoded.startswith(TIFFS):
         encoded = rename_plain_lab(encoded)
         header = open_header(encoded)
     if header is not None:
@@ -220,7 +220,7 @@ def is_picture(path: Path) -> bool:
             head = file.read(12)
     except OSError:
         return False
-    return head.startswith(_SIGNATURES) or head[8:] == b"WEBP" or head[4:] in (b"ftypavif", b"ftypavis", b"ftypheic")
+    return head.startswith(SIGNATURES) or head[8:] == b"WEBP" or head[4:] in (b"ftypavif", b"ftypavis", b"ftypheic")
 
 
 def _count_bytes(path: Path) -> int:

@@ -4,17 +4,18 @@ Source: decision D7.
 """
 
 from collections import deque
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .controller import Decision, TileClass
-from .merge import LiveCanvas
+from .merge import TileMerger
 from .noise import keyed_noise
 from .report import RunReport
 from .solver import take_jump
 from .tiles import TileGrid, crop_tiles
-from .turn import Job, Launched, Sink, Turns
+from .turn import Job, Launched, Sink, Turns, choose_depth
 
 
 def sample_canvas(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
@@ -33,15 +34,18 @@ def sample_canvas(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
         DenoiserError: the network returned NaN or infinity.
         ConfigError: the job needs a gain estimator and has none.
     """
-    run, depth = Turns(job), ahead or (1 if job.x.device.type == "cpu" else 2)
+    run, depth = Turns(job), ahead or choose_depth(job.x.device)
     everything = range(len(job.x) * job.grid.count)
     estimates = crop_tiles(job.lq_latent, job.grid, everything)
     best = estimates.clone() if job.dtss.early_exit else estimates
     # The sampler works on the padded canvas.
-    canvas = LiveCanvas(estimates, TileGrid(job.grid.padded, job.grid.tile, job.grid.tops, job.grid.lefts))
+    canvas = TileMerger(TileGrid(job.grid.padded, job.grid.tile, job.grid.tops, job.grid.lefts), len(job.x))
+    canvas.add(everything, estimates)
+    merged = canvas.finish().clone()  # the merger goes on writing into its own
     running, x, previous = set(run.timelines.touched), job.x, None
     for index in range(job.codebook.steps):
         due = run.timelines.due(sorted(running), index)
+        before = _take(estimates, due)
         waiting, launched = deque(due), deque[Launched]()
         while waiting or launched:
             if waiting and len(launched) < depth:
@@ -55,10 +59,17 @@ def sample_canvas(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
             final = decision.is_final.tolist()
             running.difference_update(tile_id for tile_id, is_final in zip(batch.ids, final, strict=True) if is_final)
             run.tell(batch, sorted(running), 0)
-        merged = canvas.update(due, estimates)
+        if due:
+            canvas.update(due, before, _take(estimates, due))
+            merged = canvas.finish().clone()
         x, previous = _advance_canvas(run, x, merged, previous, index), merged
     sink(everything, estimates)
     return run.close()
+
+
+def _take(tiles: Tensor, ids: Sequence[int]) -> Tensor:
+    """A copy of some tiles: slices, for which no index need cross to the device."""
+    return torch.stack([tiles[tile_id] for tile_id in ids]) if ids else tiles[:0]
 
 
 def _hold(batch: Launched, decision: Decision, estimates: Tensor, best: Tensor) -> None:

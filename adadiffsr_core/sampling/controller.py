@@ -14,6 +14,7 @@ from torch import Tensor
 from ..config import Config, Most
 from ..errors import ConfigError
 from ..gain.information import information_gain
+from .schedule import MAX_TIMESTEP
 
 # Which gains classify a tile: both as in section 3.3, or one alone as in the ablation of Table 4.
 Views = Literal["both", "fr", "nr"]
@@ -41,7 +42,7 @@ class DtssConfig(Config):
             to start on the smallest interval. For networks that see the low-quality latent (decision D28).
     """
 
-    intervals: tuple[Annotated[int, Most(1000)], ...] = (1, 2, 3, 4)  # no schedule has more base steps
+    intervals: tuple[Annotated[int, Most(MAX_TIMESTEP)], ...] = (1, 2, 3, 4)
     gain_threshold: float = 5e-3
     early_exit: bool = True
     nr_from: float = 0.5

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, ShapeError
 from .tiles import TileGrid, crop_canvas
+from .transfer import send
 
 SPREAD = 0.1  # the variance of 0.01 of both sources
 MIN_SPREAD = 0.02  # keeps a tile's edge above exp(-313), far from underflow
@@ -64,13 +65,31 @@ class TileMerger:
             ShapeError: the tiles are not of the grid's size or number, or one was added before.
         """
         self._check(tile_ids, tiles)
-        canvas = self._canvas_for(tiles)
+        self._spread_out(self._canvas_for(tiles), tile_ids, tiles)
+        self._missing.difference_update(tile_ids)
+
+    def update(self, tile_ids: Sequence[int], before: Tensor, after: Tensor) -> None:
+        """Put other values in the place of what tiles were added with.
+
+        Where all are there anew the canvas is begun again, so that nothing is left of rounding.
+
+        Args:
+            tile_ids: of tiles that were added.
+            before, after: what they were and are, `[len(tile_ids),C,h,w]`, in the order of the ids.
+        """
+        if self._canvas is None:
+            raise ShapeError("no tile was ever added; there is none to change")
+        if len(tile_ids) == self.images * self.grid.count:
+            self._spread_out(self._canvas.zero_(), tile_ids, after)
+        elif tile_ids:
+            self._spread_out(self._canvas, tile_ids, after.float() - before.float())
+
+    def _spread_out(self, canvas: Tensor, tile_ids: Sequence[int], tiles: Tensor) -> None:
         height, width = self.grid.tile
         for tile_id, tile in zip(tile_ids, tiles, strict=True):
             image, top, left = self.grid.locate(tile_id)
             place = canvas[image, :, top : top + height, left : left + width]
             place.addcmul_(tile.float(), self.merge_weight(tile_id)[0])
-        self._missing.difference_update(tile_ids)
 
     def finish(self) -> Tensor:
         """The merged canvas, [images,C,*grid.canvas], in the dtype of the tiles.
@@ -96,41 +115,9 @@ class TileMerger:
         if self._canvas is None:
             self._canvas = tiles.new_zeros((self.images, tiles.shape[1], *self.grid.padded), dtype=torch.float32)
             self._dtype = tiles.dtype
-            self._row_weights = self._row_weights.to(tiles.device, non_blocking=True)
-            self._col_weights = self._col_weights.to(tiles.device, non_blocking=True)
+            self._row_weights = send(self._row_weights, tiles.device)
+            self._col_weights = send(self._col_weights, tiles.device)
         return self._canvas
-
-
-class LiveCanvas:
-    """The canvas of every tile's newest estimate, kept up to date as they come.
-
-    Source: for `merge = every_step` decision D10.
-
-    Args:
-        tiles: `[N * grid.count,C,h,w]` in the order of their ids.
-        grid: where tiles are.
-    """
-
-    def __init__(self, tiles: Tensor, grid: TileGrid) -> None:
-        self._grid, self._shown = grid, tiles.clone()
-        self._merger = TileMerger(grid, len(tiles) // grid.count)
-        self._merged = merge_tiles(tiles, grid)
-
-    def update(self, changed: Sequence[int], tiles: Tensor) -> Tensor:
-        """Merge those that changed; `tiles` is of all. Returns `[N,C,*grid.canvas]`, not to be changed in place."""
-        if len(changed) == len(tiles):
-            self._merged = merge_tiles(tiles, self._grid)
-        elif changed:
-            self._merged = self._merged.clone()
-            height, width = self._grid.tile
-            for tile_id in changed:
-                image, top, left = self._grid.locate(tile_id)
-                place = self._merged[image, :, top : top + height, left : left + width]
-                weight = self._merger.merge_weight(tile_id)[0].to(place)
-                place.addcmul_(tiles[tile_id] - self._shown[tile_id], weight)
-        for tile_id in changed:
-            self._shown[tile_id] = tiles[tile_id]
-        return self._merged
 
 
 def merge_tiles(tiles: Tensor, grid: TileGrid, spread: float = SPREAD) -> Tensor:

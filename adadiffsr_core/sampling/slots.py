@@ -60,5 +60,5 @@ class Slots:
         return torch.stack([buffer[self.places[tile_id]] for tile_id in ids])
 
     def scatter(self, buffer: Tensor, ids: Sequence[int], values: Tensor) -> None:
-        """Put values `[B,C,h,w]` in the places of these tiles."""
+        """Put values `[B,C,h,w]` in the places of these tiles, in one launch, as optimisers do."""
         torch._foreach_copy_([buffer[self.places[tile_id]] for tile_id in ids], list(values.unbind()))

@@ -19,7 +19,7 @@ from .slots import Slots
 from .solver import take_jump
 from .tiles import crop_tiles
 from .transfer import send
-from .turn import Job, Launched, Sink, Turns
+from .turn import Job, Launched, Sink, Turns, choose_depth
 
 
 def sample_tiles(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
@@ -32,13 +32,13 @@ def sample_tiles(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
         job: what to do.
         sink: called with ids and estimates `[B,C,h,w]`, in the order in which tiles finish.
         ahead: batches that the device is given before the first of them is settled; a tile that waits to be settled
-            is in no other. None is 1 on the CPU, which cannot work on two, and 2 elsewhere.
+            is in no other. None is `choose_depth`.
 
     Raises:
         DenoiserError: the network returned NaN or infinity.
         ConfigError: the job needs a gain estimator and has none.
     """
-    run, depth = Turns(job), ahead or (1 if job.x.device.type == "cpu" else 2)
+    run, depth = Turns(job), ahead or choose_depth(job.x.device)
     untouched, queue = run.timelines.untouched, deque(run.timelines.touched)
     for start in range(0, len(untouched), job.tile_batch):
         ids = untouched[start : start + job.tile_batch]

@@ -41,7 +41,8 @@ class Timelines:
 
     def due(self, ids: Iterable[int], index: int) -> list[int]:
         """Those of the tiles that are at this base index."""
-        return [tile_id for tile_id in ids if int(self._states.index[tile_id]) == index]
+        here: list[int] = self._states.index.tolist()
+        return [tile_id for tile_id in ids if here[tile_id] == index]
 
     def left(self, ids: Sequence[int]) -> list[int]:
         """Evaluations that each tile needs to its end if its interval stays."""

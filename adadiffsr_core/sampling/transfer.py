@@ -5,11 +5,11 @@ from torch import Tensor
 
 
 def send(values: Tensor, device: torch.device) -> Tensor:
-    """Take a few numbers from the CPU to the device.
+    """Take numbers to the device, as a rule from the CPU.
 
-    On CUDA through pinned memory: only then the copy goes on by itself, and torch keeps the memory until it is over.
+    To CUDA through pinned memory: only then the copy goes on by itself, and torch keeps the memory until it is over.
     """
-    if device.type == "cuda":
+    if device.type == "cuda" and values.device.type == "cpu":
         return values.pin_memory().to(device, non_blocking=True)
     return values.to(device)
 

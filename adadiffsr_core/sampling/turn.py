@@ -96,6 +96,11 @@ class Launched:
     signs: Readback
 
 
+def choose_depth(device: torch.device) -> int:
+    """Batches that a device is given before the first of them is settled: the CPU cannot work on two."""
+    return 1 if device.type == "cpu" else 2
+
+
 class Turns:
     """A run in the making.
 

@@ -17,8 +17,7 @@ PREVIEWS_PER_SECOND = 4
 class Preview:
     """Tells the host after each turn. The bar's total falls as tiles turn out to need fewer evaluations.
 
-    A preview of the canvas is made at most `PREVIEWS_PER_SECOND` times a second: that of a large one costs as much as
-    an evaluation, and nobody sees a hundred.
+    A preview of the whole canvas is made at most `PREVIEWS_PER_SECOND` times a second, however many turns there are.
 
     Attributes:
         canvas: the newest estimate of every tile, one over the other, `[N,C,*grid.padded]`.

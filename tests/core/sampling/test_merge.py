@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adadiffsr_core.errors import ConfigError, ShapeError
+from adadiffsr_core.sampling import merge
 from adadiffsr_core.sampling.merge import TileMerger, merge_tiles
 from adadiffsr_core.sampling.tiles import build_grid, crop_tiles, fit_grid, pad_canvas
+from tests.devices import strictly
 
 SIZES = [(64, 64), (128, 128), (70, 150), (1, 1), (1, 200), (131, 3), (40, 65)]
 
@@ -170,3 +172,33 @@ def test_impossible_merges_are_refused():
             TileMerger(grid, spread=spread)
     with pytest.raises(ConfigError, match="at least 1"):
         TileMerger(grid, images=0)
+
+
+@pytest.mark.parametrize("changed", [[0], [3, 1, 6], list(range(8))])
+def test_changed_tiles_are_merged_as_if_they_had_always_been_so(changed):
+    grid = build_grid(20, 20, 12, 4)
+    before, after = seeded(2 * grid.count, 3, 12, 12), seeded(2 * grid.count, 3, 12, 12, seed=1)
+    assert len(before) == 8
+    merger = TileMerger(grid, 2)
+    merger.add(range(8), before)
+    merger.update(changed, before[changed], after[changed])
+    now = before.clone()
+    now[changed] = after[changed]
+    torch.testing.assert_close(merger.finish(), merge_tiles(now, grid), rtol=0, atol=1e-6)
+    if len(changed) == 8:
+        assert torch.equal(merger.finish(), merge_tiles(after, grid))
+
+
+def test_nothing_is_changed_before_it_was_added():
+    with pytest.raises(ShapeError, match="none to change"):
+        TileMerger(build_grid(8, 8, 8, 0)).update([0], seeded(1, 3, 8, 8), seeded(1, 3, 8, 8))
+
+
+def test_merging_on_a_device_waits_for_nothing(monkeypatch):
+    grid, device = build_grid(20, 20, 12, 4), torch.device("meta")
+    merger, tiles = TileMerger(grid), torch.zeros(4, 3, 12, 12, device="meta")
+    with strictly(device, monkeypatch, merge, "send"):
+        merger.add(range(4), tiles)
+        merger.update([1, 2], tiles[1:3], tiles[1:3])
+        merger.update(range(4), tiles, tiles)
+        assert merger.finish().device == device
