@@ -11,9 +11,9 @@ from torch import Tensor
 
 from .controller import Decision, TileClass
 from .merge import TileMerger
-from .noise import keyed_noise
+from .noise import keyed_noise, whole_canvases
 from .report import RunReport
-from .solver import take_jump
+from .solver import Before, Jump, take_jump
 from .tiles import TileGrid, crop_tiles
 from .turn import Job, Launched, Sink, Turns, choose_depth
 
@@ -87,7 +87,7 @@ def _advance_canvas(run: Turns, x: Tensor, denoised: Tensor, previous: Tensor | 
     start = torch.full((images,), index, device=x.device)
     fresh = None
     if run.codebook.is_stochastic:
-        image = torch.arange(images, device=x.device)
-        origin = torch.zeros_like(image)
-        fresh = keyed_noise(run.job.seed, start + 1, image, origin, origin, channels, height, width)
-    return take_jump(run.codebook, x, denoised, start, start + 1, fresh, previous, start - 1)
+        corners = whole_canvases(images, x.device)
+        fresh = keyed_noise(run.job.seed, start + 1, corners, (channels, height, width))
+    before = None if previous is None else Before(previous, start - 1)
+    return take_jump(run.codebook, x, denoised, Jump(start, start + 1), fresh, before)

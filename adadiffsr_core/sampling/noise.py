@@ -62,9 +62,9 @@ def pad_noise(noise: Tensor, grid: TileGrid, seed: int) -> Tensor:
     """
     if grid.padded == grid.canvas:
         return noise
-    image = torch.arange(len(noise), device=noise.device)
-    zero = torch.zeros_like(image)
-    padded = keyed_noise(seed, zero + FIELD_INDEX, image, zero, zero, noise.shape[1], *grid.padded).to(noise.dtype)
+    corners = whole_canvases(len(noise), noise.device)
+    index = torch.full_like(corners[:, 0], FIELD_INDEX)
+    padded = keyed_noise(seed, index, corners, (noise.shape[1], *grid.padded)).to(noise.dtype)
     padded[..., : grid.canvas[0], : grid.canvas[1]] = noise
     return padded
 
@@ -98,15 +98,17 @@ class StepNoise:
             [B,C,h,w] float32 standard normal.
         """
         device = device or base_index.device
-        places = send(torch.tensor([self.grid.locate(tile_id) for tile_id in tile_ids]), device)
-        image, top, left = places.unbind(1)
-        base_index = base_index.to(device)
-        return keyed_noise(self.seed, base_index, image, top, left, self.channels, *self.grid.tile)
+        corners = send(torch.tensor([self.grid.locate(tile_id) for tile_id in tile_ids]), device)
+        return keyed_noise(self.seed, base_index.to(device), corners, (self.channels, *self.grid.tile))
 
 
-def keyed_noise(
-    seed: int, base_index: Tensor, image: Tensor, top: Tensor, left: Tensor, channels: int, height: int, width: int
-) -> Tensor:
+def whole_canvases(images: int, device: torch.device) -> Tensor:
+    """`keyed_noise`'s corners `[N,3]` of N whole images."""
+    image = torch.arange(images, device=device)
+    return torch.stack([image, torch.zeros_like(image), torch.zeros_like(image)], dim=1)
+
+
+def keyed_noise(seed: int, base_index: Tensor, corners: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Crops of an endless noise field: the value is a function of (seed, image, base index, channel, y, x) alone.
 
     Source: decision D11; Philox4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
@@ -116,20 +118,17 @@ def keyed_noise(
     Args:
         seed: 0 to 2**64 - 1.
         base_index: [B] integers from -1, `FIELD_INDEX`.
-        image: [B] integers, below 2**24.
-        top: [B] first canvas row of each crop, from 0.
-        left: [B] first canvas column of each crop, from 0.
-        channels: C, at most 1,024.
-        height: of every crop, latent px.
-        width: of every crop, latent px.
+        corners: [B,3] integers: the image, below 2**24, and the first canvas row and column of each crop, from 0.
+        shape: of every crop: channels, at most 1,024, height and width, latent px.
 
     Returns:
-        [B,C,height,width] float32 standard normal, on the device of `base_index`.
+        [B,*shape] float32 standard normal, on the device of `base_index`.
 
     Raises:
         ConfigError: the seed is out of range.
     """
-    device = base_index.device
+    device, (channels, height, width) = base_index.device, shape
+    image, top, left = corners.unbind(1)
     group = torch.arange((channels + 3) // 4, device=device).view(-1, 1, 1)  # a block of four words, four channels
     x = left.view(-1, 1, 1, 1) + torch.arange(width, device=device)
     y = top.view(-1, 1, 1, 1) + torch.arange(height, device=device).view(-1, 1)

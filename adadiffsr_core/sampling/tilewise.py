@@ -16,7 +16,7 @@ from .controller import Decision, TileClass
 from .noise import StepNoise
 from .report import RunReport
 from .slots import Slots
-from .solver import take_jump
+from .solver import Before, Jump, take_jump
 from .tiles import crop_tiles
 from .transfer import send
 from .turn import Job, Launched, Sink, Turns, choose_depth
@@ -99,13 +99,12 @@ def _jump(run: Turns, slots: Slots, noise: StepNoise, batch: Launched, decision:
     """`x` of each tile at its target; of a saturated tile, anything (it is not used)."""
     x, device = slots.gather(slots.x, batch.ids), batch.denoised.device
     target = send(torch.maximum(decision.states.index, batch.before.index + 1), device)
-    previous = previous_start = None
+    before = None
     if slots.previous is not None:
-        previous = slots.gather(slots.previous, batch.ids)
         starts = [slots.previous_start[slots.places[tile_id]] for tile_id in batch.ids]
-        previous_start = send(torch.tensor(starts), device)
+        before = Before(slots.gather(slots.previous, batch.ids), send(torch.tensor(starts), device))
     fresh = noise(batch.ids, target).to(x.dtype) if run.codebook.is_stochastic else None
-    return take_jump(run.codebook, x, batch.denoised, batch.start, target, fresh, previous, previous_start)
+    return take_jump(run.codebook, x, batch.denoised, Jump(batch.start, target), fresh, before)
 
 
 def _result(slots: Slots, batch: Launched, decision: Decision, place: int) -> Tensor:

@@ -12,7 +12,7 @@ from adadiffsr_core.nets.unet import UNet, UNetConfig
 from adadiffsr_core.sampling.codebook import build_codebook
 from adadiffsr_core.sampling.noise import field_noise
 from adadiffsr_core.sampling.schedule import Schedule
-from adadiffsr_core.sampling.solver import take_jump
+from adadiffsr_core.sampling.solver import Before, Jump, take_jump
 from adadiffsr_core.sampling.tiles import build_grid
 from tests.oracles import TINY_UNET, randomise
 
@@ -250,12 +250,12 @@ class Guider:
 
 def walk(book, denoiser, x, stops, noise):
     """One tile along base indices, by our codebook and solver."""
-    previous, previous_start = x, torch.tensor([-1])
+    before = Before(x, torch.tensor([-1]))
     for start, target in pairwise(stops):
         here, there = torch.tensor([start]), torch.tensor([target])
         denoised = denoiser(x, book.sigmas[here], [0], None)
-        x = take_jump(book, x, denoised, here, there, noise[there], previous, previous_start)
-        previous, previous_start = denoised, here
+        x = take_jump(book, x, denoised, Jump(here, there), noise[there], before)
+        before = Before(denoised, here)
     return x
 
 

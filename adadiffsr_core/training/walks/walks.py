@@ -19,7 +19,7 @@ from ...errors import ConfigError, DenoiserError
 from ...sampling.codebook import Codebook
 from ...sampling.denoiser import Denoiser
 from ...sampling.noise import FIELD_INDEX, StepNoise
-from ...sampling.solver import take_jump
+from ...sampling.solver import Before, Jump, take_jump
 from ...sampling.tiles import build_grid
 from ...settings import PRESETS, SamplingConfig
 from .walked_model import WalkedModel
@@ -114,13 +114,13 @@ def walk_tiles(
         The estimates of x0 at every visit, `[B,V,C,h,w]`.
     """
     codebook, paths = codebook.to(x.device), paths.to(x.device)
-    previous, previous_start = x, torch.full_like(paths[:, 0], -1)
+    before = Before(x, torch.full_like(paths[:, 0], -1))
     seen = []
     for start, target in zip(paths.T[:-1], paths.T[1:], strict=True):
         denoised = denoise(x, codebook.sigmas[start], range(len(walks)), None)
         fresh = noise(walks, target) if codebook.is_stochastic else None
-        x = take_jump(codebook, x, denoised, start, target, fresh, previous, previous_start)
-        previous, previous_start = denoised, start
+        x = take_jump(codebook, x, denoised, Jump(start, target), fresh, before)
+        before = Before(denoised, start)
         seen.append(denoised)
     return torch.stack(seen, dim=1)
 

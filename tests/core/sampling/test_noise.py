@@ -7,7 +7,15 @@ import torch
 from scipy import stats
 
 from adadiffsr_core.errors import ConfigError
-from adadiffsr_core.sampling.noise import FIELD_INDEX, StepNoise, _philox, field_noise, keyed_noise, pad_noise
+from adadiffsr_core.sampling.noise import (
+    FIELD_INDEX,
+    StepNoise,
+    _philox,
+    field_noise,
+    keyed_noise,
+    pad_noise,
+    whole_canvases,
+)
 from adadiffsr_core.sampling.tiles import build_grid, crop_tiles
 
 SIDE = 256
@@ -18,8 +26,7 @@ def column(*values):
 
 
 def whole_field(seed=0, base_index=0, image=0, channels=4, side=SIDE):
-    zero = column(0)
-    return keyed_noise(seed, zero + base_index, zero + image, zero, zero, channels, side, side)[0]
+    return keyed_noise(seed, column(base_index), torch.tensor([[image, 0, 0]]), (channels, side, side))[0]
 
 
 def correlation(first, second):
@@ -64,7 +71,7 @@ def test_philox_gives_the_published_answers(counter, key, answer):
 
 def test_keyed_noise_matches_the_scalar_implementation():
     seed, channels = 2**63 + 12345, 6
-    noise = keyed_noise(seed, column(7, FIELD_INDEX), column(0, 3), column(5, 0), column(0, 900), channels, 3, 4)
+    noise = keyed_noise(seed, column(7, FIELD_INDEX), torch.tensor([[0, 5, 0], [3, 0, 900]]), (channels, 3, 4))
     assert noise.shape == (2, 6, 3, 4)
     key = (seed % 2**32, seed >> 32)
     for item, (base_index, image, top, left) in enumerate([(7, 0, 5, 0), (FIELD_INDEX, 3, 0, 900)]):
@@ -136,8 +143,7 @@ def test_a_channel_does_not_depend_on_how_many_there_are():
 def test_overlapping_tiles_agree_to_the_bit(tile):
     """Each tile, computed alone and with others, is a crop of the field computed whole."""
     grid = build_grid(50, 61, tile, tile // 3)
-    zero = torch.zeros(2, dtype=torch.int64)
-    field = keyed_noise(9, zero + 4, column(0, 1), zero, zero, 4, *grid.padded)
+    field = keyed_noise(9, column(4, 4), whole_canvases(2, torch.device("cpu")), (4, *grid.padded))
     step_noise = StepNoise(9, grid, channels=4)
     tile_ids = list(range(2 * grid.count))
     tiles = step_noise(tile_ids, torch.full((len(tile_ids),), 4))
@@ -205,7 +211,7 @@ def test_seeds_out_of_range_are_refused(seed):
 
 def test_a_saved_seed_keeps_its_noise():
     """Golden: pictures already made with a stochastic solver must come out the same in every later version."""
-    noise = keyed_noise(123, column(5), column(0), column(0), column(0), 4, 64, 64)
+    noise = keyed_noise(123, column(5), torch.zeros(1, 3, dtype=torch.long), (4, 64, 64))
     assert noise[0, :, 0, 0].tolist() == [
         0.012406286783516407,
         1.692213535308838,

@@ -78,8 +78,9 @@ def run(job, mode="final"):
 
 
 def noise_at(job, index):
-    zero = torch.zeros(1, dtype=torch.long)
-    return keyed_noise(job.seed, zero + index, zero, zero, zero, 4, *job.grid.tile).double()
+    return keyed_noise(
+        job.seed, torch.tensor([index]), torch.zeros(1, 3, dtype=torch.long), (4, *job.grid.tile)
+    ).double()
 
 
 def stories(*texts, tiles=16):

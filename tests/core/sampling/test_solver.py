@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from adadiffsr_core.sampling.codebook import build_codebook
 from adadiffsr_core.sampling.schedule import Schedule
-from adadiffsr_core.sampling.solver import take_jump
+from adadiffsr_core.sampling.solver import Before, Jump, take_jump
 from tests.oracles import REFERENCES
 
 STEPS = 24
@@ -25,11 +25,11 @@ def books(solver, prediction="v", steps=STEPS):
 
 def follow(book, x, mu, route, noise=None):
     """Jump along base indices with `denoised = mu`."""
-    previous, previous_start = x, torch.tensor([-1])
+    before = Before(x, torch.tensor([-1]))
     for start, target in zip(route[:-1], route[1:], strict=True):
         here, there = torch.tensor([start]), torch.tensor([target])
         fresh = None if noise is None else noise[target : target + 1]
-        x, previous, previous_start = take_jump(book, x, mu, here, there, fresh, previous, previous_start), mu, here
+        x, before = take_jump(book, x, mu, Jump(here, there), fresh, before), Before(mu, here)
     return x
 
 
@@ -70,9 +70,12 @@ def test_a_mixed_batch_is_its_items_one_by_one(solver):
     x, denoised, noise, previous = draw(4, 5, 4, 3, 3)
     start, target = torch.tensor([0, 3, 20, 7, 22]), torch.tensor([1, 9, 24, 8, 23])
     previous_start = torch.tensor([-1, 1, 17, 6, 21])
-    together = take_jump(book, x, denoised, start, target, noise, previous, previous_start)
-    rows = (x, denoised, start, target, noise, previous, previous_start)
-    alone = [take_jump(book, *(row[i : i + 1] for row in rows)) for i in range(5)]
+
+    def jump(rows):
+        before = Before(previous[rows], previous_start[rows])
+        return take_jump(book, x[rows], denoised[rows], Jump(start[rows], target[rows]), noise[rows], before)
+
+    together, alone = jump(slice(None)), [jump(slice(i, i + 1)) for i in range(5)]
     assert torch.equal(together, torch.cat(alone))
 
 
@@ -84,10 +87,10 @@ def test_second_order_corrects_by_the_change_since_the_jump_before():
     r = torch.tensor(sigma_first / sigma).log() / torch.tensor(sigma / sigma_next).log()
     slope = denoised + (denoised - previous) / (2 * r)
     expected = sigma_next / sigma * x + (1 - sigma_next / sigma) * slope
-    corrected = take_jump(book, x, denoised, here, there, None, previous, first)
+    corrected = take_jump(book, x, denoised, Jump(here, there), None, Before(previous, first))
     torch.testing.assert_close(corrected, expected, rtol=1e-6, atol=1e-6)
     plain = sigma_next / sigma * x + (1 - sigma_next / sigma) * denoised
-    without = take_jump(book, x, denoised, here, there, None, previous, torch.tensor([-1]))
+    without = take_jump(book, x, denoised, Jump(here, there), None, Before(previous, torch.tensor([-1])))
     torch.testing.assert_close(without, plain, rtol=1e-12, atol=1e-12)
 
 
@@ -97,7 +100,7 @@ def test_the_last_jump_returns_the_estimate_to_the_bit_in_its_dtype(solver, dtyp
     book, _ = books(solver)
     x, denoised, noise, previous = (values.to(dtype) for values in draw(4, 2, 4, 3, 3))
     start = torch.tensor([20, 23])
-    landed = take_jump(book, 14 * x, denoised, start, torch.full((2,), STEPS), noise, previous, start - 1)
+    landed = take_jump(book, 14 * x, denoised, Jump(start, torch.full((2,), STEPS)), noise, Before(previous, start - 1))
     assert landed.dtype == dtype
     assert torch.equal(landed, denoised)
 
@@ -107,7 +110,7 @@ def test_a_flow_model_starts_from_pure_noise():
         book, _ = books(solver, "flow", steps=4)
         assert float(book.sigmas[0]) == 1.0
         noise, mu, fresh = draw(3, 1, 4, 3, 3)
-        x = take_jump(book, noise, mu, torch.tensor([0]), torch.tensor([2]), fresh)
+        x = take_jump(book, noise, mu, Jump(torch.tensor([0]), torch.tensor([2])), fresh)
         sigma = float(book.sigmas[2])
         blend = sigma * (fresh if solver == "ddpm" else noise) + (1 - sigma) * mu
         assert x.isfinite().all()
