@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .photo.value import Photo
     from .photo.writing import write_photo
     from .pipeline import Upscaled, upscale
-    from .sampling.controller import DtssConfig
     from .sampling.report import RunReport
+    from .sampling.rule import DtssConfig
     from .settings import PRESETS, SamplingConfig
 
 __all__ = [
@@ -46,7 +46,7 @@ _HOMES = {
     "photo.value": ("Photo",),
     "photo.writing": ("write_photo",),
     "pipeline": ("Upscaled", "upscale"),
-    "sampling.controller": ("DtssConfig",),
+    "sampling.rule": ("DtssConfig",),
     "sampling.report": ("RunReport",),
     "settings": ("PRESETS", "SamplingConfig"),
 }

@@ -6,7 +6,7 @@ from typing import Annotated
 from .config import Most, Seed
 from .photo.colour import ColourMatch
 from .sampling.config import RegionConfig
-from .sampling.controller import DtssConfig
+from .sampling.rule import DtssConfig
 from .sampling.run import TILE_BATCH
 from .sampling.schedule import MAX_TIMESTEP, Schedule, Spacing
 

@@ -22,8 +22,8 @@ from adadiffsr_core.commands.options import choose_dtype
 from adadiffsr_core.models.model import load_model
 from adadiffsr_core.pipeline import upscale
 from adadiffsr_core.sampling.codebook import build_codebook
-from adadiffsr_core.sampling.controller import DtssConfig
 from adadiffsr_core.sampling.merge import TileMerger
+from adadiffsr_core.sampling.rule import DtssConfig
 from adadiffsr_core.sampling.schedule import Schedule
 from adadiffsr_core.sampling.tiles import build_grid
 from adadiffsr_core.sampling.tilewise import sample_tiles

@@ -16,8 +16,8 @@ from adadiffsr_core.nets.mmle import MmleConfig
 from adadiffsr_core.nets.pfj import PfjConfig
 from adadiffsr_core.nets.unet import UNet, UNetConfig
 from adadiffsr_core.photo.scales import Scales
-from adadiffsr_core.sampling.controller import DtssConfig
 from adadiffsr_core.sampling.denoiser import Denoiser
+from adadiffsr_core.sampling.rule import DtssConfig
 from adadiffsr_core.sampling.schedule import Schedule
 from adadiffsr_core.sampling.tiles import TileGrid, crop_tiles
 

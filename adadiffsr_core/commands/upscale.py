@@ -18,7 +18,7 @@ from ..models.model import Model, embedded_weights, load_model
 from ..photo.reading import open_photo, read_photo
 from ..photo.scales import plan_work
 from ..pipeline import plan_tiles, upscale
-from ..sampling.controller import DtssConfig
+from ..sampling.rule import DtssConfig
 from ..sampling.schedule import MAX_TIMESTEP
 from ..settings import PRESETS, SamplingConfig
 from ..text import quoted

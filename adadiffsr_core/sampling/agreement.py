@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..gain.mmle import metrics_to_quality
 from ..nets.mmle import MmleConfig
-from .controller import DtssConfig, decide, start_states
+from .controller import decide, start_states
+from .rule import DtssConfig
 
 
 def spearman(first: Tensor, second: Tensor) -> float:
@@ -90,7 +91,7 @@ def _choose_classes(values: Tensor, index: Tensor, config: MmleConfig, dtss: Dts
             index=index[:, visit],
             interval=index[:, visit] - index[:, visit - 1],
             quality=quality[:, visit - 1],
-            evaluated=torch.ones(walks, dtype=torch.bool),
+            visits=torch.ones(walks, dtype=torch.long),
         )
         chosen.append(decide(states, quality[:, visit], dtss, steps).classes)
     return torch.stack(chosen, dim=1)

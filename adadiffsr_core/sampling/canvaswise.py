@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .controller import Decision, TileClass
+from .controller import Decision
 from .merge import TileMerger
 from .noise import keyed_noise, whole_canvases
 from .report import RunReport
+from .rule import TileClass
 from .solver import Before, Jump, take_jump
 from .tiles import TileGrid, crop_tiles
 from .turn import Job, Launched, Sink, Turns, choose_depth

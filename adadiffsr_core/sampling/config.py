@@ -7,7 +7,7 @@ from ..config import Config, Most, check_multiple
 from ..errors import ConfigError
 from ..text import quoted
 from .codebook import Solver
-from .controller import DtssConfig
+from .rule import DtssConfig
 from .tiles import TileGrid, build_grid, fit_grid
 
 MergeMode = Literal["final", "every_step"]

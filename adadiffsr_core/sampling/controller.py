@@ -1,69 +1,25 @@
-"""Dynamic timestep sampling (DTSS): gain -> class -> next interval. Pure functions, state in, state out.
+"""Dynamic timestep sampling (DTSS): gain -> class -> next jump. Pure functions, state in, state out.
 
-Source: section 3.3. To change how tiles are treated, change `classify_tiles` or `next_rung`; nothing
-else knows the rule.
+Source: section 3.3; decision D71. To change how tiles are treated, change `classify_tiles`, `next_rung` or
+`bounded`; nothing else knows the rules.
 """
 
 from dataclasses import dataclass, replace
-from enum import IntEnum
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..config import Config, Most
-from ..errors import ConfigError
 from ..gain.information import information_gain
-from .schedule import MAX_TIMESTEP
-
-# Which gains classify a tile: both as in section 3.3, or one alone as in the ablation of Table 4.
-Views = Literal["both", "fr", "nr"]
-
-
-class TileClass(IntEnum):
-    """What a tile is doing (section 3.3)."""
-
-    GROWING = 0
-    STABLE = 1
-    SATURATED = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class DtssConfig(Config):
-    """The rule's numbers.
-
-    Attributes:
-        intervals: base steps per jump, smallest first: the ladder's rungs.
-        gain_threshold: the paper's tau, per twentieth of the denoising.
-        early_exit: whether saturated tiles stop.
-        nr_from: share of the denoising after which no-reference gain counts.
-        views: which gains classify a tile.
-        first_jump: share of the base steps that a tile's first jump covers, before there is any gain to go by; 0
-            to start on the smallest interval. For networks that see the low-quality latent (decision D28).
-    """
-
-    intervals: tuple[Annotated[int, Most(MAX_TIMESTEP)], ...] = (1, 2, 3, 4)
-    gain_threshold: float = 5e-3
-    early_exit: bool = True
-    nr_from: float = 0.5
-    views: Views = "both"
-    first_jump: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.intervals or min(self.intervals) < 1 or list(self.intervals) != sorted(self.intervals):
-            raise ConfigError(f"intervals must be whole numbers of at least 1, smallest first, got {self.intervals}")
-        if self.gain_threshold < 0:
-            raise ConfigError(f"gain_threshold must not be negative, got {self.gain_threshold}")
-        if not 0 <= self.nr_from <= 1:
-            raise ConfigError(f"nr_from must be between 0 and 1, got {self.nr_from}")
-        if not 0 <= self.first_jump < 1:
-            raise ConfigError(f"first_jump must be from 0 to below 1, got {self.first_jump}")
-
-    @property
-    def is_uniform(self) -> bool:
-        """Whether gains cannot change anything, so that none need be estimated."""
-        return self.intervals[0] == self.intervals[-1] and not self.early_exit
+from .bounded import (
+    MASK_DB,
+    TYPICAL_DIFFICULTY,
+    deviation,
+    evaluations_needed,
+    likeness_that_spends,
+    next_jump,
+)
+from .rule import DtssConfig, TileClass, Views
 
 
 @dataclass(frozen=True)
@@ -72,26 +28,32 @@ class TileStates:
 
     Attributes:
         index: base index reached, 0 to N.
+        visits: evaluations so far.
         interval: base steps of the latest jump; 0 before the first.
         rung: on the ladder of intervals.
         quality: R_fr and R_nr at the latest evaluation.
         gain: I_fr and I_nr there.
         best_nr: the best R_nr seen while it counted.
-        evaluated: whether there has been an evaluation.
         lowest_rung, highest_rung: bounds from the compute mask.
         may_exit: whether the tile may stop early.
+        level: of the compute mask, 0 to 1.
+        difficulty: as guessed at the latest evaluation, log10 (see `bounded`).
+        spent: deviation of the jumps taken, float64.
     """
 
     index: Tensor
+    visits: Tensor
     interval: Tensor
     rung: Tensor
     quality: Tensor
     gain: Tensor
     best_nr: Tensor
-    evaluated: Tensor
     lowest_rung: Tensor
     highest_rung: Tensor
     may_exit: Tensor
+    level: Tensor
+    difficulty: Tensor
+    spent: Tensor
 
     def take(self, ids: Tensor) -> "TileStates":
         """The rows `ids`."""
@@ -138,15 +100,18 @@ def start_states(count: int, config: DtssConfig, compute: Tensor | None = None) 
     zeros = torch.zeros(count, dtype=torch.long)
     return TileStates(
         index=zeros.clone(),
+        visits=zeros.clone(),
         interval=zeros.clone(),
         rung=(highest if config.first_jump else lowest).clone(),
         quality=torch.zeros(count, 2),
         gain=torch.zeros(count, 2),
         best_nr=torch.full((count,), -torch.inf),
-        evaluated=torch.zeros(count, dtype=torch.bool),
         lowest_rung=lowest,
         highest_rung=highest,
-        may_exit=(level < 1) & config.early_exit,
+        may_exit=(level < 1) & config.early_exit & (config.rule == "paper"),
+        level=level,
+        difficulty=torch.full((count,), TYPICAL_DIFFICULTY),
+        spent=torch.zeros(count, dtype=torch.float64),
     )
 
 
@@ -172,16 +137,28 @@ def next_rung(states: TileStates, classes: Tensor) -> Tensor:
     """One rung down (smaller steps) for growing tiles, one up for stable ones, within the mask's bounds."""
     move = (classes == TileClass.STABLE).long() - (classes == TileClass.GROWING).long()
     # A tile's first evaluation compares with nothing; the tile stays where it starts.
-    rung = states.rung + move * states.evaluated
+    rung = states.rung + move * (states.visits > 0)
     return torch.minimum(torch.maximum(rung, states.lowest_rung), states.highest_rung)
 
 
+class Seen(NamedTuple):
+    """What an evaluation shows of tiles: their classes by gain, and whether it is the best so far; all `[B]`."""
+
+    classes: Tensor
+    is_best: Tensor
+
+
 def decide(states: TileStates, quality: Tensor | None, config: DtssConfig, steps: int) -> Decision:
-    """Choose each tile's next jump.
+    """Choose each tile's next jump: `rate`, then `choose` by the config's own likeness."""
+    return choose(*rate(states, quality, config, steps), config, steps, config.likeness)
+
+
+def rate(states: TileStates, quality: Tensor | None, config: DtssConfig, steps: int) -> tuple[TileStates, Seen]:
+    """Take in what was measured of tiles that were just evaluated; they stay where they are.
 
     Args:
-        states: of a batch of tiles that were just evaluated.
-        quality: `[B,2]` in [0,1]; None if nothing is estimated, and then every tile is stable.
+        states: of a batch of tiles.
+        quality: see `GainEstimator.quality`; None if nothing is estimated, and then every tile is stable.
         config: the rule's numbers.
         steps: number of base steps N.
     """
@@ -191,30 +168,106 @@ def decide(states: TileStates, quality: Tensor | None, config: DtssConfig, steps
         classes = torch.full_like(states.index, int(TileClass.STABLE))
     else:
         quality = quality.float().cpu()
-        gain = information_gain(quality, states.quality, states.interval / steps) * states.evaluated[:, None]
+        if quality.shape[1] > 2:
+            states = replace(states, difficulty=quality[:, 2])
+        quality = quality[:, :2]
+        gain = information_gain(quality, states.quality, states.interval / steps) * (states.visits > 0)[:, None]
         gain = torch.stack([gain[:, 0], gain[:, 1] * second_half], dim=1)
         classes = classify_tiles(gain, config.gain_threshold, config.views)
-    # A tile that may not stop goes on with small steps: its texture is what is changing.
-    classes = classes.where(states.may_exit | (classes != TileClass.SATURATED), int(TileClass.GROWING))
     is_best = second_half & (quality[:, 1] > states.best_nr)
+    best_nr = quality[:, 1].where(is_best, states.best_nr)
+    return replace(states, quality=quality, gain=gain, best_nr=best_nr), Seen(classes, is_best)
+
+
+def choose(states: TileStates, seen: Seen, config: DtssConfig, steps: int, likeness: float) -> Decision:
+    """Choose each tile's next jump from what `rate` says.
+
+    Args:
+        states, seen: of the tiles.
+        config: the rule's numbers.
+        steps: number of base steps N.
+        likeness: dB, from `find_likeness`.
+    """
+    if config.rule == "bounded":
+        return _choose_bounded(states, seen, likeness, steps)
+    return _choose_by_class(states, seen, config, steps)
+
+
+def _choose_by_class(states: TileStates, seen: Seen, config: DtssConfig, steps: int) -> Decision:
+    """The paper's rule."""
+    # A tile that may not stop goes on with small steps: its texture is what is changing.
+    classes = seen.classes.where(states.may_exit | (seen.classes != TileClass.SATURATED), int(TileClass.GROWING))
     rung = next_rung(states, classes)
     target = (states.index + _choose_interval(states, rung, config, steps)).clamp_max(steps)
+    if config.visit_last:
+        target = target.where(states.index >= steps - 1, target.clamp_max(steps - 1))
     is_saturated = classes == TileClass.SATURATED
     advanced = replace(
         states,
         index=target.where(~is_saturated, states.index),
+        visits=states.visits + 1,
         interval=target - states.index,
         rung=rung,
-        quality=quality,
-        gain=gain,
-        best_nr=quality[:, 1].where(is_best, states.best_nr),
-        evaluated=torch.ones_like(states.evaluated),
     )
-    return Decision(advanced, classes, is_best, is_saturated | (target >= steps))
+    return Decision(advanced, classes, seen.is_best, is_saturated | (target >= steps))
 
 
 def _choose_interval(states: TileStates, rung: Tensor, config: DtssConfig, steps: int) -> Tensor:
     """Base steps to jump: the rung's, but for the first jump of tiles that are not to take every step."""
     ladder = torch.tensor(config.intervals)[rung]
     first = ladder.clamp_min(round(config.first_jump * steps))
-    return ladder.where(states.evaluated | (states.highest_rung == 0), first)
+    return ladder.where((states.visits > 0) | (states.highest_rung == 0), first)
+
+
+def _choose_bounded(states: TileStates, seen: Seen, likeness: float, steps: int) -> Decision:
+    """As few evaluations as keep every tile within the likeness; the last is at the last base step."""
+    left = (steps - 1 - states.index).clamp_min(0)
+    more = further_evaluations(states, likeness, steps)
+    jump = next_jump(left, more.clamp_min(1))
+    is_final = left == 0
+    # A tile that now takes shorter steps than before turned out harder than it seemed.
+    is_growing = (jump < states.interval) & (states.visits > 0) & ~is_final
+    advanced = replace(
+        states,
+        index=torch.where(is_final, steps, states.index + jump),
+        visits=states.visits + 1,
+        interval=jump,
+        spent=states.spent + torch.where(is_final, 0.0, deviation(jump, steps)),
+    )
+    classes = torch.where(is_growing, int(TileClass.GROWING), int(TileClass.STABLE))
+    return Decision(advanced, classes, seen.is_best, is_final)
+
+
+def further_evaluations(states: TileStates, likeness: float, steps: int) -> Tensor:
+    """How many evaluations the bounded rule plans for tiles after the one at their index, `[n]`.
+
+    The compute mask moves the likeness by up to `MASK_DB` / 2 either way; where it is white every step is taken.
+    """
+    left = (steps - 1 - states.index).clamp_min(0)
+    wanted = likeness + MASK_DB * (states.level - 0.5)
+    more = evaluations_needed(left, states.spent, states.difficulty, wanted, steps)
+    return more.where(states.level < 1, left)
+
+
+def evaluations_left(states: TileStates, config: DtssConfig, steps: int, likeness: float) -> Tensor:
+    """Evaluations that tiles have still to take, the one at their index among them, as it looks now; `[n]`."""
+    if config.rule == "bounded":
+        return (further_evaluations(states, likeness, steps) + 1).where(states.index < steps, 0)
+    return torch.ceil((steps - states.index) / torch.tensor(config.intervals)[states.rung]).long()
+
+
+def find_likeness(states: TileStates, config: DtssConfig, steps: int) -> float:
+    """The likeness, dB, that spends the budget on these tiles; that of the config where there is none.
+
+    Args:
+        states: of the tiles that have been evaluated; others are taken to cost as much in the mean.
+        config: the rule's numbers.
+        steps: base steps N.
+    """
+    if config.rule == "paper" or not config.budget:
+        return config.likeness
+
+    def cost_at(likeness: float) -> float:
+        return float((states.visits + evaluations_left(states, config, steps, likeness)).float().mean())
+
+    return likeness_that_spends(config.budget, cost_at)

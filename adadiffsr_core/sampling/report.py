@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .controller import TileClass
+from .rule import TileClass
 from .tiles import TileGrid
 
 

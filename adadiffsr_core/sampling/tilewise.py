@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .controller import Decision, TileClass
+from .controller import Decision
 from .noise import StepNoise
 from .report import RunReport
+from .rule import TileClass
 from .slots import Slots
 from .solver import Before, Jump, take_jump
 from .tiles import crop_tiles

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from .controller import Decision, DtssConfig, TileStates, start_states
+from .controller import Decision, TileStates, evaluations_left, find_likeness, start_states
+from .rule import DtssConfig
 
 
 class Timelines:
@@ -19,14 +20,15 @@ class Timelines:
 
     Attributes:
         touched, untouched: ids of tiles to evaluate, and of those that the compute mask leaves alone.
+        likeness: dB, that the bounded rule goes by at present.
     """
 
     def __init__(
         self, count: int, steps: int, dtss: DtssConfig, compute: torch.Tensor | None, sides: Sequence[int]
     ) -> None:
-        self.steps, self.sides = steps, sides
+        self.steps, self.sides, self.dtss = steps, sides, dtss
+        self.likeness = dtss.likeness
         self._states = start_states(count, dtss, compute)
-        self._intervals = torch.tensor(dtss.intervals)
         levels = torch.ones(count) if compute is None else compute.cpu()
         self.touched: list[int] = torch.nonzero(levels > 0).flatten().tolist()
         self.untouched: list[int] = torch.nonzero(levels <= 0).flatten().tolist()
@@ -34,6 +36,16 @@ class Timelines:
     def take(self, ids: Sequence[int]) -> TileStates:
         """States of these tiles."""
         return self._states.take(torch.tensor(ids, dtype=torch.long))
+
+    def aim(self, ids: Sequence[int], rated: TileStates) -> float:
+        """The likeness that spends the budget, if there is one, now that a batch has been rated."""
+        if self.dtss.budget:
+            rows = torch.tensor(ids)
+            states = self._states.put(rows, rated)
+            begun = states.visits > 0
+            begun[rows] = True
+            self.likeness = find_likeness(states.take(torch.nonzero(begun).flatten()), self.dtss, self.steps)
+        return self.likeness
 
     def put(self, ids: Sequence[int], decision: Decision) -> None:
         """Let these tiles go on as was decided."""
@@ -45,9 +57,8 @@ class Timelines:
         return [tile_id for tile_id in ids if here[tile_id] == index]
 
     def left(self, ids: Sequence[int]) -> list[int]:
-        """Evaluations that each tile needs to its end if its interval stays."""
-        states = self.take(ids)
-        left: list[int] = torch.ceil((self.steps - states.index) / self._intervals[states.rung]).long().tolist()
+        """Evaluations that each tile needs to its end, as it looks now."""
+        left: list[int] = evaluations_left(self.take(ids), self.dtss, self.steps, self.likeness).tolist()
         return left
 
     def choose(self, ids: Sequence[int], size: int) -> list[int]:

@@ -16,9 +16,10 @@ from torch import Tensor
 from ..errors import ConfigError, DenoiserError
 from ..gain.information import GainEstimator
 from .codebook import Codebook
-from .controller import Decision, DtssConfig, TileClass, TileStates, decide
+from .controller import Decision, TileStates, choose, rate
 from .denoiser import Denoiser, ElasticDenoiser
 from .report import RunLog, RunReport, StepRecord
+from .rule import DtssConfig, TileClass
 from .tiles import TileGrid
 from .timelines import Timelines
 from .transfer import Readback, send
@@ -152,7 +153,9 @@ class Turns:
         if not bool(signs[:, 0].all()):
             self._refuse(batch, int(signs[:, 0].argmin()))
         quality = None if self.estimator is None else signs[:, 1:]
-        decision = decide(batch.before, quality, self.job.dtss, self.job.codebook.steps)
+        dtss, steps = self.job.dtss, self.job.codebook.steps
+        states, seen = rate(batch.before, quality, dtss, steps)
+        decision = choose(states, seen, dtss, steps, self.timelines.aim(batch.ids, states))
         self.timelines.put(batch.ids, decision)
         self._record(batch, decision)
         return decision

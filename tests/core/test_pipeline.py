@@ -25,8 +25,8 @@ from adadiffsr_core.pipeline import sample_latent, upscale
 from adadiffsr_core.sampling import run
 from adadiffsr_core.sampling.codebook import build_codebook
 from adadiffsr_core.sampling.config import LatentSizes
-from adadiffsr_core.sampling.controller import DtssConfig
 from adadiffsr_core.sampling.noise import field_noise
+from adadiffsr_core.sampling.rule import DtssConfig
 from adadiffsr_core.sampling.schedule import Schedule
 from adadiffsr_core.sampling.tilewise import sample_tiles
 from adadiffsr_core.settings import PRESETS, SamplingConfig

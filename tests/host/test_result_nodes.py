@@ -38,7 +38,7 @@ def make_tiles(pack):
     def build(images=1):
         grid = pack("adadiffsr_core.sampling.tiles").build_grid(*CANVAS, tile=8, overlap=2)
         report_module = pack("adadiffsr_core.sampling.report")
-        growing = pack("adadiffsr_core.sampling.controller").TileClass.GROWING
+        growing = pack("adadiffsr_core.sampling.rule").TileClass.GROWING
         log = report_module.RunLog(grid, images, base_steps=24)
         for tile_id in range(images * grid.count):
             for n in range(tile_id % 20):

@@ -12,8 +12,8 @@ from adadiffsr_core.drawing.axes import Axes, label_ticks, round_ticks, step_tic
 from adadiffsr_core.drawing.curves import Curve, collect_curves, explain_no_gains, median_curve
 from adadiffsr_core.drawing.gain_curves import MARGIN_PX, PLOT_PX, TEXT_PX, draw_gain_curves
 from adadiffsr_core.drawing.primitives import INK, PAPER, colour_bar, text_item
-from adadiffsr_core.sampling.controller import TileClass
 from adadiffsr_core.sampling.report import RunReport, StepRecord, TileReport
+from adadiffsr_core.sampling.rule import TileClass
 
 STEPS = 24
 SIZE = (580, 1200, 3)

@@ -15,7 +15,7 @@ from adadiffsr_core.evaluation.superpixels import (
 )
 from adadiffsr_core.models.model import Model
 from adadiffsr_core.pipeline import sample_latent, upscale
-from adadiffsr_core.sampling.controller import DtssConfig
+from adadiffsr_core.sampling.rule import DtssConfig
 from adadiffsr_core.settings import SamplingConfig
 from tests.oracles import tiny_model
 

@@ -12,7 +12,7 @@ from adadiffsr_core.gain.iqa import IqaEstimator
 from adadiffsr_core.gain.mmle import metrics_to_quality
 from adadiffsr_core.metrics.base import normalise_metrics
 from adadiffsr_core.pipeline import sample_latent
-from adadiffsr_core.sampling.controller import DtssConfig
+from adadiffsr_core.sampling.rule import DtssConfig
 from adadiffsr_core.settings import SamplingConfig
 from adadiffsr_core.training.tasks.mmle import RatedWalks, fit_range
 from adadiffsr_core.training.walks.targets import measure_targets

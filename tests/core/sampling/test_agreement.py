@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adadiffsr_core.sampling.agreement import compare_classes, compare_metrics, spearman
-from adadiffsr_core.sampling.controller import DtssConfig
+from adadiffsr_core.sampling.rule import DtssConfig
 from adadiffsr_core.training.walks.walks import draw_path
 from tests.walked import NET, STEPS
 

@@ -9,15 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adadiffsr_core.errors import ConfigError
-from adadiffsr_core.sampling.controller import (
-    DtssConfig,
-    TileClass,
-    TileStates,
-    classify_tiles,
-    decide,
-    next_rung,
-    start_states,
-)
+from adadiffsr_core.sampling.controller import classify_tiles, decide, next_rung, start_states
+from adadiffsr_core.sampling.rule import DtssConfig, TileClass
 from tests.oracles import SCRIPTED, write_script
 
 GROWING, STABLE, SATURATED = TileClass
@@ -144,7 +137,7 @@ def test_a_tile_that_may_not_stop_goes_on_with_small_steps():
 def test_a_long_jump_does_not_look_like_a_big_gain():
     rate = 0.004  # per twentieth of the denoising, below the threshold
     for interval in (1, 2, 3, 4):
-        states = replace(start_states(1, SCRIPTED), evaluated=torch.tensor([True]), interval=torch.tensor([interval]))
+        states = replace(start_states(1, SCRIPTED), visits=torch.tensor([1]), interval=torch.tensor([interval]))
         decision = decide(states, torch.full((1, 2), rate * interval * 20 / 24), SCRIPTED, 24)
         assert decision.classes.tolist() == [STABLE]
         assert decision.states.gain.tolist()[0] == pytest.approx([math.tanh(rate)] * 2)
@@ -196,7 +189,7 @@ def test_the_compute_mask_takes_rungs_away(level, story, intervals):
 def naive_decide(tile, quality, config, steps):
     """One tile, one number at a time."""
     gain = [0.0, 0.0]
-    if tile["evaluated"]:
+    if tile["visits"]:
         share = 20 * max(tile["interval"] / steps, 1e-6)
         gain = [math.tanh((q - p) / share) for q, p in zip(quality, tile["quality"], strict=True)]
     if tile["index"] < config.nr_from * steps:
@@ -206,11 +199,11 @@ def naive_decide(tile, quality, config, steps):
     else:
         tile_class = GROWING if min(abs(gain[0]), gain[1]) > config.gain_threshold else STABLE
     rung = tile["rung"]
-    if tile["evaluated"] and tile_class != SATURATED:
+    if tile["visits"] and tile_class != SATURATED:
         rung += 1 if tile_class == STABLE else -1
     rung = min(max(rung, tile["lowest_rung"]), tile["highest_rung"])
     interval = config.intervals[rung]
-    if not tile["evaluated"] and tile["highest_rung"]:
+    if not tile["visits"] and tile["highest_rung"]:
         interval = max(interval, round(config.first_jump * steps))
     target = min(tile["index"] + interval, steps)
     return tile_class, rung, target
@@ -222,7 +215,7 @@ TILE = st.fixed_dictionaries(
         "index": st.integers(0, STEPS - 1),
         "interval": st.integers(0, 4),
         "rung": st.integers(0, 3),
-        "evaluated": st.booleans(),
+        "visits": st.integers(0, 2),
         "lowest_rung": st.integers(0, 3),
         "may_exit": st.booleans(),
         "quality": st.tuples(st.floats(0, 1, width=16), st.floats(0, 1, width=16)),
@@ -243,7 +236,7 @@ def test_deciding_for_a_batch_is_deciding_tile_by_tile(tiles, config, seed):
         tile["highest_rung"] = 3
     columns = {name: torch.tensor([tile[name] for tile in tiles]) for name in tiles[0]}
     count = len(tiles)
-    states = TileStates(**columns, gain=torch.zeros(count, 2), best_nr=torch.full((count,), -torch.inf))
+    states = replace(start_states(count, config), **columns)
     quality = torch.rand(count, 2, generator=torch.Generator().manual_seed(seed))
     decision = decide(states, quality, config, STEPS)
     for place, tile in enumerate(tiles):
@@ -262,11 +255,11 @@ def test_deciding_changes_no_state_in_place():
     after = states.put(torch.tensor([2, 0]), moved)
     assert all(torch.equal(value, before[name]) for name, value in vars(states).items())
     assert after.index.tolist() == [1, 0, 1]
-    assert after.evaluated.tolist() == [True, False, True]
+    assert after.visits.tolist() == [1, 0, 1]
 
 
 def test_next_rung_stays_on_the_ladder():
-    states = replace(start_states(2, SCRIPTED), evaluated=torch.ones(2, dtype=torch.bool), rung=torch.tensor([0, 3]))
+    states = replace(start_states(2, SCRIPTED), visits=torch.ones(2, dtype=torch.long), rung=torch.tensor([0, 3]))
     assert next_rung(states, torch.tensor([GROWING, STABLE])).tolist() == [0, 3]
 
 

@@ -13,8 +13,8 @@ from adadiffsr_core.nets.mmle import Mmle
 from adadiffsr_core.nets.pfj import Pfj
 from adadiffsr_core.sampling import turn
 from adadiffsr_core.sampling.codebook import build_codebook
-from adadiffsr_core.sampling.controller import DtssConfig
 from adadiffsr_core.sampling.merge import TileMerger
+from adadiffsr_core.sampling.rule import DtssConfig
 from adadiffsr_core.sampling.slots import Slots
 from adadiffsr_core.sampling.tiles import build_grid
 from adadiffsr_core.sampling.tilewise import sample_tiles

@@ -6,8 +6,8 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from adadiffsr_core.sampling.controller import TileClass
 from adadiffsr_core.sampling.report import RunLog, StepRecord
+from adadiffsr_core.sampling.rule import TileClass
 from adadiffsr_core.sampling.tiles import build_grid
 
 

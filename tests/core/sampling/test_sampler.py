@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from adadiffsr_core.errors import ConfigError, DenoiserError
 from adadiffsr_core.sampling.canvaswise import sample_canvas
 from adadiffsr_core.sampling.codebook import build_codebook
-from adadiffsr_core.sampling.controller import DtssConfig
 from adadiffsr_core.sampling.merge import TileMerger
 from adadiffsr_core.sampling.noise import keyed_noise
+from adadiffsr_core.sampling.rule import DtssConfig
 from adadiffsr_core.sampling.schedule import Schedule
 from adadiffsr_core.sampling.tiles import build_grid, crop_tiles
 from adadiffsr_core.sampling.tilewise import sample_tiles

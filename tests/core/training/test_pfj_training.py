@@ -22,7 +22,8 @@ from adadiffsr_core.nets.autoencoder import Autoencoder
 from adadiffsr_core.nets.mmle import Mmle
 from adadiffsr_core.nets.pfj import Pfj
 from adadiffsr_core.pipeline import sample_latent
-from adadiffsr_core.sampling.controller import DtssConfig, decide, start_states
+from adadiffsr_core.sampling.controller import decide, start_states
+from adadiffsr_core.sampling.rule import DtssConfig
 from adadiffsr_core.sampling.schedule import Schedule
 from adadiffsr_core.sampling.tiles import build_grid
 from adadiffsr_core.settings import PRESETS
