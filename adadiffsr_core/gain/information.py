@@ -24,7 +24,8 @@ class GainEstimator(Protocol):
             sigma: noise levels `[B]`.
 
         Returns:
-            `[B,2]` float32 in [0,1], 1 best: R_fr and R_nr of Eq. 2.
+            `[B,2]` float32 in [0,1], 1 best: R_fr and R_nr of Eq. 2. From an estimator that can tell it `[B,3]`: the
+            last is the tile's difficulty (see `sampling.bounded`).
         """
         ...
 

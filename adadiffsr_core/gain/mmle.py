@@ -25,7 +25,9 @@ class MmleEstimator:
         dtype = self.mmle.embed.weight.dtype
         # The layout in which the network's convolutions are fastest.
         latents = [latent.to(dtype).contiguous(memory_format=torch.channels_last) for latent in (denoised, lq_latent)]
-        return metrics_to_quality(self.mmle(*latents, sigma), self.mmle.config)
+        values: Tensor = self.mmle(*latents, sigma)
+        count = len(self.mmle.config.metrics)
+        return torch.cat([metrics_to_quality(values[:, :count], self.mmle.config), values[:, count:]], dim=1)
 
 
 def metrics_to_quality(values: Tensor, config: MmleConfig) -> Tensor:

@@ -37,6 +37,7 @@ class MmleConfig(Config):
         fr_metrics, nr_metrics: names of the full-reference and no-reference metrics, in the order of its outputs.
         fr_weights, nr_weights: of Eq. 2, one for each metric.
         worst, best: the metrics' values that 0 and 1 stand for, full-reference ones first (see `normalise_quality`).
+        difficulty: whether it also guesses how far a tile strays where steps are skipped (decision D71).
     """
 
     latent_channels: Channels = 4
@@ -48,6 +49,7 @@ class MmleConfig(Config):
     nr_weights: _Numbers = (0.5, 0.5)
     worst: _Numbers = (0.0, 1.0, 0.0, 1.0, 100.0, 0.0)
     best: _Numbers = (50.0, 0.0, 1.0, 0.0, 0.0, 100.0)
+    difficulty: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,6 +129,7 @@ class Mmle(nn.Module):
         self.filters = nn.Conv2d(2 * config.latent_channels, config.widths[0], 3, padding=1, bias=False)
         self.hidden = nn.Linear(config.widths[-1] + config.widths[0], config.hidden)
         self.out = nn.Linear(config.hidden, len(config.metrics))
+        self.difficulty = nn.Linear(config.hidden, 1) if config.difficulty else None
 
     def forward(self, denoised: Tensor, lq_latent: Tensor, sigma: Tensor) -> Tensor:
         """Guess the normalised metrics M_c of Eq. 2.
@@ -137,7 +140,9 @@ class Mmle(nn.Module):
             sigma: noise levels `[B]` on the schedule that it was trained on.
 
         Returns:
-            `[B,M]` float32 in [0,1], 1 best, in the order of `config.metrics`.
+            `[B,M]` float32 in [0,1], 1 best, in the order of `config.metrics`; with `config.difficulty` `[B,M+1]`, the
+            last log10 of the mean squared error, of levels in [0,1], to what all steps would give, for a tile that
+            takes seven evenly spread.
         """
         # How far the two are apart is small beside what they have in common, and hard to find by learning.
         x = torch.cat([denoised - lq_latent, denoised], dim=1)
@@ -147,7 +152,9 @@ class Mmle(nn.Module):
             x = level(x, embedding)
         # Gains are differences of about 1e-3, which half precision near 0.5 would round away.
         pooled = torch.cat([x.float().mean(dim=(2, 3)), (energies + 1e-5).log() / 4 + 1], dim=1)
-        return torch.sigmoid(_linear(self.out, F.silu(_linear(self.hidden, pooled))))
+        hidden = F.silu(_linear(self.hidden, pooled))
+        metrics = torch.sigmoid(_linear(self.out, hidden))
+        return metrics if self.difficulty is None else torch.cat([metrics, _linear(self.difficulty, hidden)], dim=1)
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def _law(share: Tensor) -> Tensor:
     """Deviation of a run in jumps of this share each; beyond what was measured, its slope goes on."""
     place = np.log10(share.double().numpy())
     below = (place - _SHARES[0]).clip(max=0) * (_DEVIATIONS[1] - _DEVIATIONS[0]) / (_SHARES[1] - _SHARES[0])
-    return torch.from_numpy(10 ** (np.interp(place, _SHARES, _DEVIATIONS) + below))
+    return torch.as_tensor(10 ** (np.interp(place, _SHARES, _DEVIATIONS) + below))
 
 
 def next_jump(left: Tensor, more: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """What a run did: for every tile its timesteps, classes, gains and evaluations."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from .rule import TileClass
@@ -37,6 +38,8 @@ class TileReport:
         image: which image of the batch.
         top, left, height, width: place on the canvas, latent px.
         steps: its evaluations in order; none if the compute mask left it untouched.
+        likeness: by the bounded rule: how near it is thought to be to what all steps would have given, PSNR in dB;
+            infinite if it took them all. None by another rule, or untouched.
     """
 
     image: int
@@ -45,6 +48,7 @@ class TileReport:
     height: int
     width: int
     steps: tuple[StepRecord, ...] = ()
+    likeness: float | None = None
 
     @property
     def nfe(self) -> int:
@@ -68,6 +72,7 @@ class RunReport:
         tile_batch: what the batches could have held.
         seconds: wall time of the sampling.
         gain_threshold: that gains were compared with.
+        likeness: dB, that the bounded rule went by at the end; None by another rule.
     """
 
     base_steps: int
@@ -76,6 +81,7 @@ class RunReport:
     calls: tuple[int, ...] = ()
     seconds: float = 0.0
     gain_threshold: float | None = None
+    likeness: float | None = None
 
     @property
     def nfe(self) -> int:
@@ -113,6 +119,7 @@ class RunReport:
             "denoiser_calls": len(self.calls),
             "occupancy": round(self.occupancy, 4),
             "seconds": round(self.seconds, 3),
+            "likeness_db": None if self.likeness is None else round(self.likeness, 2),
             "tiles": [_tile_to_dict(tile) for tile in self.tiles],
         }
 
@@ -123,6 +130,7 @@ def _tile_to_dict(tile: TileReport) -> dict[str, Any]:
         "box": [tile.top, tile.left, tile.height, tile.width],
         "nfe": tile.nfe,
         "outcome": tile.outcome,
+        "likeness_db": None if tile.likeness is None or math.isinf(tile.likeness) else round(tile.likeness, 2),
         "index": [step.index for step in tile.steps],
         "timestep": [step.timestep for step in tile.steps],
         "class": [step.tile_class.name.lower() for step in tile.steps],
@@ -156,13 +164,17 @@ class RunLog:
         self.begun.add(tile_id)
         self.nfe += 1
 
-    def close(
-        self, tile_batch: int, calls: Sequence[int] = (), seconds: float = 0.0, gain_threshold: float | None = None
-    ) -> RunReport:
-        """The report of a run that has ended; see `RunReport`."""
+    def close(self, tile_batch: int, likenesses: Mapping[int, float] = MappingProxyType({}), **facts: Any) -> RunReport:
+        """The report of a run that has ended.
+
+        Args:
+            tile_batch: see `RunReport`.
+            likenesses: by tile id, where they are known; see `TileReport`.
+            facts: the other fields of `RunReport`.
+        """
         height, width = self.grid.tile
         tiles = tuple(
-            TileReport(*self.grid.locate(tile_id), height, width, tuple(steps))
+            TileReport(*self.grid.locate(tile_id), height, width, tuple(steps), likenesses.get(tile_id))
             for tile_id, steps in enumerate(self._steps)
         )
-        return RunReport(self.base_steps, tiles, tile_batch, tuple(calls), seconds, gain_threshold)
+        return RunReport(base_steps=self.base_steps, tiles=tiles, tile_batch=tile_batch, **facts)

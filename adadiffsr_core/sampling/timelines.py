@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from .bounded import likeness_db
 from .controller import Decision, TileStates, evaluations_left, find_likeness, start_states
 from .rule import DtssConfig
 
@@ -50,6 +51,13 @@ class Timelines:
     def put(self, ids: Sequence[int], decision: Decision) -> None:
         """Let these tiles go on as was decided."""
         self._states = self._states.put(torch.tensor(ids), decision.states)
+
+    def likenesses(self) -> dict[int, float]:
+        """How near each tile is thought to be to what all steps would have given, dB, by id; for the bounded rule."""
+        if self.dtss.rule == "paper":
+            return {}
+        values = likeness_db(self._states.difficulty, self._states.spent).tolist()
+        return {tile_id: values[tile_id] for tile_id in self.touched}
 
     def due(self, ids: Iterable[int], index: int) -> list[int]:
         """Those of the tiles that are at this base index."""

@@ -87,7 +87,7 @@ class Launched:
         before: their states, on the CPU.
         start: their base indices `[B]`, on the device.
         denoised: their estimates `[B,C,h,w]`.
-        signs: `[B,1]` whether the estimate is finite, with an estimator `[B,3]`, quality beside it.
+        signs: `[B,1]` whether the estimate is finite, with an estimator quality beside it, `[B,3]` or `[B,4]`.
     """
 
     ids: Sequence[int]
@@ -189,5 +189,12 @@ class Turns:
 
     def close(self) -> RunReport:
         """What was done."""
-        seconds = monotonic() - self._began
-        return self._log.close(self.job.tile_batch, self.denoise.calls, seconds, self.job.dtss.gain_threshold)
+        dtss = self.job.dtss
+        return self._log.close(
+            self.job.tile_batch,
+            self.timelines.likenesses(),
+            calls=tuple(self.denoise.calls),
+            seconds=monotonic() - self._began,
+            gain_threshold=dtss.gain_threshold,
+            likeness=self.timelines.likeness if dtss.rule == "bounded" else None,
+        )

@@ -93,4 +93,5 @@ def _rate(model: Model, estimator: GainEstimator, pairs: NoisyPairs, timesteps: 
     sigma = model.schedule.timestep_to_sigma(timesteps)
     x = model.schedule.add_noise(pairs.gt, pairs.noise, sigma)
     output = predict(model.unet, model.schedule, x, pairs.lq, sigma, processor=processor)
-    return estimator.quality(model.schedule.output_to_denoised(output, x, sigma, pairs.lq), pairs.lq, sigma)
+    denoised = model.schedule.output_to_denoised(output, x, sigma, pairs.lq)
+    return estimator.quality(denoised, pairs.lq, sigma)[:, :2]

@@ -20,7 +20,7 @@ def make_report(fr_gain=0.1 / 3):
             last = tile_id == 1 and number == 1
             tile_class = TileClass.SATURATED if last else TileClass.STABLE
             log.add(tile_id, StepRecord(index, 999.0 - 100 * index, tile_class, fr_gain, -0.2, target))
-    return log.close(2, [2, 2, 1, 1])
+    return log.close(2, calls=(2, 2, 1, 1))
 
 
 def test_a_new_report_places_every_tile_of_every_image():
@@ -55,6 +55,7 @@ def test_json_says_the_same():
         "box": [0, 4, 8, 8],
         "nfe": 2,
         "outcome": "saturated",
+        "likeness_db": None,
         "index": [0, 3],
         "timestep": [999.0, 699.0],
         "class": ["stable", "saturated"],
@@ -66,7 +67,7 @@ def test_json_says_the_same():
 
 def test_a_report_stays_as_it_was():
     log, calls = RunLog(build_grid(8, 8, 8, 2), 1, base_steps=10), [1]
-    report = log.close(2, calls)
+    report = log.close(2, calls=tuple(calls))
     log.add(0, StepRecord(0, 999.0, TileClass.STABLE, 0.0, 0.0, 10))
     calls.append(1)
     assert (report.nfe, report.calls, log.nfe, log.begun) == (0, (1,), 1, {0})

@@ -1,0 +1,200 @@
+"""The bounded rule: evenly spread, ending on the last base step, no dearer than need be, and true to its budget."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adadiffsr_core.errors import ConfigError
+from adadiffsr_core.sampling.bounded import (
+    deviation,
+    evaluations_needed,
+    likeness_db,
+    next_jump,
+    spread_deviation,
+)
+from adadiffsr_core.sampling.controller import decide, find_likeness, start_states
+from adadiffsr_core.sampling.rule import DtssConfig, TileClass
+from tests.core.sampling.test_sampler import SIXTEEN, make_job, run
+from tests.oracles import Scripted, write_script
+
+STEPS = 24
+LAST = STEPS - 1
+BOUNDED = DtssConfig(rule="bounded", likeness=44.0, early_exit=False)
+
+
+class Difficulties:
+    """An estimator that knows each tile's difficulty; `lq_latent` says which tile it is."""
+
+    def __init__(self, values):
+        self.values = torch.tensor(values)
+
+    def quality(self, denoised, lq_latent, sigma):
+        tile = lq_latent[:, 0, 0, 0].round().long()
+        return torch.cat([torch.full((len(tile), 2), 0.5), self.values[tile, None]], dim=1)
+
+
+def whole(values):
+    return torch.tensor(values, dtype=torch.long)
+
+
+def follow(left, more):
+    """Jumps until nothing is left, one evaluation fewer to go after each."""
+    jumps = []
+    while left:
+        jumps.append(int(next_jump(whole([left]), whole([max(1, more)]))))
+        left, more = left - jumps[-1], more - 1
+    return jumps
+
+
+@given(left=st.integers(1, 999), more=st.integers(1, 999))
+def test_what_is_left_is_spread_evenly_and_ends_where_it_should(left, more):
+    more = min(left, more)
+    jumps = follow(left, more)
+    assert (len(jumps), sum(jumps)) == (more, left)
+    assert max(jumps) - min(jumps) <= 1
+
+
+def test_the_seven_evaluations_that_difficulty_is_measured_by():
+    assert [sum(follow(23, 6)[:count]) for count in range(7)] == [0, 4, 8, 12, 16, 20, 23]
+
+
+def test_single_steps_add_nothing_and_longer_jumps_more_than_their_parts():
+    jump = torch.arange(1, LAST + 1)
+    values = deviation(jump, STEPS)
+    assert values[0] == 0
+    assert (values.diff() > 0).all()
+    assert ((values / jump).diff() > 0).all()  # so that even jumps are the best of their number
+    assert deviation(whole([1]), 1) == 0
+    assert likeness_db(torch.tensor([-4.5]), values[:1]).isinf()
+
+
+@given(left=st.integers(1, LAST), more=st.integers(1, LAST))
+def test_the_deviation_of_a_spread_is_that_of_its_jumps(left, more):
+    more = min(left, more)
+    expected = deviation(whole(follow(left, more)), STEPS).sum()
+    torch.testing.assert_close(spread_deviation(whole(left), whole(more), STEPS), expected)
+
+
+@given(
+    left=st.integers(0, LAST),
+    spent=st.floats(0, 1),
+    difficulty=st.floats(-9, -1),
+    likeness=st.floats(10, 80),
+    steps=st.sampled_from([STEPS, 60]),
+)
+def test_no_tile_takes_more_than_it_must_nor_fewer(left, spent, difficulty, likeness, steps):
+    def is_near(more):
+        total = torch.tensor(spent) + spread_deviation(whole(left), whole(more), steps)
+        return float(likeness_db(torch.tensor(difficulty), total)) >= likeness
+
+    rows = (torch.tensor([value]) for value in (spent, difficulty, likeness))
+    needed = int(evaluations_needed(whole([left]), *rows, steps))
+    enough = [more for more in range(1, left + 1) if is_near(more)]
+    assert needed == (min(enough) if enough else left)
+
+
+def visits_of(report):
+    return [[step.index for step in tile.steps] for tile in report.tiles]
+
+
+@pytest.mark.parametrize("mode", ["final", "every_step"])
+def test_hard_tiles_take_more_and_all_end_on_the_last_step(mode):
+    job = make_job(SIXTEEN, dtss=BOUNDED, estimator=Difficulties([-7.0] * 8 + [-3.0] * 7 + [9.0]))
+    _, report = run(job, mode)
+    easy, hard, hopeless = (visits_of(report)[tile] for tile in (0, 8, 15))
+    assert easy == [0, 23] or len(easy) < len(hard)
+    assert len(easy) < len(hard) < STEPS
+    assert hopeless == list(range(STEPS))
+    assert all(visits[-1] == LAST for visits in visits_of(report))
+    assert report.likeness == 44.0
+    assert [tile.likeness >= 44.0 for tile in report.tiles[:15]] == [True] * 15
+    assert report.tiles[15].likeness == float("inf")
+
+
+def test_scripted_difficulties_give_these_steps():
+    """By hand: at 44 dB and -4.5 a deviation of 10^0.1 = 1.26 is allowed: six jumps have 1 and five more than 2."""
+    job = make_job(dtss=BOUNDED, estimator=Difficulties([-4.5]))
+    assert visits_of(run(job)[1]) == [[0, 4, 8, 12, 16, 20, 23]]
+    job = make_job(dtss=replace(BOUNDED, likeness=10.0), estimator=Difficulties([-4.5]))
+    assert visits_of(run(job)[1]) == [[0, 23]]
+
+
+def test_a_tile_that_turns_out_harder_shortens_its_jumps_and_is_called_growing():
+    states = start_states(1, BOUNDED)
+    quality = torch.tensor([[0.5, 0.5, -5.5]])
+    first = decide(states, quality, BOUNDED, STEPS)
+    second = decide(first.states, quality + torch.tensor([0, 0, 1.5]), BOUNDED, STEPS)
+    assert second.states.interval < first.states.interval
+    assert (int(first.classes), int(second.classes)) == (TileClass.STABLE, TileClass.GROWING)
+
+
+def test_the_mask_moves_the_likeness_and_white_is_every_step():
+    job = make_job(SIXTEEN, dtss=BOUNDED, estimator=Difficulties([-4.5] * 16))
+    levels = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0] + [0.5] * 11)
+    counts = [tile.nfe for tile in run(replace(job, compute=levels))[1].tiles]
+    assert counts[0] == 0
+    assert counts[1] < counts[2] < counts[3] < counts[4] == STEPS
+
+
+@pytest.mark.parametrize("mode", ["final", "every_step"])
+@pytest.mark.parametrize("budget", [4.0, 6.5, 11.0])
+def test_the_budget_is_met(mode, budget):
+    values = torch.linspace(-6, -3, 16)[torch.randperm(16, generator=torch.Generator().manual_seed(0))].tolist()
+    job = make_job(SIXTEEN, dtss=replace(BOUNDED, budget=budget), estimator=Difficulties(values))
+    _, report = run(job, mode)
+    assert report.mean_nfe == pytest.approx(budget, rel=0.05)
+    spent = [tile.nfe for tile in report.tiles]
+    easiest, hardest = (spent[values.index(end(values))] for end in (min, max))
+    assert easiest < hardest
+
+
+@given(count=st.integers(1, 20), budget=st.floats(1, 24), seed=st.integers(0, 99))
+def test_no_more_is_planned_than_the_budget(count, budget, seed):
+    generator = torch.Generator().manual_seed(seed)
+    config = replace(BOUNDED, budget=budget)
+    states = replace(start_states(count, config), difficulty=-6 + 3 * torch.rand(count, generator=generator))
+    likeness = find_likeness(states, config, STEPS)
+    planned = decide_all(states, replace(config, likeness=likeness))
+    assert planned <= max(budget, 2) + 1e-6
+
+
+def decide_all(states, config):
+    """Evaluations per tile of a run whose difficulties stay what they are."""
+    quality = torch.cat([torch.full((len(states.index), 2), 0.5), states.difficulty[:, None]], dim=1)
+    running = torch.ones(len(states.index), dtype=torch.bool)
+    spent = 0
+    while running.any():
+        spent += int(running.sum())
+        decision = decide(states, quality, config, STEPS)
+        states, running = decision.states, running & ~decision.is_final
+        states = replace(states, index=states.index.clamp_max(LAST))
+    return spent / len(quality)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_few_steps_are_all_taken_where_the_likeness_is_high(steps):
+    job = make_job(steps=steps, dtss=replace(BOUNDED, likeness=60.0), estimator=Difficulties([-4.5]))
+    assert visits_of(run(job)[1]) == [list(range(steps))]
+
+
+@pytest.mark.parametrize("mode", ["final", "every_step"])
+def test_the_papers_ladder_may_be_made_to_visit_the_last_step(mode):
+    ladder = DtssConfig(intervals=(5,) * 4, early_exit=False, visit_last=True)
+    visits = visits_of(run(make_job(dtss=ladder), mode)[1])[0]
+    assert visits == [0, 5, 10, 15, 20, 23]
+    assert all(later - earlier <= 5 for earlier, later in pairwise(visits))
+    assert visits_of(run(make_job(dtss=replace(ladder, visit_last=False)), mode)[1]) == [[0, 5, 10, 15, 20]]
+
+
+def test_without_an_estimator_the_bounded_rule_is_refused_as_any_other():
+    with pytest.raises(ConfigError, match="gain estimator"):
+        run(make_job(dtss=BOUNDED, estimator=None))
+
+
+def test_an_estimator_that_knows_no_difficulty_leaves_all_tiles_alike():
+    job = make_job(SIXTEEN, dtss=BOUNDED, estimator=Scripted([write_script("SGS")] * 16))
+    assert len({tuple(visits) for visits in visits_of(run(job)[1])}) == 1
