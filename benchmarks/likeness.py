@@ -1,0 +1,119 @@
+"""How near tiles come to what all steps would have given, by schedule and by rule, at which number of evaluations.
+
+    python -m benchmarks.likeness PHOTOS... [--tile-px 512] [--scale 4] [--every 1 --from 0] [--model FILE] [--out JSON]
+
+One tile of each photograph is enlarged and sampled as a canvas of its own. Likeness is the PSNR in dB of the decoded
+tile to that of all base steps: of the mean tile, of the worst twentieth, of the worst; and of the worst twentieth of
+blocks of 128 px. `even n` are evaluations evenly spread up to the last step, the same for every tile; `paper` the
+rule of classes; `bounded` are dials of likeness. `kept` is the share of tiles that are as near as the dial says.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from adadiffsr_core.models.model import Model, load_model
+from adadiffsr_core.photo.enlarging import enlarge
+from adadiffsr_core.photo.reading import read_photo
+from adadiffsr_core.pipeline import sample_latent
+from adadiffsr_core.settings import PRESETS, SamplingConfig
+
+EVEN = (3, 4, 5, 6, 7, 8, 9, 10, 11, 13)
+DIALS = (36.0, 38.0, 40.0, 42.0, 44.0, 46.0)
+BLOCK_PX = 128
+
+
+def tiles(paths: list[Path], side_px: int, scale: int, seed: int) -> Iterator[tuple[str, Tensor]]:
+    """Names, and a tile `[1,3,side_px,side_px]` of each photograph that is large enough, enlarged."""
+    rng, side = np.random.default_rng(seed), side_px // scale
+    for path in paths:
+        photo = read_photo(path).pixels[None]
+        room = [length - side for length in photo.shape[-2:]]
+        if min(room) >= 0:
+            top, left = (int(rng.integers(more, endpoint=True)) for more in room)
+            yield path.name, enlarge(photo[..., top : top + side, left : left + side], (side_px, side_px))
+
+
+def methods(config: SamplingConfig, count: int) -> dict[str, SamplingConfig]:
+    """What is compared, by name; with `count` base steps."""
+    rule = config.dtss
+    bounded = replace(rule, rule="bounded")
+    even = {f"even {n}": replace(bounded, budget=float(n)) for n in EVEN if n < count}
+    fixed = {f"intervals {k}": config.uniform(k).dtss for k in (2, 3, 4)}
+    dials = {f"bounded {dial:g} dB": replace(bounded, likeness=dial, budget=0.0) for dial in DIALS}
+    chosen = {**fixed, "paper": replace(rule, rule="paper"), **even, **dials}
+    return {name: replace(config, dtss=dtss) for name, dtss in chosen.items()}
+
+
+@torch.inference_mode()
+def measure(
+    model: Model, paths: list[Path], config: SamplingConfig, args: argparse.Namespace
+) -> dict[str, dict[str, list[float]]]:
+    """Evaluations, squared error and that of blocks, of every tile, by method."""
+    chosen = methods(config, config.steps)
+    rows: dict[str, dict[str, list[float]]] = {name: {"nfe": [], "error": [], "blocks": []} for name in chosen}
+    plain = replace(model, mmle=None)  # which knows no difficulty, so that a budget is the same schedule for all
+    for place, (name, tile) in enumerate(tiles(paths, args.tile_px, args.scale, args.seed)):
+        lq_latent = model.encode(tile)
+        whole = replace(config.uniform(1), seed=place)
+        truth = model.decode(sample_latent(model, lq_latent, whole).latent).clamp(0, 1)
+        for method, settings in chosen.items():
+            who = plain if method.startswith("even") else model
+            sampled = sample_latent(who, lq_latent, replace(settings, seed=place))
+            error = (model.decode(sampled.latent).clamp(0, 1) - truth).square().mean(dim=1, keepdim=True)
+            row = rows[method]
+            row["nfe"].append(sampled.report.mean_nfe)
+            row["error"].append(float(error.mean()))
+            row["blocks"] += F.avg_pool2d(error, min(BLOCK_PX, args.tile_px)).flatten().tolist()
+        print(f"{place + 1} {name}", flush=True)
+    return rows
+
+
+def summarise(rows: dict[str, dict[str, list[float]]]) -> str:
+    """A Markdown table."""
+    lines = [
+        "| schedule | evaluations | likeness, mean | worst 5 % of tiles | worst tile | worst 5 % of blocks | kept |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in rows.items():
+        tile, block = (-10 * np.log10(np.maximum(row[key], 1e-12)) for key in ("error", "blocks"))
+        kept = f"{100 * (tile >= float(name.split()[1])).mean():.0f} %" if name.startswith("bounded") else ""
+        values = [tile.mean(), np.quantile(tile, 0.05), tile.min(), np.quantile(block, 0.05)]
+        figures = " | ".join(f"{value:.1f}" for value in values)
+        lines.append(f"| {name} | {np.mean(row['nfe']):.2f} | {figures} | {kept} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTOS", help="files or folders")
+    parser.add_argument("--tile-px", type=int, default=512)
+    parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--every", type=int, default=1, help="only every so many-th photograph")
+    parser.add_argument("--from", dest="first", type=int, default=0, help="beginning with this one")
+    parser.add_argument("--steps", type=int, default=PRESETS["everyday"].steps)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    files = [sorted(path.iterdir()) if path.is_dir() else [path] for path in args.photos]
+    paths = [path for group in files for path in group[args.first :: args.every]]
+    config = replace(PRESETS["everyday"], steps=args.steps, tile_size=args.tile_px, tile_fit=False)
+    rows = measure(load_model(args.model), paths, config, args)
+    print(summarise(rows))
+    if args.out:
+        args.out.write_text(json.dumps(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
