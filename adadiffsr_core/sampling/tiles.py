@@ -69,6 +69,8 @@ class TileGrid:
 def build_grid(height: int, width: int, tile: int, overlap: int, multiple: int = 1) -> TileGrid:
     """Square tiles of the trained size, `tile - overlap` apart; the last row and column shift inwards.
 
+    Where the canvas is shorter than a tile, so is the tile, up to what the network needs (decision D9).
+
     Source: section 3.4; the inward shift is StableSR's.
 
     Args:
@@ -82,17 +84,19 @@ def build_grid(height: int, width: int, tile: int, overlap: int, multiple: int =
         ConfigError: a size is below 1, the overlap leaves no room to advance, or the tile is not such a multiple.
     """
     _check(height, width, tile, overlap, multiple)
+    sides = _shrink(height, tile, multiple), _shrink(width, tile, multiple)
     tops, lefts = (
-        (*range(0, max(length, tile) - tile, tile - overlap), max(length, tile) - tile) for length in (height, width)
+        (*range(0, max(length, side) - side, tile - overlap), max(length, side) - side)
+        for length, side in zip((height, width), sides, strict=True)
     )
-    return TileGrid((height, width), (tile, tile), tops, lefts)
+    return TileGrid((height, width), sides, tops, lefts)
 
 
 def fit_grid(height: int, width: int, tile: int, overlap: int, *, multiple: int, max_stretch: float = 1.25) -> TileGrid:
     """Tiles of 1 to `max_stretch` times the trained size, chosen to evaluate the least area and spread evenly.
 
     Source: decision D8. The area is (tile height x rows) x (tile width x columns), so each axis is fitted
-    alone; ties go to the smaller tile. A canvas of 128x128 with tile 64, overlap 8 and multiple 4 gets 2x2 tiles
+    alone; ties go to the smaller tile, and shrink as in `build_grid`. A canvas of 128x128 with tile 64, overlap 8 and multiple 4 gets 2x2 tiles
     of 68, 1.13 times its area; the fixed grid has 3x3 tiles of 64, 2.25 times.
 
     Args:
@@ -111,8 +115,16 @@ def fit_grid(height: int, width: int, tile: int, overlap: int, *, multiple: int,
     if not 1 <= max_stretch < math.inf:
         raise ConfigError(f"tiles cannot be stretched by {max_stretch}; use a factor of at least 1, such as 1.25")
     sides = range(tile, int(tile * max_stretch) + 1, multiple)
-    (tile_height, tops), (tile_width, lefts) = (_fit_axis(length, sides, overlap) for length in (height, width))
+    (tile_height, tops), (tile_width, lefts) = (
+        _fit_axis(length, sides, overlap) if length > tile else (_shrink(length, tile, multiple), (0,))
+        for length in (height, width)
+    )
     return TileGrid((height, width), (tile_height, tile_width), tops, lefts)
+
+
+def _shrink(length: int, tile: int, multiple: int) -> int:
+    """Side of a tile on an axis of the canvas: no more than the network needs to cover it."""
+    return min(tile, -(-length // multiple) * multiple)
 
 
 def _check(height: int, width: int, tile: int, overlap: int, multiple: int) -> None:

@@ -46,13 +46,13 @@ def covered(starts, side, length):
         (64, 65, (0,), (0, 1), (64, 65)),
         (120, 121, (0, 56), (0, 56, 57), (120, 121)),
         (128, 128, (0, 56, 64), (0, 56, 64), (128, 128)),
-        (1, 176, (0,), (0, 56, 112), (64, 176)),
-        (1, 1, (0,), (0,), (64, 64)),
+        (1, 176, (0,), (0, 56, 112), (1, 176)),
+        (1, 1, (0,), (0,), (1, 1)),
     ],
 )
 def test_build_grid_matches_the_table(height, width, tops, lefts, padded):
     grid = build_grid(height, width, tile=64, overlap=8)
-    assert grid == TileGrid((height, width), (64, 64), tops, lefts)
+    assert grid == TileGrid((height, width), (min(height, 64), min(width, 64)), tops, lefts)
     assert grid.padded == padded
     assert (grid.rows, grid.cols, grid.count) == (len(tops), len(lefts), len(tops) * len(lefts))
 
@@ -63,7 +63,7 @@ def test_build_grid_matches_the_table(height, width, tops, lefts, padded):
         (128, 128, 4, (68, 68), (0, 60), (0, 60)),
         (128, 128, 8, (72, 72), (0, 56), (0, 56)),  # 68 is no multiple of 8
         (64, 64, 4, (64, 64), (0,), (0,)),
-        (10, 152, 4, (64, 80), (0,), (0, 72)),
+        (10, 152, 4, (12, 80), (0,), (0, 72)),
         (66, 68, 4, (68, 68), (0,), (0,)),  # padding by 2 costs less than a second row
         (256, 300, 4, (72, 68), (0, 61, 122, 184), (0, 58, 116, 174, 232)),
         (160, 160, 4, (64, 64), (0, 48, 96), (0, 48, 96)),  # two tiles would have to be 84: spread three
@@ -77,7 +77,7 @@ def test_fit_grid_matches_the_table(height, width, multiple, tile, tops, lefts):
 def test_evaluated_area_gives_the_design_numbers():
     assert evaluated_area(build_grid(128, 128, 64, 8)) == 2.25
     assert evaluated_area(fit_grid(128, 128, 64, 8, multiple=4)) == pytest.approx(1.1289, abs=1e-4)
-    assert evaluated_area(build_grid(1, 1, 64, 8)) == 4096
+    assert evaluated_area(build_grid(1, 1, 64, 8, 8)) == 64
 
 
 @settings(deadline=None)
@@ -102,22 +102,23 @@ def test_every_grid_covers_its_canvas_with_the_overlap_asked(sizes):
 def test_fit_grid_spreads_evenly_and_within_the_stretch(sizes):
     height, width, tile, overlap, multiple = sizes
     grid = fit_grid(height, width, tile, overlap, multiple=multiple)
-    for starts, side in zip((grid.tops, grid.lefts), grid.tile, strict=True):
+    for starts, side, length in zip((grid.tops, grid.lefts), grid.tile, grid.canvas, strict=True):
         gaps = [later - start for start, later in pairwise(starts)]
         assert not gaps or max(gaps) - min(gaps) <= 1
-        assert tile <= side <= 1.25 * tile
         assert side % multiple == 0
+        assert tile <= side <= 1.25 * tile if length > tile else length <= side < length + multiple
 
 
 @settings(deadline=None)
 @given(grid_sizes())
 def test_fit_grid_evaluates_the_least_area(sizes):
     height, width, tile, overlap, multiple = sizes
-    sides = [side for side in range(tile, 2 * tile) if side % multiple == 0 and side <= 1.25 * tile]
+    sides = [side for side in range(multiple, 2 * tile, multiple) if side <= 1.25 * tile]
     least = min(
         (rows * tile_height * cols * tile_width, tile_height * tile_width)
         for tile_height in sides
         for tile_width in sides
+        if tile_height >= min(height, tile) and tile_width >= min(width, tile)
         for rows in [build_grid(height, 1, tile_height, min(overlap, tile_height - 1)).rows]
         for cols in [build_grid(1, width, tile_width, min(overlap, tile_width - 1)).cols]
     )
@@ -140,7 +141,7 @@ def test_locate_agrees_with_boxes(sizes, images):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
 def test_pad_canvas_reflects_to_and_fro_and_crop_canvas_undoes_it(height, width, tile):
-    grid = build_grid(height, width, tile, overlap=0)
+    grid = build_grid(height, width, tile, overlap=0, multiple=tile)
     canvas = numbered_canvas(2, height, width)
     padded = pad_canvas(canvas, grid)
 
@@ -163,7 +164,7 @@ def test_pad_canvas_reflects_to_and_fro_and_crop_canvas_undoes_it(height, width,
 def test_pad_canvas_agrees_with_torch_where_torch_can():
     canvas = numbered_canvas(1, 40, 50)
     expected = torch.nn.functional.pad(canvas, (0, 14, 0, 24), mode="reflect")
-    assert torch.equal(pad_canvas(canvas, build_grid(40, 50, 64, 8)), expected)
+    assert torch.equal(pad_canvas(canvas, build_grid(40, 50, 64, 8, 64)), expected)
 
 
 def test_pad_canvas_copies_nothing_without_need():
@@ -217,7 +218,7 @@ def test_impossible_stretch_is_refused(max_stretch):
 
 
 def test_wrong_canvases_and_tiles_are_refused():
-    grid = build_grid(10, 12, tile=16, overlap=2)
+    grid = build_grid(10, 12, tile=16, overlap=2, multiple=16)
     with pytest.raises(ShapeError, match=r"needs \[N, C, 10, 12\]"):
         pad_canvas(torch.zeros(1, 4, 10, 13), grid)
     with pytest.raises(ShapeError, match=r"needs \[N, C, 16, 16\]"):
