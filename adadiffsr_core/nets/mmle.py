@@ -144,6 +144,12 @@ class Mmle(nn.Module):
             last log10 of the mean squared error, of levels in [0,1], to what all steps would give, for a tile that
             takes seven evenly spread.
         """
+        seen = self.look(denoised, lq_latent, sigma)
+        metrics = torch.sigmoid(_linear(self.out, seen))
+        return metrics if self.difficulty is None else torch.cat([metrics, _linear(self.difficulty, seen)], dim=1)
+
+    def look(self, denoised: Tensor, lq_latent: Tensor, sigma: Tensor) -> Tensor:
+        """What all outputs are made of, `[B,hidden]` float32; arguments as of `forward`."""
         # How far the two are apart is small beside what they have in common, and hard to find by learning.
         x = torch.cat([denoised - lq_latent, denoised], dim=1)
         energies = self.filters(x).float().square().mean(dim=(2, 3))
@@ -152,9 +158,7 @@ class Mmle(nn.Module):
             x = level(x, embedding)
         # Gains are differences of about 1e-3, which half precision near 0.5 would round away.
         pooled = torch.cat([x.float().mean(dim=(2, 3)), (energies + 1e-5).log() / 4 + 1], dim=1)
-        hidden = F.silu(_linear(self.hidden, pooled))
-        metrics = torch.sigmoid(_linear(self.out, hidden))
-        return metrics if self.difficulty is None else torch.cat([metrics, _linear(self.difficulty, hidden)], dim=1)
+        return F.silu(_linear(self.hidden, pooled))
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:

@@ -47,6 +47,15 @@ def next_jump(left: Tensor, more: Tensor) -> Tensor:
     return torch.div(2 * left + more, 2 * more, rounding_mode="floor").clamp_min(1)
 
 
+def even_path(steps: int, evaluations: int) -> list[int]:
+    """Base indices of so many evaluations, evenly spread from the first step to the last of N."""
+    path, left = [0], steps - 1
+    for more in range(min(evaluations, steps) - 1, 0, -1):
+        path.append(path[-1] + int(next_jump(torch.tensor(left), torch.tensor(more))))
+        left = steps - 1 - path[-1]
+    return path
+
+
 def spread_deviation(left: Tensor, more: Tensor, steps: int) -> Tensor:
     """What `left` base steps add to the deviation, spread evenly over `more` evaluations.
 

@@ -96,8 +96,8 @@ def fit_grid(height: int, width: int, tile: int, overlap: int, *, multiple: int,
     """Tiles of 1 to `max_stretch` times the trained size, chosen to evaluate the least area and spread evenly.
 
     Source: decision D8. The area is (tile height x rows) x (tile width x columns), so each axis is fitted
-    alone; ties go to the smaller tile, and shrink as in `build_grid`. A canvas of 128x128 with tile 64, overlap 8 and multiple 4 gets 2x2 tiles
-    of 68, 1.13 times its area; the fixed grid has 3x3 tiles of 64, 2.25 times.
+    alone; ties go to the smaller tile, and short axes shrink it as in `build_grid`. A canvas of 128x128 with tile 64,
+    overlap 8 and multiple 4 gets 2x2 tiles of 68, 1.13 times its area; the fixed grid has 3x3 tiles of 64, 2.25 times.
 
     Args:
         height: of the canvas, latent px, from 1.

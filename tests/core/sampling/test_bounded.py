@@ -12,6 +12,7 @@ from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.sampling.bounded import (
     deviation,
     evaluations_needed,
+    even_path,
     likeness_db,
     next_jump,
     spread_deviation,
@@ -59,7 +60,9 @@ def test_what_is_left_is_spread_evenly_and_ends_where_it_should(left, more):
 
 
 def test_the_seven_evaluations_that_difficulty_is_measured_by():
-    assert [sum(follow(23, 6)[:count]) for count in range(7)] == [0, 4, 8, 12, 16, 20, 23]
+    assert even_path(24, 7) == [0, *(sum(follow(23, 6)[:count]) for count in range(1, 7))] == [0, 4, 8, 12, 16, 20, 23]
+    assert even_path(4, 7) == [0, 1, 2, 3]
+    assert (even_path(24, 1), even_path(1, 7)) == ([0], [0])
 
 
 def test_single_steps_add_nothing_and_longer_jumps_more_than_their_parts():
