@@ -168,9 +168,7 @@ class Evaluation:
 
     def _store(self, method: Method) -> ResultStore:
         word = "".join(letter if letter.isalnum() else "_" for letter in method.name)
-        folder = self.out / "values"
-        folder.mkdir(parents=True, exist_ok=True)
-        return ResultStore(folder / f"{word}-{method.fingerprint(self.networks)}.{self.share[0]}.json")
+        return ResultStore(self.out / "values" / f"{word}-{method.fingerprint(self.networks)}.{self.share[0]}.json")
 
 
 def _check_size(method: Method, picture: Picture, made: Restored, truth: Tensor | None) -> None:

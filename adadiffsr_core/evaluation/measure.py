@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..files import read_small_file, whole_file
 from ..metrics.base import Metric
-from ..photo.reading import read_photo
 from ..plain_json import parse_json
-from .pairs import Pair
 
 _FORMAT = "adadiffsr-results/1"
 _LONGEST = 64 * 10**6  # bytes of a file of results
@@ -52,10 +50,6 @@ class ResultStore:
         self.path = path
         self._values: dict[str, dict[str, float]] = _read(path) if path.exists() else {}
 
-    def missing(self, key: str, names: Mapping[str, Metric]) -> dict[str, Metric]:
-        """Those of the metrics that have not been measured for a key."""
-        return {name: metric for name, metric in names.items() if name not in self._values.get(key, {})}
-
     def add(self, key: str, values: Mapping[str, float]) -> None:
         """Merge numbers into a key and write the file."""
         self._values[key] = {**self._values.get(key, {}), **values}
@@ -73,31 +67,6 @@ class ResultStore:
         }
         with whole_file(self.path) as partial:
             partial.write_text(json.dumps({"format": _FORMAT, "values": plain}, indent=1, allow_nan=False))
-
-
-def measure_pairs(
-    pairs: list[Pair],
-    restore: Callable[[Pair], Tensor],
-    metrics: Mapping[str, Metric],
-    store: ResultStore,
-    *,
-    prefix: str = "",
-) -> Iterator[str]:
-    """Measure what a method makes of each pair, leaving out what the store has; yields each key when it is done.
-
-    Args:
-        pairs: the test set.
-        restore: the method's picture of a pair, [1,3,H,W] in [0,1]; called only where something is missing.
-        metrics: by name.
-        store: where the numbers go, under `prefix` and the pair's name.
-        prefix: such as `RealSR/`.
-    """
-    for pair in pairs:
-        key = prefix + pair.name
-        wanted = store.missing(key, metrics)
-        if wanted:
-            store.add(key, measure(restore(pair), read_photo(pair.gt).pixels[None], wanted))
-        yield key
 
 
 def upscale_bicubic(image: Tensor, scale: int) -> Tensor:
