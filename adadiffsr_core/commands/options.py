@@ -12,11 +12,11 @@ import torch
 from ..errors import ConfigError
 from ..files import check_file_name
 from ..photo.colour import ColourMatch
+from ..photo.scales import Size
 from ..sampling.codebook import Solver
 from ..sampling.config import MergeMode, parse_intervals
 from ..settings import PRESETS
 from ..text import quoted, shown
-from .resources import Size
 
 MAX_SCALE = 16384.0
 _MOST_THREADS = 1024

@@ -7,6 +7,7 @@ attention, so that a tile encodes or decodes to the same values as the same plac
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Annotated, Literal, cast
 
 import torch
@@ -234,7 +235,7 @@ class Autoencoder(nn.Module):
         c = self.config
         halo = -(-c.encoder_reach // c.factor) * c.factor
         block = BLOCK * c.factor
-        return map_blocks(self._encode, image, block=block, halo=halo, numerator=1, denominator=c.factor, wanted=wanted)
+        return map_blocks(self._encode, image, block=block, halo=halo, scale=Fraction(1, c.factor), wanted=wanted)
 
     def _encode(self, image: Tensor) -> Tensor:
         return cast(Tensor, self.encoder(image * 2 - 1))
@@ -259,9 +260,8 @@ class Autoencoder(nn.Module):
         asked = wanted if wanted is None else _repeat_edge(wanted[None, None].float(), edge)[0, 0] > 0
         # Blocks that much larger: a picture of one block stays one.
         block = BLOCK + 2 * edge
-        image = map_blocks(
-            decode_block, seen, block=block, halo=c.decoder_halo, numerator=c.factor, denominator=1, wanted=asked
-        )
+        scale = Fraction(c.factor)
+        image = map_blocks(decode_block, seen, block=block, halo=c.decoder_halo, scale=scale, wanted=asked)
         rows, columns = (slice(edge * c.factor, (edge + side) * c.factor) for side in latent.shape[-2:])
         return image[..., rows, columns]
 

@@ -3,6 +3,8 @@
 import argparse
 from dataclasses import replace
 
+from ...data.dataset import check_size
+from ...data.latent_pairs import PairEncoder
 from ...data.origin import fingerprint_content, fingerprint_weights
 from ...errors import ConfigError
 from ...models.latent_colours import SD_COLOURS
@@ -32,12 +34,11 @@ def finetune(args: argparse.Namespace) -> int:
     if source.unet_config.context_dim is None:
         raise ConfigError(f"{args.init} has a UNet that reads no text; it is none of Stable Diffusion")
     processor = open_processor(recipe)
-    encoder = processor.install(source.load_encoder())
-    side = encoder.config.factor * source.unet_config.multiple
-    if recipe.data.size_px % side:
-        raise ConfigError(f"size_px {recipe.data.size_px} is not a multiple of {side}, as this checkpoint needs")
+    encoder = PairEncoder(processor.install(source.load_encoder()), processor, _ENCODED)
+    side = encoder.autoencoder.config.factor * source.unet_config.multiple
+    check_size(recipe.data.size_px, side, "this checkpoint needs")
     origin = {"checkpoint": fingerprint_content(args.init)}
-    pairs, held_out = prepare_pairs(args, recipe, encoder, fingerprint_weights(encoder), processor, _ENCODED, origin)
+    pairs, held_out = prepare_pairs(args, recipe, encoder, fingerprint_weights(encoder.autoencoder), origin)
     del encoder
     context = embed_empty_prompt(source.tensors, source.unet_config.context_dim)
     loop = recipe.loop

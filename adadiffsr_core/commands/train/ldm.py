@@ -3,6 +3,7 @@
 import argparse
 from typing import Any, get_args
 
+from ...data.dataset import check_size
 from ...errors import ConfigError
 from ...models.checkpoint import Checkpoint, load_checkpoint
 from ...models.ldm_format import is_ours
@@ -88,8 +89,6 @@ def _choose_recipe(args: argparse.Namespace, start: Checkpoint | None) -> LdmRec
 
 
 def _check_sizes(recipe: LdmRecipe, factor: int, channels: int) -> None:
-    side = factor * recipe.net.multiple
-    if recipe.data.size_px % side:
-        raise ConfigError(f"size_px {recipe.data.size_px} is not a multiple of {side}, as these networks need")
+    check_size(recipe.data.size_px, factor * recipe.net.multiple, "these networks need")
     if (recipe.net.in_channels, recipe.net.out_channels) != (2 * channels, channels):
         raise ConfigError(f"net must have {2 * channels} in_channels and {channels} out_channels for this autoencoder")

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...config import Config
 from ...errors import MissingExtraError
+from ...photo.value import LUMA
 from .ranges import Range, check_probabilities, check_range
 
 POISSON_QUANTILES = 1024
@@ -75,7 +76,7 @@ def _draw_bits(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    luma: np.ndarray = image @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
+    luma: np.ndarray = image @ np.array(LUMA, dtype=np.float32)[:, None]
     return luma
 
 

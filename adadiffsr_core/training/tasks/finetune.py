@@ -162,11 +162,9 @@ class FinetuneTask:
         """The loss on held-out pairs, always with the same noise."""
         model, size = _Model(self.processor.borrow(networks)), self.config.batch_size
         generator = self.processor.generator(self.seed, 0)
-        places = [
-            np.arange(start, min(start + size, self.held_out.count)) for start in range(0, self.held_out.count, size)
-        ]
-        losses = torch.stack([self._loss(model, self.held_out.take(place), generator) for place in places])
-        return {"loss": float(np.average(losses.tolist(), weights=[len(place) for place in places]))}
+        found = [(self._loss(model, drawn, generator), len(drawn[0])) for _, drawn in self.held_out.chunks(size)]
+        losses, counts = zip(*found, strict=True)
+        return {"loss": float(np.average(torch.stack(losses).tolist(), weights=counts))}
 
     def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
         """Low-quality inputs over restored pictures over the truth."""

@@ -121,17 +121,6 @@ class OwnModel:
         return walk(UNetDenoiser(self.model.unet, self.model.schedule, lq_latent, grid, self.model.pfj), x)
 
 
-def check_size(model: WalkedModel, size_px: int) -> None:
-    """Refuse tiles that the model cannot take.
-
-    Raises:
-        ConfigError: `size_px` is no multiple of what it needs.
-    """
-    side = model.factor * model.multiple
-    if size_px % side:
-        raise ConfigError(f"size_px {size_px} is not a multiple of {side}, as this model needs")
-
-
 @torch.inference_mode()
 def probe_model(model: WalkedModel, sampling: SamplingConfig, size_px: int) -> list[float]:
     """What tells a model: coarse values of its estimates of one drawn tile, at the start of the schedule and halfway.
