@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ..errors import MissingExtraError
+from ..errors import import_extra
 from ..files import whole_file
 from .primitives import tensor_to_image
 
@@ -51,13 +51,9 @@ def new_figure(width: float, height: float) -> Any:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("charts need matplotlib: pip install 'adadiffsr[train]'") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    message = "charts need matplotlib: pip install 'adadiffsr[train]'"
+    figure = import_extra("matplotlib.figure", message).Figure(figsize=(width, height), layout="constrained")
+    import_extra("matplotlib.backends.backend_agg", message).FigureCanvasAgg(figure)
     return figure
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ..sampling.report import RunReport
-from .axes import Axes, Point, draw_ground, round_ticks, step_ticks, widen_range, write_ticks
+from .axes import Axes, draw_ground, round_ticks, step_ticks, widen_range, write_ticks
 from .curves import Curve, collect_curves, explain_no_gains, median_curve
 from .lettering import load_font
 from .primitives import (
@@ -103,18 +103,15 @@ def _draw_curves(plot: Image.Image, axes: Axes, curves: Sequence[Curve]) -> None
         for x, y in points:
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
     if len(curves) >= MIN_MEDIAN:
-        _draw_bold(draw, [axes.place(*point) for point in median_curve(curves)])
+        points = [axes.place(*point) for point in median_curve(curves)]
+        for ink, width in ((PAPER, 6), (INK, 3)):
+            draw.line(points, ink, width * SUPERSAMPLING, joint="curve")
 
 
 def _lighten(colour: Colour) -> Colour:
     """Towards the ink by a quarter: the ramp's violet would be lost on dark ground."""
     red, green, blue = (round(0.75 * level + 0.25 * ink) for level, ink in zip(colour, INK, strict=True))
     return red, green, blue
-
-
-def _draw_bold(draw: ImageDraw.ImageDraw, points: Sequence[Point]) -> None:
-    for colour, width in ((PAPER, 6), (INK, 3)):
-        draw.line(points, colour, width * SUPERSAMPLING, joint="curve")
 
 
 def _write_titles(draw: ImageDraw.ImageDraw, title: tuple[str, str], message: str) -> None:

@@ -99,14 +99,10 @@ class Evaluation:
         """Every seed for methods that draw noise, the first for others."""
         return self.seeds if method.kind == "sampled" else self.seeds[:1]
 
-    def stores(self, method: Method) -> list[Path]:
-        """Files with a method's numbers, one of each process that has measured any."""
-        return sorted((self.out / "values").glob(f"*-{method.fingerprint(self.networks)}.*.json"))
-
     def values(self, method: Method) -> dict[str, dict[str, float]]:
-        """All numbers of a method, by `dataset/name/seed`."""
+        """All numbers of a method, by `dataset/name/seed`, of each process that has measured any."""
         merged: dict[str, dict[str, float]] = {}
-        for path in self.stores(method):
+        for path in sorted((self.out / "values").glob(f"*-{method.fingerprint(self.networks)}.*.json")):
             for key, row in ResultStore(path).items():
                 merged[key] = {**merged.get(key, {}), **row}
         return merged

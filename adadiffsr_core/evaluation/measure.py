@@ -75,8 +75,12 @@ def upscale_bicubic(image: Tensor, scale: int) -> Tensor:
     Source: Keys 1981 with a = -0.5, as Pillow and MATLAB; torch uses that kernel only with `antialias`, which changes
     nothing else when the picture grows.
     """
-    grown = F.interpolate(image, scale_factor=scale, mode="bicubic", antialias=True)
-    return (grown.clamp(0, 1) * 255).round() / 255
+    return to_levels(F.interpolate(image, scale_factor=scale, mode="bicubic", antialias=True))
+
+
+def to_levels(image: Tensor) -> Tensor:
+    """A picture in [0,1] on 8-bit levels, as a saved file has it; anything beyond is clipped."""
+    return (image.clamp(0, 1) * 255).round() / 255
 
 
 def _read(path: Path) -> dict[str, dict[str, float]]:

@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -82,16 +83,9 @@ def summarise(results: Iterable[Result]) -> list[Cell]:
             raise ConfigError(f"{method} has two values of {metric} for {image} of {dataset}")
         images[image] = value
     means = {key: _mean_and_error(list(images.values())) for key, images in groups.items()}
-    order = [list(dict.fromkeys(column)) for column in zip(*groups, strict=True)]
-    return (
-        [
-            Cell(*key, *means[key], is_best=_is_best(key, means))
-            for dataset, metric, method in ((d, m, n) for d in order[0] for m in order[1] for n in order[2])
-            if (key := (dataset, metric, method)) in means
-        ]
-        if order
-        else []
-    )
+    order = [dict.fromkeys(column) for column in zip(*groups, strict=True)]
+    keys = (key for key in product(*order) if key in means)
+    return [Cell(*key, *means[key], is_best=_is_best(key, means)) for key in keys]
 
 
 def to_markdown(cells: list[Cell]) -> str:

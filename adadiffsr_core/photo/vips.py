@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImageError, MissingExtraError
+from ..errors import ImageError, import_extra
 from .limits import damaged
 
 
@@ -13,11 +13,7 @@ def import_vips() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    try:
-        import pyvips
-    except ImportError as error:
-        raise MissingExtraError("photographs are read and written by libvips: pip install 'pyvips[binary]'") from error
-    return pyvips
+    return import_extra("pyvips", "photographs are read and written by libvips: pip install 'pyvips[binary]'")
 
 
 def pass_through(image: Any, path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import MissingExtraError
+from ...errors import import_extra
 
 # Weight that each of the two approximations in `apply_kernel` may leave out: 1/8 grey level of a [0,1] image.
 TOLERANCE = 5e-4
@@ -19,11 +19,7 @@ def import_cv2() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtraError("training data needs OpenCV: pip install 'adadiffsr[train]'") from error
-    return cv2
+    return import_extra("cv2", "training data needs OpenCV: pip install 'adadiffsr[train]'")
 
 
 def trim_kernel(kernel: np.ndarray) -> np.ndarray:
