@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from adadiffsr_core.cli import main
-from adadiffsr_core.commands.train import finetune as finetune_command
+from adadiffsr_core.commands.train import ldm as ldm_command
 from adadiffsr_core.data.dataset import PairConfig, PairDataset, split_photos
 from adadiffsr_core.data.latent_pairs import LatentPairs, PairEncoder
 from adadiffsr_core.data.pair_source import RenewedPairs, Window
@@ -325,7 +325,7 @@ def words(project, *more, init="sd.safetensors", **sections):
 
 def test_a_checkpoint_is_finetuned_by_command(project, capsys, monkeypatch):
     made = []
-    monkeypatch.setattr(finetune_command, "FinetuneTask", lambda *args: made.append(FinetuneTask(*args)) or made[-1])
+    monkeypatch.setattr(ldm_command, "FinetuneTask", lambda *args: made.append(FinetuneTask(*args)) or made[-1])
     assert main(words(project, "--device", "cpu")) == 0
     assert capsys.readouterr().out == f"{project / 'run' / 'checkpoint.safetensors'}: finetune after 2 steps\n"
     assert {path.name for path in (project / "run").iterdir()} == {
