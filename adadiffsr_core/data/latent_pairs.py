@@ -1,8 +1,4 @@
-"""Training pairs as latents, made once by worker processes and kept on disk.
-
-Degrading and encoding cost more than a training step of a small model. A cached pair is seen many
-times, each time with other noise at another timestep.
-"""
+"""Training pairs as latents, made once by worker processes and kept on disk, since they cost more than a step."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -45,13 +45,10 @@ class _GatedGelu(nn.Module):
         return cast(Tensor, value * F.gelu(gate))
 
 
-class _FeedForward(nn.Module):
+class _FeedForward(nn.Sequential):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.net = nn.Sequential(_GatedGelu(channels, 4 * channels), nn.Dropout(0.0), nn.Linear(4 * channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.net(x))
 
 
 class _Block(nn.Module):

@@ -145,7 +145,7 @@ class Upsample(nn.Module):
         return F.pixel_shuffle(self.conv(x), 2)
 
 
-class _EncoderLevel(nn.Module):
+class _EncoderLevel(nn.Sequential):
     """The blocks of one resolution, then the change to the next coarser one if there is one."""
 
     def __init__(self, channels: int, blocks: int, coarser: int | None, padding: Padding) -> None:
@@ -153,20 +153,14 @@ class _EncoderLevel(nn.Module):
         self.block = nn.Sequential(*(ResnetBlock(channels, padding) for _ in range(blocks)))
         self.downsample = nn.Identity() if coarser is None else Downsample(channels, coarser)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.downsample(self.block(x)))
 
-
-class _DecoderLevel(nn.Module):
+class _DecoderLevel(nn.Sequential):
     """The blocks of one resolution, then the change to the next finer one if there is one."""
 
     def __init__(self, channels: int, blocks: int, finer: int | None, padding: Padding) -> None:
         super().__init__()
         self.block = nn.Sequential(*(ResnetBlock(channels, padding) for _ in range(blocks)))
         self.upsample = nn.Identity() if finer is None else Upsample(channels, finer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.upsample(self.block(x)))
 
 
 class Encoder(nn.Module):

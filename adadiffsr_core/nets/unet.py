@@ -148,13 +148,10 @@ class ResBlock(nn.Module):
         return cast(Tensor, self.skip_connection(x) + self.out_layers(h))
 
 
-class _Downsample(nn.Module):
+class _Downsample(nn.Sequential):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.op(x))
 
 
 class _Upsample(nn.Module):

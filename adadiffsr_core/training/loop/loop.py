@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from ...drawing.charts import save_loss_chart, save_sheet
 from ...errors import ConfigError
+from ...models.checkpoint import name_weights
 from ...text import shown
 from .config import LoopConfig
 from .history import keep_rows, parse_facts
@@ -33,7 +34,6 @@ from .state import (
     check_module,
     check_names,
     load_state,
-    pack_module,
     pack_optimiser,
     save_state,
     unpack_module,
@@ -235,7 +235,7 @@ class Run:
     def save(self) -> None:
         """Write state and weights, each whole or not at all."""
         self._drop_gradients()
-        tensors = pack_module("network", self.task.networks) | pack_module("average", self.average)
+        tensors = name_weights(self.task.networks, "network.") | name_weights(self.average, "average.")
         for name, optimiser in self.optimisers.items():
             tensors |= pack_optimiser(f"optimiser.{name}", optimiser.adam)
         facts = {

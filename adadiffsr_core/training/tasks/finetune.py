@@ -19,7 +19,7 @@ from ...drawing.charts import make_sheet
 from ...errors import ConfigError
 from ...gain.information import GAIN_SPAN, information_gain
 from ...gain.statistics import LatentStatistics
-from ...models.checkpoint import Checkpoint, save_checkpoint
+from ...models.checkpoint import Checkpoint, name_weights, save_checkpoint
 from ...models.ldm_format import LdmCheckpoint, replace_unet
 from ...models.networks import PFJ_PREFIX
 from ...nets.autoencoder import Autoencoder
@@ -179,7 +179,7 @@ class FinetuneTask:
         model = _Model(networks)
         replace_unet(self.source.path, path.with_name("checkpoint.safetensors"), model.unet.state_dict())
         if model.pfj is not None:
-            tensors = {PFJ_PREFIX + key: value for key, value in model.pfj.state_dict().items()}
+            tensors = name_weights(model.pfj, PFJ_PREFIX)
             known = {**facts, "finetuned": self.source.path.name, "prediction": self.prediction}
             checkpoint = Checkpoint("pfj", {"pfj": model.pfj.config.to_dict()}, tensors, known)
             save_checkpoint(checkpoint, path.with_name("pfj.safetensors"))

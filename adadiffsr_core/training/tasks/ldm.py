@@ -16,7 +16,7 @@ from ...drawing.charts import make_sheet
 from ...errors import ConfigError, MissingExtraError
 from ...metrics.psnr import psnr
 from ...metrics.st_lpips import StLpips
-from ...models.checkpoint import Checkpoint, save_checkpoint
+from ...models.checkpoint import Checkpoint, name_weights, save_checkpoint
 from ...models.networks import AUTOENCODER_PREFIX, UNET_PREFIX, open_networks
 from ...models.processor import Processor
 from ...nets.autoencoder import Autoencoder
@@ -161,8 +161,7 @@ def save_ldm(
     scales: tuple[float, float] | None = None,
 ) -> None:
     """Write a weights file of kind `ldm`: UNet, autoencoder, what the network predicts of what, and at which scales."""
-    tensors = {f"{UNET_PREFIX}{key}": value for key, value in unet.state_dict().items()}
-    tensors |= {f"{AUTOENCODER_PREFIX}{key}": value for key, value in autoencoder.state_dict().items()}
+    tensors = name_weights(unet, UNET_PREFIX) | name_weights(autoencoder, AUTOENCODER_PREFIX)
     config = {
         "unet": unet.config.to_dict(),
         "autoencoder": autoencoder.config.to_dict(),

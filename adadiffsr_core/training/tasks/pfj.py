@@ -16,7 +16,7 @@ from ...drawing.charts import make_sheet
 from ...errors import ConfigError
 from ...gain.choose import choose_estimator
 from ...metrics.st_lpips import StLpips
-from ...models.checkpoint import Checkpoint, save_checkpoint
+from ...models.checkpoint import Checkpoint, name_weights, save_checkpoint
 from ...models.model import Model
 from ...models.networks import PFJ_PREFIX
 from ...nets.pfj import Pfj, PfjConfig
@@ -200,7 +200,7 @@ class PfjTask:
         """A weights file of kind `pfj`, and after joint training the UNet's `ldm.safetensors` beside it."""
         unet, pfj = self._parts(networks)
         facts = {**facts, **self.facts, "mode": pfj.config.mode, "joint": self.joint}
-        tensors = {f"{PFJ_PREFIX}{key}": value for key, value in pfj.state_dict().items()}
-        save_checkpoint(Checkpoint("pfj", {"pfj": pfj.config.to_dict()}, tensors, facts), path)
+        config = {"pfj": pfj.config.to_dict()}
+        save_checkpoint(Checkpoint("pfj", config, name_weights(pfj, PFJ_PREFIX), facts), path)
         if self.joint:
             save_ldm(unet, self.model.autoencoder, self.model.schedule, path.with_name("ldm.safetensors"), facts)
