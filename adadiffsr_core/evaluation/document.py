@@ -19,6 +19,7 @@ from .tables import Table
 
 PAIRED = "Picture by picture; mean, standard error over pictures, spread over seeds."
 COSTS = ("nfe", "seconds")
+_FULLS = [f"full_{name}" for name in FULL_METRICS]
 ERRORS = "Plus-minus is the standard error over images."
 
 
@@ -60,7 +61,7 @@ def write_tables(
 def _results(evaluation: Evaluation, table: Table) -> list[Result]:
     """Means over seeds, a result for each picture, metric and method; costs last, of methods that sample."""
     results = []
-    fulls = [f"full_{name}" for name in FULL_METRICS] if table.name == "curve" else []
+    fulls = _FULLS if table.name == "curve" else []
     for method in table.methods:
         names = [*evaluation.metrics.usable, *fulls, *(COSTS if method.kind == "sampled" else ())]
         rows: dict[tuple[str, str], list[float]] = {}
@@ -95,14 +96,13 @@ def _describe_curve(evaluation: Evaluation, table: Table) -> str:
     # A chart is of the same pictures throughout.
     for name, rows in ((name, rows) for name, rows in others.items() if rows.keys() >= uniforms[0].keys()):
         families.setdefault(name.partition(" ")[0], []).append(rows)
-    for name in [*names, *(f"full_{full}" for full in FULL_METRICS)]:
+    for name in [*names, *_FULLS]:
         draw_curve(families, name, evaluation.out / f"curve-{name}.png")
     begun = {name: rows for name, rows in others.items() if rows}
     if not begun or not all(uniforms):
         return ""
-    fulls = [f"full_{name}" for name in FULL_METRICS]
     equal = {
-        name: compare_at_equal_nfe(rows, uniforms, names) + compare_at_equal_nfe(rows, uniforms[1:], fulls)
+        name: compare_at_equal_nfe(rows, uniforms, names) + compare_at_equal_nfe(rows, uniforms[1:], _FULLS)
         for name, rows in begun.items()
     }
     whole = {name: compare(rows, uniforms[0], names) for name, rows in begun.items()}

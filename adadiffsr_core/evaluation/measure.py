@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..files import read_small_file, whole_file
 from ..metrics.base import Metric
-from ..plain_json import parse_json
+from ..plain_json import parse_json, without_nan
 
 _FORMAT = "adadiffsr-results/1"
 _LONGEST = 64 * 10**6  # bytes of a file of results
@@ -53,20 +53,13 @@ class ResultStore:
     def add(self, key: str, values: Mapping[str, float]) -> None:
         """Merge numbers into a key and write the file."""
         self._values[key] = {**self._values.get(key, {}), **values}
-        self._write()
+        plain = {"format": _FORMAT, "values": without_nan(self._values)}
+        with whole_file(self.path) as partial:
+            partial.write_text(json.dumps(plain, indent=1, allow_nan=False))
 
     def items(self) -> Iterator[tuple[str, dict[str, float]]]:
         """Keys in the order they were added, with a copy of their numbers."""
         return ((key, dict(values)) for key, values in self._values.items())
-
-    def _write(self) -> None:
-        # JSON has no NaN.
-        plain = {
-            key: {name: value if math.isfinite(value) else None for name, value in values.items()}
-            for key, values in self._values.items()
-        }
-        with whole_file(self.path) as partial:
-            partial.write_text(json.dumps({"format": _FORMAT, "values": plain}, indent=1, allow_nan=False))
 
 
 def upscale_bicubic(image: Tensor, scale: int) -> Tensor:

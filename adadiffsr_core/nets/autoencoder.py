@@ -172,14 +172,12 @@ class Encoder(nn.Module):
         widths = config.channels
         self.conv_in = _conv(config.in_channels * config.patch**2, widths[0], config.padding)
         levels = zip(widths, config.encoder_blocks, [*widths[1:], None], strict=True)
-        self.down = nn.ModuleList(_EncoderLevel(*level, config.padding) for level in levels)
+        self.down = nn.Sequential(*(_EncoderLevel(*level, config.padding) for level in levels))
         self.conv_out = _conv(widths[-1], config.z_channels, config.padding)
 
     def forward(self, image: Tensor) -> Tensor:
         """`[N,3,H,W]` to `[N,z_channels,H/8,W/8]`."""
-        x = self.conv_in(F.pixel_unshuffle(image, self.patch))
-        for level in self.down:
-            x = level(x)
+        x = self.down(self.conv_in(F.pixel_unshuffle(image, self.patch)))
         return cast(Tensor, self.conv_out(F.relu(x)))
 
 
