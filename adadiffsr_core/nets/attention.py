@@ -10,6 +10,8 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layout import start_at_zero
+
 # Of every GroupNorm in LDM's networks.
 GROUPS = 32
 
@@ -91,8 +93,7 @@ class SpatialTransformer(nn.Module):
         self.proj_in: nn.Module = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList([_Block(channels, context, heads)])
         self.proj_out: nn.Module = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
-        for parameter in self.proj_out.parameters():
-            nn.init.zeros_(parameter)
+        start_at_zero(self.proj_out)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """`[N,channels,h,w]` and `[N,T,context]`, or no context where none is read, to `[N,channels,h,w]`."""

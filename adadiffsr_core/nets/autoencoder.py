@@ -18,6 +18,7 @@ from ..config import LEVELS, Blocks, Channels, Config, Most
 from ..errors import ConfigError
 from ..text import quoted
 from .blocks import map_blocks
+from .layout import start_at_zero
 
 Padding = Literal["zeros", "replicate"]
 
@@ -112,9 +113,7 @@ class ResnetBlock(nn.Module):
     def __init__(self, channels: int, padding: Padding = "zeros") -> None:
         super().__init__()
         self.conv1 = _conv(channels, channels, padding)
-        self.conv2 = _conv(channels, channels, padding)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(cast(Tensor, self.conv2.bias))
+        self.conv2 = start_at_zero(_conv(channels, channels, padding))
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N,C,h,w]` to the same shape."""
