@@ -6,7 +6,7 @@ from typing import Any
 from .comments import read_comments
 from .containers import Motion, read_png_colours, read_png_texts
 from .exif import open_block, read_dpi, read_exif
-from .tiff_tree import Directory, read_directories, to_numbers
+from .tiff_tree import Directory, read_directories
 from .value import Notes
 from .vips import import_vips
 
@@ -41,14 +41,8 @@ def read_tiff_pages(encoded: bytes) -> tuple[Directory, ...]:
         ImageError: its structure is damaged.
     """
     directories = tuple(read_directories(encoded))
-    return tuple(page for page in directories if not _is_smaller_or_mask(page)) or directories[:1]
-
-
-def _is_smaller_or_mask(page: Directory) -> bool:
-    try:
-        return bool(to_numbers(*page.tags[_KIND])[0] & _SMALLER_OR_MASK)
-    except (KeyError, IndexError):
-        return False
+    # A page that does not say is one of its own.
+    return tuple(page for page in directories if not max(0, page.number(_KIND)) & _SMALLER_OR_MASK) or directories[:1]
 
 
 def find_pages(header: Any) -> tuple[int, ...]:

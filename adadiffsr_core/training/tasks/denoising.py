@@ -64,12 +64,12 @@ class ScheduledUNet:
 
     def predict(self, x: Tensor, lq: Tensor, sigma: Tensor, residuals: Sequence[Residual] | None = None) -> Tensor:
         """The network's output `[B,C,h,w]` float32 for noisy latents `x` `[B,C,h,w]` at levels `sigma` `[B]`."""
-        inputs = torch.cat([self.schedule.scale_input(x, sigma, lq), lq], dim=1)
+        scaled = self.schedule.scale_input(x, sigma, lq)
+        inputs = torch.cat([scaled, lq], dim=1).contiguous(memory_format=torch.channels_last)
         with self.processor.autocast():
             # The schedule's word for what the network is shown: for flow not the index drawn, but sigma * 1000.
             # Nothing but tensors where nothing is injected: a recorded network is called as it was recorded.
             injected = () if residuals is None else (residuals,)
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
             output = self.unet(inputs, self.schedule.sigma_to_timestep(sigma), *injected)
         return cast(Tensor, output.float())
 
