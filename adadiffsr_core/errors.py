@@ -1,5 +1,8 @@
 """The errors that users meet. Each message is one sentence: what is wrong and what to do."""
 
+from importlib import import_module
+from typing import Any
+
 from .text import sentence
 
 
@@ -36,3 +39,19 @@ class DiskError(AdaDiffSRError, OSError):
 
 class MissingExtraError(AdaDiffSRError, ImportError):
     """An optional dependency is needed; the message names what to install."""
+
+
+def import_extra(module: str, message: str) -> Any:
+    """A module that only some of the work needs, imported when it is used.
+
+    Args:
+        module: its whole name.
+        message: what needs it and how it is installed.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(message) from error

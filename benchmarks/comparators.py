@@ -29,7 +29,7 @@ import torch
 from tqdm import tqdm
 
 from adadiffsr_core.errors import CheckpointError, MissingExtraError
-from adadiffsr_core.evaluation.pairs import list_images
+from adadiffsr_core.evaluation.sets import list_images
 from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.photo.value import Photo
 from adadiffsr_core.photo.writing import write_photo

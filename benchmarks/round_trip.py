@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from adadiffsr_core.errors import MissingExtraError
-from adadiffsr_core.evaluation.pairs import list_images
+from adadiffsr_core.evaluation.sets import list_images
 from adadiffsr_core.metrics.base import Metric
 from adadiffsr_core.metrics.registry import create_metric
 from adadiffsr_core.models.model import embedded_weights

@@ -24,10 +24,12 @@ from ..adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from ..adadiffsr_core.training.tasks.mmle import choose_metrics
 from ..adadiffsr_core.training.walks.targets import Reference
 from ..adadiffsr_core.training.walks.teaching import (
+    Teacher,
     check_disk,
     check_recipe,
     describe_figures,
-    prepare_mmle,
+    make_task,
+    rate_walks,
     split_few,
 )
 from ..adadiffsr_core.training.walks.walked_model import claim_model, probe_model
@@ -124,7 +126,8 @@ def train_regressor(model: HostModel, settings: TrainingSettings) -> Trained:
         name = type(model.model.model).__name__
         # Made by hand: `open` would change the host's own settings of the graphics card.
         processor = Processor(training_device())
-        task = prepare_mmle(recipe, model, metrics, split, folder, origin, name, processor, watch.advance)
+        walks = rate_walks(recipe, Teacher(model, metrics), split, folder, origin, watch.advance)
+        task = make_task(recipe, walks, name, processor)
         run = train_watched(task, recipe.loop, folder, watch)
         report = describe_figures(run.check(), recipe.net.metrics)
         chart = task.sheet(run.average)

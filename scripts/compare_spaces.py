@@ -28,7 +28,7 @@ from adadiffsr_core.commands.train.autoencoder import begin_with
 from adadiffsr_core.data.dataset import PairConfig, PairDataset, split_photos
 from adadiffsr_core.data.degradation.batch import BatchDegradation
 from adadiffsr_core.data.degradation.single import DegradationConfig
-from adadiffsr_core.data.latent_pairs import build_latent_pairs
+from adadiffsr_core.data.latent_pairs import PairEncoder, build_latent_pairs
 from adadiffsr_core.data.pair_source import DevicePairs, LivePairs, Window
 from adadiffsr_core.data.photo_bank import PhotoBank
 from adadiffsr_core.data.photo_files import find_images, keep_sound, load_image
@@ -162,18 +162,11 @@ class Comparison:
         config = replace(recipe.task, target=way.target, snr_gamma=way.snr_gamma, batch_size=self.args.pairs)
         pipelines = DegradationConfig(), DegradationConfig.mild()
         degradation = BatchDegradation(*pipelines, self.data.mild_prob, (4.0, 4.0), self.processor)
-        live = LivePairs(
-            self.photos,
-            degradation,
-            coder,
-            self.processor,
-            size_px=self.data.size_px,
-            min_scale=self.data.min_scale,
-            seed=SEED,
-        )
+        encoder = PairEncoder(coder, self.processor)
+        live = LivePairs(self.photos, degradation, encoder, self.data, SEED)
         pairs = DevicePairs(live, Window(self.args.window, min(256, self.args.window), recipe.renewal), SEED)
         folder = self.run / "pairs" / folder_name(f"{way.space}: pairs")
-        held_out = build_latent_pairs(folder, self.measured, coder, self.processor, self.args.workers)
+        held_out = build_latent_pairs(folder, self.measured, encoder, self.args.workers)
         task = LdmTask(recipe.net, config, coder, Examples(pairs, held_out), self.pictures, self.setup)
         rate = {"learning_rate": self.args.learning_rate, "warmup_steps": 100}
         loop = self.loop(self.args.minutes, steps=self.args.steps, **rate)

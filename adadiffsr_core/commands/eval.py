@@ -27,8 +27,8 @@ from ..text import quoted, shown
 from .helpers import helpers, stop_if_alone
 from .interrupts import stop_if_asked
 from .options import (
-    DTYPES,
     PROCESSES_EACH,
+    add_device,
     choose_device,
     choose_dtype,
     parse_folder,
@@ -71,10 +71,7 @@ def add_parser(subparsers: Any) -> None:
     networks.add_argument("--mmle", type=parse_path, metavar="FILE", help="a regressor in place of the model's own")
     networks.add_argument("--pfj", action="append", default=[], metavar="NAME=FILE", help="further feature injections")
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (cuda if there is one, else cpu)")
-    machine.add_argument(
-        "--dtype", choices=("auto", *DTYPES), default="auto", help="float16 on cuda, float32 elsewhere"
-    )
+    add_device(machine)
     machine.add_argument("--threads", type=int, metavar="N", help="processor threads, for each process")
     machine.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that share the work (1)")
     parser.set_defaults(run=run_eval)

@@ -12,11 +12,11 @@ import torch
 from ..errors import ConfigError
 from ..files import check_file_name
 from ..photo.colour import ColourMatch
+from ..photo.scales import Size
 from ..sampling.codebook import Solver
 from ..sampling.config import MergeMode, parse_intervals
 from ..settings import PRESETS
 from ..text import quoted, shown
-from .resources import Size
 
 MAX_SCALE = 16384.0
 _MOST_THREADS = 1024
@@ -98,10 +98,15 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model", type=parse_path, metavar="FILE", help="weights; the embedded model if not given")
-    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (cuda if there is one, else cpu)")
-    group.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="float16 on cuda, float32 elsewhere")
+    add_device(group)
     group.add_argument("--tile-batch", type=int, metavar="N", help="tiles in one call of the network (8)")
     group.add_argument("--threads", type=int, metavar="N", help="processor threads")
+
+
+def add_device(group: argparse._ArgumentGroup) -> None:
+    """Add where networks run, and in which precision."""
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (cuda if there is one, else cpu)")
+    group.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="float16 on cuda, float32 elsewhere")
 
 
 def parse_word(text: str) -> str:

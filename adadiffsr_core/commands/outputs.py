@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..drawing.pictures import draw_comparison, draw_region_map
-from ..drawing.primitives import PAPER
+from ..drawing.primitives import fit_sheet
 from ..drawing.regions import report_to_regions
 from ..errors import ImageError
 from ..files import whole_file
 from ..models.model import Model
 from ..photo.enlarging import enlarge
+from ..photo.scales import Size
 from ..photo.transparency import fill_hidden, show_over_grey
 from ..photo.value import Photo, levels_to_photo
 from ..photo.writing import encode_photo, holds_all, write_stills
 from ..pipeline import Upscaled
 from ..settings import SamplingConfig
 from .plan import Page, PhotoJob
-from .resources import Size
 from .terminal import REFUSALS, describe
 
 _SPARE_PX = 64  # below the first of several pictures: the legends of others may take a line more
@@ -67,10 +67,17 @@ class Outputs:
         if targets.map is not None:
             self._draw(targets.map, draw_region_map(seen, report_to_regions(result.report, result.latent_px)))
         if targets.compare is not None:
-            before = show_over_grey(enlarge(_visible(photo)[None], page.size)[0], done.alpha)
+            visible = photo.pixels[None] if photo.alpha is None else fill_hidden(photo.pixels[None], photo.alpha[None])
+            before = show_over_grey(enlarge(visible, page.size)[0], done.alpha)
             self._draw(targets.compare, draw_comparison([("input, bicubic", before), ("result", seen)]))
-        sizes = {"input_size_px": page.source_size[::-1], "output_size_px": page.size[::-1]}
-        self.reports.append(sizes | _describe_work(result) | result.report.to_dict())
+        about = {
+            "input_size_px": page.source_size[::-1],
+            "output_size_px": page.size[::-1],
+            "latent_px": result.factor,
+            "work_size_px": result.work_size[::-1],
+            "note": result.note,
+        }
+        self.reports.append(about | result.report.to_dict())
 
     def write(self) -> None:
         """Write every file, each whole or not at all; one that cannot be written does not take the others with it.
@@ -109,7 +116,7 @@ class Outputs:
         """Frames of one file have one size, the first one's and a little more."""
         if self.job.motion is not None and len(self.job.pages) > 1:
             height, width = self._drawn.setdefault(path, (levels.shape[0] + _SPARE_PX, levels.shape[1]))
-            levels = _fit(levels, height, width)
+            levels = fit_sheet(levels, height, width)
         self._keep(path, levels_to_photo(levels, has_alpha=False))
 
     def _describe(self) -> dict[str, Any]:
@@ -128,21 +135,6 @@ def describe_settings(config: SamplingConfig, model: Model) -> dict[str, Any]:
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
     }
-
-
-def _fit(levels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    sheet = np.tile(np.array(PAPER, dtype=np.uint8), (height, width, 1))
-    part = levels[:height, :width]
-    sheet[: part.shape[0], : part.shape[1]] = part
-    return sheet
-
-
-def _describe_work(result: Upscaled) -> dict[str, Any]:
-    return {"latent_px": result.factor, "work_size_px": result.work_size[::-1], "note": result.note}
-
-
-def _visible(photo: Photo) -> Tensor:
-    return photo.pixels if photo.alpha is None else fill_hidden(photo.pixels[None], photo.alpha[None])[0]
 
 
 def _like(photo: Photo, pixels: Tensor, size: Size) -> Photo:

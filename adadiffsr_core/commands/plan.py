@@ -16,10 +16,11 @@ from ..files import check_writable, follow_links
 from ..photo.containers import Motion
 from ..photo.limits import MAX_PIXELS
 from ..photo.reading import open_photo
+from ..photo.scales import Size
 from ..photo.writing import WRITABLE, check_output_fits, check_output_path, holds_all
 from .interrupts import stop_if_asked
 from .naming import common_folder, grant_wishes, make_wish
-from .resources import DiskBudget, Size, check_memory
+from .resources import DiskBudget, check_memory
 from .sources import Source
 
 

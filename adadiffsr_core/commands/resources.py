@@ -8,9 +8,8 @@ import torch
 from ..errors import ConfigError
 from ..files import free_bytes
 from ..memory import available_bytes
+from ..photo.scales import Size
 from ..text import in_words
-
-Size = tuple[int, int]
 
 RESULT_BYTES = 62  # of memory per pixel of the result
 SOURCE_BYTES = 34  # and per pixel of the photograph
@@ -22,19 +21,18 @@ _DRAWN_SHARE = 0.15  # of that: maps are muted, half of a comparison is smooth, 
 _REPORT_BYTES = 1000
 
 
-def check_memory(source: Size, size: Size, device: torch.device, free: int | None = None) -> None:
+def check_memory(source: Size, size: Size, device: torch.device) -> None:
     """Refuse a photograph that the processor's memory cannot hold on its way.
 
     Args:
         source: (height, width) of the photograph.
         size: of the result.
         device: the networks'; of others nothing is known beforehand.
-        free: bytes; None asks.
 
     Raises:
         ConfigError: more memory is needed than is free.
     """
-    free = available_bytes() if free is None else free
+    free = available_bytes()
     if free is None or device.type != "cpu":
         return
     pixels = size[0] * size[1]
@@ -52,7 +50,7 @@ class DiskBudget:
 
     _planned: dict[int, float] = field(default_factory=dict)
 
-    def plan(self, path: Path, size: Size, *, channels: int = 3, bit_depth: int = 8, pages: int = 1) -> None:
+    def plan(self, path: Path, size: Size, *, channels: int = 3, bit_depth: int = 8) -> None:
         """Count on a picture of (height, width) px.
 
         Raises:
@@ -61,7 +59,7 @@ class DiskBudget:
         """
         suffix = path.suffix.lower()
         each = _FILE_BYTES[suffix] * bit_depth / 8 if suffix in _FILE_BYTES else _LOSSY_BYTES
-        self._take(path, each * channels * size[0] * size[1] * pages)
+        self._take(path, each * channels * size[0] * size[1])
 
     def plan_drawing(self, path: Path, size: Size, zoom: float, columns: int = 1) -> None:
         """Count on a picture about one of (height, width) px, drawn `zoom` times larger, in so many columns.

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..errors import ImageError
 from ..files import follow_links
-from ..photo.reading import READABLE, is_picture
+from ..photo.admission import is_picture
+from ..photo.reading import READABLE
 
 # Pictures of kinds that are not read: they are spoken of where they lie in a folder among others.
 _OTHER_PICTURES = (

@@ -25,7 +25,7 @@ from ..text import quoted
 from .interrupts import stop_if_asked
 from .options import add_arguments, choose_device, choose_dtype, set_threads
 from .outputs import Outputs, describe_settings
-from .plan import Draft, Page, PhotoJob, Planner, draft_photo
+from .plan import Draft, PhotoJob, Planner, draft_photo
 from .sources import Source, find_photos
 from .terminal import REFUSALS, ProgressBar, complain, say
 
@@ -150,11 +150,12 @@ def _upscale_all(
     args: argparse.Namespace,
     refuse: Refuse,
 ) -> None:
-    tiles = [[_count_tiles(page, model, config) for page in job.pages] for job in jobs]
-    bar = ProgressBar([sum(counts) for counts in tiles], -(-config.steps // config.dtss.intervals[0]))
+    works = [[plan_work(page.source_size, page.size, model.scales).size for page in job.pages] for job in jobs]
+    tiles = [sum(plan_tiles(model, work, config).count for work in pages) for pages in works]
+    bar = ProgressBar(tiles, -(-config.steps // config.dtss.intervals[0]))
     try:
-        for job, counts in zip(jobs, tiles, strict=True):
-            bar.begin(sum(counts))
+        for job, count in zip(jobs, tiles, strict=True):
+            bar.begin(count)
             try:
                 with name_out_of_memory():
                     _upscale_one(job, model, config, mask, args, bar)
@@ -163,10 +164,6 @@ def _upscale_all(
             bar.end()
     finally:
         bar.close()
-
-
-def _count_tiles(page: Page, model: Model, config: SamplingConfig) -> int:
-    return plan_tiles(model, plan_work(page.source_size, page.size, model.scales).size, config).count
 
 
 def _upscale_one(

@@ -157,6 +157,21 @@ class PairConfig(Config):
             )
 
 
+def check_size(size_px: int, multiple: int, who: str) -> None:
+    """Refuse pairs of a side that networks cannot take.
+
+    Args:
+        size_px: side of a pair.
+        multiple: what it must be a multiple of, px.
+        who: in words: `this model needs`.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if size_px % multiple:
+        raise ConfigError(f"size_px {size_px} is not a multiple of {multiple}, as {who}")
+
+
 class PairDataset(Dataset[tuple[Tensor, Tensor]]):
     """Endlessly varied pairs `(gt, lq_up)`, both uint8 `[3,S,S]`: item i depends on the seed and i alone.
 
@@ -168,7 +183,7 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         config: how to draw.
         seed: of everything that is drawn.
         length: number of items, such as training steps times batch size.
-        strong, mild: the two pipelines that `config.mild_prob` chooses between.
+        mild: the milder of the two pipelines that `config.mild_prob` chooses between; None is the usual one.
 
     Raises:
         ConfigError: there is no photograph, or `size_px` is no multiple of a pipeline's scale.
@@ -180,11 +195,10 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         config: PairConfig,
         seed: int,
         length: int,
-        strong: DegradationConfig | None = None,
         mild: DegradationConfig | None = None,
     ) -> None:
         self.paths, self.config, self.seed, self.length = list(paths), config, seed, length
-        self.pipelines = strong or DegradationConfig(), mild or DegradationConfig.mild()
+        self.pipelines = DegradationConfig(), mild or DegradationConfig.mild()
         self.cache = PhotoCache(config.cache_mb)
         if not self.paths:
             raise ConfigError("there is no photograph to train on")

@@ -1,12 +1,8 @@
-"""Training pairs as latents, made once by worker processes and kept on disk.
+"""Training pairs as latents, made once by worker processes and kept on disk, since they cost more than a step."""
 
-Degrading and encoding cost more than a training step of a small model. A cached pair is seen many
-times, each time with other noise at another timestep.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,37 +12,39 @@ from tqdm import tqdm
 
 from ..errors import ConfigError
 from ..models.processor import Processor
+from ..nets.autoencoder import Autoencoder
+from ..nets.sd_encoder import SdEncoder
 from .arrays import Layout, map_array, open_arrays, read_done, write_done
 from .dataset import PairConfig, PairDataset
 
 CHUNK = 16  # pairs encoded at once
 
 
-class LatentSpace(Protocol):
-    """Sizes of latents."""
+@dataclass(frozen=True)
+class PairEncoder:
+    """What makes latents of pairs.
 
-    @property
-    def factor(self) -> int:
-        """Pixels per latent pixel, along a side."""
-        ...
+    Attributes:
+        autoencoder: the one that users will have, on the processor's device.
+        processor: that encodes.
+        at_once: pairs encoded at once.
+    """
 
-    @property
-    def z_channels(self) -> int:
-        """Channels of a latent."""
-        ...
+    autoencoder: Autoencoder | SdEncoder
+    processor: Processor
+    at_once: int = CHUNK
 
+    @torch.inference_mode()
+    def encode(self, images: Tensor) -> np.ndarray:
+        """Latents float32 `[N,C,h,w]`, on the CPU, of uint8 images `[N,3,H,W]`; networks keep their own precision."""
+        pixels = self.processor.place(images).float().div(255).contiguous(memory_format=torch.channels_last)
+        latents: np.ndarray = self.autoencoder.encode(pixels).cpu().numpy()
+        return latents
 
-class Encoder(Protocol):
-    """An autoencoder, as far as pairs need one."""
-
-    @property
-    def config(self) -> LatentSpace:
-        """What its latents are like."""
-        ...
-
-    def encode(self, image: Tensor) -> Tensor:
-        """`[N,3,H,W]` in [0,1] to latents `[N,z_channels,H/factor,W/factor]`."""
-        ...
+    def layouts(self, config: PairConfig, count: int) -> Mapping[str, Layout]:
+        """Of the arrays of `count` pairs."""
+        side = config.size_px // self.autoencoder.config.factor
+        return dict.fromkeys(("gt", "lq"), Layout((count, self.autoencoder.config.z_channels, side, side)))
 
 
 class LatentPairs:
@@ -70,6 +68,11 @@ class LatentPairs:
         """A batch `(gt, lq)`, float32 `[B,C,h,w]`."""
         return self.take(np.sort(rng.integers(self.count, size=batch_size)))
 
+    def chunks(self, size: int, most: int | None = None) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+        """All pairs, or about the first `most`, `size` at a time, each time with the number of the first of them."""
+        for start in range(0, min(self.count, self.count if most is None else most), size):
+            yield start, self.take(np.arange(start, min(start + size, self.count)))
+
     def take(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         """The pairs at `indices`.
 
@@ -82,28 +85,7 @@ class LatentPairs:
         return torch.from_numpy(gt).float(), torch.from_numpy(lq).float()
 
 
-@torch.inference_mode()
-def encode_images(encoder: Encoder, images: Tensor, processor: Processor) -> np.ndarray:
-    """Latents float32 `[N,C,h,w]`, on the CPU, of uint8 images `[N,3,H,W]`; the encoder keeps its own precision."""
-    pixels = processor.place(images).float().div(255).contiguous(memory_format=torch.channels_last)
-    latents: np.ndarray = encoder.encode(pixels).cpu().numpy()
-    return latents
-
-
-def pair_layouts(config: PairConfig, encoder: Encoder, count: int) -> Mapping[str, Layout]:
-    """Of the arrays of `count` pairs."""
-    side = config.size_px // encoder.config.factor
-    return dict.fromkeys(("gt", "lq"), Layout((count, encoder.config.z_channels, side, side)))
-
-
-def build_latent_pairs(
-    folder: Path,
-    dataset: PairDataset,
-    autoencoder: Encoder,
-    processor: Processor,
-    workers: int,
-    batch_size: int = CHUNK,
-) -> LatentPairs:
+def build_latent_pairs(folder: Path, dataset: PairDataset, encoder: PairEncoder, workers: int) -> LatentPairs:
     """Encode every pair of `dataset`, going on where an earlier call stopped.
 
     Pair i depends on the dataset's seed and i alone, so a resumed cache equals one made at a stretch.
@@ -111,25 +93,23 @@ def build_latent_pairs(
     Args:
         folder: where the cache is; created if need be.
         dataset: the pairs; its length is the cache's.
-        autoencoder: the encoder that users will have, on the processor's device.
-        processor: that encodes.
+        encoder: of the pairs.
         workers: processes that degrade.
-        batch_size: pairs encoded at once.
 
     Raises:
         ConfigError: the folder holds a cache of another size.
         DiskError: the disk has no room for it.
     """
-    arrays = open_arrays(folder, pair_layouts(dataset.config, autoencoder, len(dataset)))
+    arrays = open_arrays(folder, encoder.layouts(dataset.config, len(dataset)))
     done = read_done(folder, len(dataset))
-    loader = DataLoader(Subset(dataset, range(done, len(dataset))), batch_size, num_workers=workers)
+    loader = DataLoader(Subset(dataset, range(done, len(dataset))), encoder.at_once, num_workers=workers)
     with tqdm(total=len(dataset), initial=done, desc="latent pairs", mininterval=5) as bar:
         for pair in loader:
             for array, images in zip(arrays.values(), pair, strict=True):
-                array[done : done + len(images)] = encode_images(autoencoder, images, processor)
+                array[done : done + len(images)] = encoder.encode(images)
             done += len(pair[0])
             bar.update(len(pair[0]))
-            if done % (batch_size * 16) == 0 or done == len(dataset):
+            if done % (encoder.at_once * 16) == 0 or done == len(dataset):
                 for array in arrays.values():
                     array.flush()
                 write_done(folder, done)

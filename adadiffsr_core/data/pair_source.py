@@ -16,11 +16,10 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from ..errors import ConfigError
-from ..models.processor import Processor
 from .arrays import Cache, Layout, open_arrays
 from .dataset import PairConfig, PairDataset
 from .degradation.batch import BatchDegradation
-from .latent_pairs import CHUNK, Encoder, encode_images, pair_layouts
+from .latent_pairs import PairEncoder
 from .photo_bank import PhotoBank
 
 _MANY = 64  # chunks whose making is worth a bar
@@ -92,10 +91,8 @@ class LivePairs:
     Args:
         photos: on the processor's device.
         degradation: what makes the low-quality twins.
-        encoder: the autoencoder, likewise.
-        processor: that trains.
-        size_px: side of a pair.
-        min_scale: crops are made smaller by up to this factor, for variety.
+        encoder: of the pairs.
+        config: how crops are drawn.
         seed: of everything that is drawn.
     """
 
@@ -103,24 +100,22 @@ class LivePairs:
         self,
         photos: PhotoBank,
         degradation: BatchDegradation,
-        encoder: Encoder,
-        processor: Processor,
-        *,
-        size_px: int,
-        min_scale: float,
+        encoder: PairEncoder,
+        config: PairConfig,
         seed: int,
     ) -> None:
-        self.photos, self.degradation, self.encoder, self.processor = photos, degradation, encoder, processor
-        self.size_px, self.min_scale, self.seed = size_px, min_scale, seed
+        self.photos, self.degradation, self.encoder = photos, degradation, encoder
+        self.processor, self.config, self.seed = encoder.processor, config, seed
 
     @torch.no_grad()
     def draw(self, step: int, batch_size: int) -> tuple[Tensor, Tensor]:
         """See `PairSource`."""
         generator = self.processor.generator(self.seed, step)
-        gt = self.photos.draw(batch_size, self.size_px, self.min_scale, generator)
-        lq = self.degradation(gt, self.degradation.draw(batch_size, self.size_px, self.seed, step))
+        size_px = self.config.size_px
+        gt = self.photos.draw(batch_size, size_px, self.config.min_scale, generator)
+        lq = self.degradation(gt, self.degradation.draw(batch_size, size_px, self.seed, step))
         with self.processor.autocast():
-            latents = self.encoder.encode(torch.cat([gt, lq]))
+            latents = self.encoder.autoencoder.encode(torch.cat([gt, lq]))
         first, second = latents.float().chunk(2)
         return first, second
 
@@ -162,10 +157,10 @@ class DevicePairs:
         return gt, lq
 
 
-def window_layouts(config: PairConfig, encoder: Encoder, count: int) -> Cache:
+def window_layouts(config: PairConfig, encoder: PairEncoder, count: int) -> Cache:
     """Of the arrays of a window of `count` pairs."""
     # Which pair is in each place, from 1 on, so that a new file's zeros mean none.
-    return {**pair_layouts(config, encoder, count), "numbers": Layout((count,), np.int64)}
+    return {**encoder.layouts(config, count), "numbers": Layout((count,), np.int64)}
 
 
 class RenewedPairs:
@@ -174,15 +169,13 @@ class RenewedPairs:
     Args:
         folder: of the cache; created if need be.
         dataset: of all pairs there will ever be.
-        encoder: the autoencoder, on the processor's device.
-        processor: that trains.
-        count: length of the window, a multiple of `CHUNK`.
+        encoder: of the pairs.
+        window: how many are kept, and for how long.
         seed: of the choice among the pairs of the window.
-        renewal: as in `Window`.
         workers: processes that degrade ahead.
 
     Raises:
-        ConfigError: `count` is no multiple of `CHUNK`, or the folder holds a window of another size.
+        ConfigError: the folder holds a window of another size.
         DiskError: the disk has no room for it.
     """
 
@@ -190,18 +183,14 @@ class RenewedPairs:
         self,
         folder: Path,
         dataset: PairDataset,
-        encoder: Encoder,
-        processor: Processor,
-        *,
-        count: int,
+        encoder: PairEncoder,
+        window: Window,
         seed: int,
-        renewal: float,
         workers: int = 0,
     ) -> None:
-        self.window = Window(count, CHUNK, renewal)
-        self.dataset, self.encoder, self.processor = dataset, encoder, processor
+        self.dataset, self.encoder, self.window = dataset, encoder, window
         self.seed, self.workers = seed, workers
-        arrays = open_arrays(folder, window_layouts(dataset.config, encoder, count))
+        arrays = open_arrays(folder, window_layouts(dataset.config, encoder, window.length))
         self._numbers = arrays.pop("numbers")
         self._arrays = list(arrays.values())
         self._ahead: Iterator[list[Tensor]] = iter(())
@@ -213,7 +202,7 @@ class RenewedPairs:
         self._renew(first)
         rng = np.random.default_rng([self.seed, step])
         places = np.sort((first + rng.integers(self.window.length, size=batch_size)) % self.window.length)
-        gt, lq = (self.processor.place(torch.from_numpy(array[places]).float()) for array in self._arrays)
+        gt, lq = (self.encoder.processor.place(torch.from_numpy(array[places]).float()) for array in self._arrays)
         return gt, lq
 
     def _renew(self, first: int) -> None:
@@ -221,16 +210,16 @@ class RenewedPairs:
         lacking = self.window.lacks(self._numbers, first)
         for chunk in tqdm(lacking, "latent pairs", disable=len(lacking) < _MANY, mininterval=5):
             rows = self.window.places(int(chunk))
-            pictures = self._make(int(chunk) * CHUNK)
+            pictures = self._make(int(chunk) * self.window.chunk)
             self._numbers[rows] = 0  # until they are whole
             for array, images in zip(self._arrays, pictures, strict=True):
-                array[rows] = encode_images(self.encoder, images, self.processor)
+                array[rows] = self.encoder.encode(images)
             self._numbers[rows] = self.window.numbers(int(chunk))
 
     def _make(self, first: int) -> list[Tensor]:
         """Pictures of the pairs from `first` on, a chunk of them."""
         if self._ahead_from != first:
             rest = Subset(self.dataset, range(first, len(self.dataset)))
-            self._ahead = iter(DataLoader(rest, CHUNK, num_workers=self.workers))
-        self._ahead_from = first + CHUNK
+            self._ahead = iter(DataLoader(rest, self.window.chunk, num_workers=self.workers))
+        self._ahead_from = first + self.window.chunk
         return next(self._ahead)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import CheckpointError, ConfigError, ImageError
+from ..errors import CheckpointError, ConfigError
 from ..files import whole_file
 from ..models.processor import Processor
 from ..models.tensor_file import TensorFile
@@ -69,23 +69,10 @@ class PhotoBank:
         return bank
 
     @classmethod
-    def load(cls, cache: Path, processor: Processor | None = None) -> Self:
-        """Take what `save` has written.
-
-        Raises:
-            ImageError: the file is missing or damaged, or holds no photographs.
-        """
-        bank = cls._load(cache, None, processor or Processor())
-        if bank is None:
-            raise ImageError(f"{cache} holds no photographs; write it with PhotoBank.save")
-        return bank
-
-    @classmethod
-    def _load(cls, cache: Path, key: str | None, processor: Processor) -> Self | None:
+    def _load(cls, cache: Path, key: str, processor: Processor) -> Self | None:
         try:
             file = TensorFile(cache)
-            held = file.metadata.get(_KEY)
-            if held is None or key not in (None, held) or not _is_bank(file):
+            if file.metadata.get(_KEY) != key or not _is_bank(file):
                 return None
             pieces, sides = file["pieces"], file["sides"]
         except CheckpointError:
@@ -94,7 +81,7 @@ class PhotoBank:
             return None
         return cls(pieces.to(processor.device), sides.to(processor.device))
 
-    def save(self, cache: Path, key: str = "") -> None:
+    def save(self, cache: Path, key: str) -> None:
         """Write everything to one file, which says `key` of itself."""
         with whole_file(cache) as partial:
             save_file({"pieces": self.pieces.cpu(), "sides": self.sides.cpu()}, partial, {_KEY: key})

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import PIL
@@ -131,7 +131,9 @@ def keep_sound(
             if fault:
                 faults[index] = fault
         if note is not None:
-            _write_verdicts(note, key, faults)
+            held = {"photographs": key, "left_out": {str(index): fault for index, fault in faults.items()}}
+            with whole_file(note) as partial:
+                partial.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
     if len(faults) == len(paths):
         first = next(iter(faults.values()), "there are no files")
         raise ImageError(f"none of {len(paths)} photographs can be read ({first}); name a folder of others")
@@ -158,12 +160,6 @@ def _read_verdicts(note: Path, key: str, count: int) -> dict[int, str] | None:
     except (ConfigError, AttributeError, KeyError, TypeError, ValueError):
         return None  # found out anew
     return faults if all(0 <= index < count for index in faults) else None
-
-
-def _write_verdicts(note: Path, key: str, faults: dict[int, str]) -> None:
-    held: dict[str, Any] = {"photographs": key, "left_out": {str(index): fault for index, fault in faults.items()}}
-    with whole_file(note) as partial:
-        partial.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
 
 
 def fingerprint_versions(paths: Sequence[Path]) -> str:

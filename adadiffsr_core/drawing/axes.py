@@ -59,15 +59,14 @@ def write_ticks(
         draw.text((left - text_px / 2, corner[1] + axes.place(0, tick)[1]), label, FAINT_INK, font, anchor="rm")
 
 
-def widen_range(values: Sequence[float], margin: float = 0.08) -> Range:
+def widen_range(values: Sequence[float]) -> Range:
     """A range that holds the values and zero, with room at both ends; never empty.
 
     Args:
         values: finite numbers, or none.
-        margin: room at each end, as a share of the values' range.
     """
     low, high = min([0.0, *values]), max([0.0, *values])
-    room = margin * (high - low) or 1.0
+    room = 0.08 * (high - low) or 1.0
     return low - room, high + room
 
 
@@ -86,9 +85,9 @@ def round_ticks(low: float, high: float, most: int = 9) -> list[float]:
     return [number * step for number in range(first, last + 1)]
 
 
-def step_ticks(steps: int, most: int = 8) -> list[int]:
+def step_ticks(steps: int) -> list[int]:
     """Whole numbers from 0 to `steps`, both among them, evenly spaced but for the last; `steps` from 1."""
-    spacing = math.ceil(max(1.0, *round_ticks(0, steps, most)[1:2]))
+    spacing = math.ceil(max(1.0, *round_ticks(0, steps, 8)[1:2]))
     return [tick for tick in range(0, steps, spacing) if 2 * (steps - tick) >= spacing] + [steps]
 
 

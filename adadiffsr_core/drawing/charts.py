@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ..errors import MissingExtraError
+from ..errors import import_extra
 from ..files import whole_file
+from .primitives import tensor_to_image
 
 
 def save_sheet(sheet: np.ndarray, path: Path) -> None:
@@ -20,13 +21,8 @@ def save_sheet(sheet: np.ndarray, path: Path) -> None:
 
 def make_sheet(rows: Sequence[Sequence[Tensor]]) -> np.ndarray:
     """Lay images `[3,H,W]` in [0,1], all of one size, out in rows; returns uint8 `[H*,W*,3]`."""
-    strips = [np.concatenate([_to_uint8(image) for image in row], axis=1) for row in rows]
+    strips = [np.concatenate([np.asarray(tensor_to_image(image)) for image in row], axis=1) for row in rows]
     return np.concatenate(strips, axis=0)
-
-
-def _to_uint8(image: Tensor) -> np.ndarray:
-    pixels: np.ndarray = (image.detach().float().clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).cpu().numpy()
-    return pixels
 
 
 def draw_scatter(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], shade: np.ndarray) -> np.ndarray:
@@ -55,13 +51,9 @@ def new_figure(width: float, height: float) -> Any:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("charts need matplotlib: pip install 'adadiffsr[train]'") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    message = "charts need matplotlib: pip install 'adadiffsr[train]'"
+    figure = import_extra("matplotlib.figure", message).Figure(figsize=(width, height), layout="constrained")
+    import_extra("matplotlib.backends.backend_agg", message).FigureCanvasAgg(figure)
     return figure
 
 

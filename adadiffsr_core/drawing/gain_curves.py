@@ -1,14 +1,16 @@
 """The picture of a run's information gains: one curve per tile, over the denoising."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ..sampling.report import RunReport
-from .axes import Axes, Point, draw_ground, round_ticks, step_ticks, widen_range, write_ticks
-from .curves import Curve, collect_curves, explain_no_gains, median_curve
+from .axes import Axes, draw_ground, round_ticks, step_ticks, widen_range, write_ticks
 from .lettering import load_font
 from .primitives import (
     FAINT_INK,
@@ -30,6 +32,55 @@ SUPERSAMPLING = 3  # Pillow's lines have hard edges; reduced, they are smooth
 THRESHOLD: Colour = (255, 112, 67)
 TITLES = (("FR gain", "likeness to the input"), ("NR gain", "quality by itself"))
 MIN_MEDIAN = 5  # curves; fewer can be told apart without it
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One tile's gains of one kind.
+
+    Attributes:
+        indices: base indices of its evaluations but the first, which compares with nothing.
+        gains: one for each, finite.
+        share: evaluations it took, of those possible.
+    """
+
+    indices: list[int]
+    gains: list[float]
+    share: float
+
+
+def collect_curves(report: RunReport, kind: Literal["fr_gain", "nr_gain"]) -> list[Curve]:
+    """The gains of every tile that has any; values that are not finite are left out."""
+    curves = []
+    for tile in report.tiles:
+        points = [(step.index, float(getattr(step, kind))) for step in tile.steps[1:]]
+        points = [(index, gain) for index, gain in points if math.isfinite(gain)]
+        if points:
+            curves.append(Curve([i for i, _ in points], [gain for _, gain in points], tile.nfe / report.base_steps))
+    return curves
+
+
+def explain_no_gains(report: RunReport) -> str:
+    """Why no gain of the run tells anything; empty if one does."""
+    gains = [gain for tile in report.tiles for step in tile.steps[1:] for gain in (step.fr_gain, step.nr_gain)]
+    if any(gain and math.isfinite(gain) for gain in gains):
+        return ""
+    if not report.nfe:
+        reason = "every tile was left untouched"
+    elif not gains:
+        reason = "no tile was evaluated twice"
+    else:
+        reason = "their metrics are undefined here" if any(gains) else "the run was uniform"
+    return f"no gains were measured: {reason}"
+
+
+def median_curve(curves: Sequence[Curve]) -> list[tuple[int, float]]:
+    """(index, gain) in between and at the curves' points, wherever at least half of the curves reach."""
+    last = max(curve.indices[-1] for curve in curves)
+    places = np.arange(last + 1)
+    rows = np.array([np.interp(places, c.indices, c.gains, left=np.nan, right=np.nan) for c in curves])
+    reached = np.flatnonzero(2 * np.isfinite(rows).sum(axis=0) >= len(curves))
+    return [(int(place), float(np.nanmedian(rows[:, place]))) for place in reached]
 
 
 def draw_gain_curves(report: RunReport, gain_threshold: float | None = None) -> NDArray[np.uint8]:
@@ -103,18 +154,15 @@ def _draw_curves(plot: Image.Image, axes: Axes, curves: Sequence[Curve]) -> None
         for x, y in points:
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
     if len(curves) >= MIN_MEDIAN:
-        _draw_bold(draw, [axes.place(*point) for point in median_curve(curves)])
+        points = [axes.place(*point) for point in median_curve(curves)]
+        for ink, width in ((PAPER, 6), (INK, 3)):
+            draw.line(points, ink, width * SUPERSAMPLING, joint="curve")
 
 
 def _lighten(colour: Colour) -> Colour:
     """Towards the ink by a quarter: the ramp's violet would be lost on dark ground."""
     red, green, blue = (round(0.75 * level + 0.25 * ink) for level, ink in zip(colour, INK, strict=True))
     return red, green, blue
-
-
-def _draw_bold(draw: ImageDraw.ImageDraw, points: Sequence[Point]) -> None:
-    for colour, width in ((PAPER, 6), (INK, 3)):
-        draw.line(points, colour, width * SUPERSAMPLING, joint="curve")
 
 
 def _write_titles(draw: ImageDraw.ImageDraw, title: tuple[str, str], message: str) -> None:

@@ -84,7 +84,7 @@ def draw_comparison(images: Sequence[tuple[str, Tensor]]) -> NDArray[np.uint8]:
     text_px = max(16, min(_text_size(column) for column in columns))
     gap = text_px // 2
     captioned = [_caption(column, caption, text_px) for (caption, _), column in zip(images, columns, strict=True)]
-    return _frame(join_row(captioned, gap), gap)
+    return np.array(ImageOps.expand(join_row(captioned, gap), gap, PAPER))
 
 
 def map_zoom(height: int, width: int) -> float:
@@ -182,7 +182,3 @@ def _stack(photo: Image.Image, legend: Image.Image, margin: int) -> NDArray[np.u
     page.paste(photo, ((width - photo.width) // 2, 0))
     page.paste(legend, (margin, photo.height + margin))
     return np.array(page)
-
-
-def _frame(picture: Image.Image, margin: int) -> NDArray[np.uint8]:
-    return np.array(ImageOps.expand(picture, margin, PAPER))

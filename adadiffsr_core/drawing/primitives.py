@@ -106,7 +106,12 @@ def colour_bar(max_nfe: int, text_px: int) -> Image.Image:
 def stack_pictures(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """At least one picture [H, W, 3] -> [N, height, width, 3], with paper below and beside the smaller ones."""
     height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
-    stack = np.tile(np.array(PAPER, dtype=np.uint8), (len(pictures), height, width, 1))
-    for page, picture in zip(stack, pictures, strict=True):
-        page[: picture.shape[0], : picture.shape[1]] = picture
-    return stack
+    return np.stack([fit_sheet(picture, height, width) for picture in pictures])
+
+
+def fit_sheet(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """A picture [H, W, 3] in the corner of a sheet of paper of another size, px; what is beyond it is cut off."""
+    sheet = np.tile(np.array(PAPER, dtype=np.uint8), (height, width, 1))
+    part = picture[:height, :width]
+    sheet[: part.shape[0], : part.shape[1]] = part
+    return sheet

@@ -10,7 +10,7 @@ import numpy as np
 from ..drawing.charts import new_figure
 from ..errors import ConfigError
 from ..files import whole_file
-from .table import Info, describe
+from .table import Info, describe, lines_to_markdown, with_arrow
 
 # By key `dataset/name/seed`: metric -> number, `nfe` among them.
 Values = Mapping[str, Mapping[str, float]]
@@ -107,8 +107,8 @@ def differences_to_markdown(rows: Mapping[str, Sequence[Difference]]) -> str:
         info = describe(name)
         cells = {title: {row.metric: row for row in column} for title, column in rows.items()}
         line = [_print(column.get(name), info) for column in cells.values()]
-        lines.append([f"{name} {'↑' if info.higher_is_better else '↓'}", *line])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        lines.append([with_arrow(name), *line])
+    return lines_to_markdown(lines)
 
 
 def _print(row: Difference | None, info: Info) -> str:
@@ -135,7 +135,6 @@ def draw_curve(lines: Mapping[str, Sequence[Values]], metric: str, path: Path) -
     axes.set(xlabel="evaluations per tile", ylabel=metric)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
         figure.savefig(partial, dpi=110, format="png")
 

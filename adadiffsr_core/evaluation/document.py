@@ -1,13 +1,10 @@
 """What an evaluation found, as one Markdown document, tables as CSV, charts, and pictures side by side."""
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from PIL import Image
-
+from ..drawing.charts import save_sheet
 from ..drawing.pictures import draw_comparison, draw_region_map
 from ..drawing.regions import report_to_regions
 from ..files import whole_file
@@ -17,11 +14,12 @@ from .curve import Values, compare, compare_at_equal_nfe, differences_to_markdow
 from .evaluate import FULL_METRICS, Evaluation
 from .methods import BICUBIC, Method
 from .sets import Picture
-from .table import Result, summarise, to_csv, to_markdown
+from .table import Result, lines_to_markdown, rows_to_csv, summarise, to_csv, to_markdown
 from .tables import Table
 
 PAIRED = "Picture by picture; mean, standard error over pictures, spread over seeds."
 COSTS = ("nfe", "seconds")
+_FULLS = [f"full_{name}" for name in FULL_METRICS]
 ERRORS = "Plus-minus is the standard error over images."
 
 
@@ -42,7 +40,7 @@ def write_tables(
     pages: dict[str, str] = {}
     if complexity:
         pages["2"] = "## Table 2: complexity\n\n" + _rows_to_markdown(complexity)
-        _write(evaluation.out / "table-2.csv", _rows_to_csv(complexity))
+        _write(evaluation.out / "table-2.csv", rows_to_csv(complexity, list(complexity[0])))
     for table in tables:
         cells = summarise(_results(evaluation, table))
         _write(evaluation.out / f"table-{table.name}.csv", to_csv(cells))
@@ -63,7 +61,7 @@ def write_tables(
 def _results(evaluation: Evaluation, table: Table) -> list[Result]:
     """Means over seeds, a result for each picture, metric and method; costs last, of methods that sample."""
     results = []
-    fulls = [f"full_{name}" for name in FULL_METRICS] if table.name == "curve" else []
+    fulls = _FULLS if table.name == "curve" else []
     for method in table.methods:
         names = [*evaluation.metrics.usable, *fulls, *(COSTS if method.kind == "sampled" else ())]
         rows: dict[tuple[str, str], list[float]] = {}
@@ -98,14 +96,13 @@ def _describe_curve(evaluation: Evaluation, table: Table) -> str:
     # A chart is of the same pictures throughout.
     for name, rows in ((name, rows) for name, rows in others.items() if rows.keys() >= uniforms[0].keys()):
         families.setdefault(name.partition(" ")[0], []).append(rows)
-    for name in [*names, *(f"full_{full}" for full in FULL_METRICS)]:
+    for name in [*names, *_FULLS]:
         draw_curve(families, name, evaluation.out / f"curve-{name}.png")
     begun = {name: rows for name, rows in others.items() if rows}
     if not begun or not all(uniforms):
         return ""
-    fulls = [f"full_{name}" for name in FULL_METRICS]
     equal = {
-        name: compare_at_equal_nfe(rows, uniforms, names) + compare_at_equal_nfe(rows, uniforms[1:], fulls)
+        name: compare_at_equal_nfe(rows, uniforms, names) + compare_at_equal_nfe(rows, uniforms[1:], _FULLS)
         for name, rows in begun.items()
     }
     whole = {name: compare(rows, uniforms[0], names) for name, rows in begun.items()}
@@ -143,32 +140,18 @@ def _draw_picture(evaluation: Evaluation, ours: Method, picture: Picture, path: 
     if made.report is not None:
         regions = report_to_regions(made.report, bench.model.autoencoder.config.factor)
         image = draw_region_map(made.image[0], regions)
-        _save(image, path.with_name(f"{path.stem}-map.png"))
-    _save(draw_comparison(shown), path)
-
-
-def _save(pixels: object, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as partial:
-        Image.fromarray(pixels).save(partial, format="png")  # type: ignore[arg-type]
+        save_sheet(image, path.with_name(f"{path.stem}-map.png"))
+    save_sheet(draw_comparison(shown), path)
 
 
 def _rows_to_markdown(rows: Sequence[Row]) -> str:
     names = list(rows[0])
     lines = [names, ["---"] * len(names), *([_plain(row[name]) for name in names] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return lines_to_markdown(lines)
 
 
 def _plain(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _rows_to_csv(rows: Iterable[Mapping[str, object]]) -> str:
-    rows, text = list(rows), io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _write(path: Path, text: str) -> None:

@@ -99,14 +99,10 @@ class Evaluation:
         """Every seed for methods that draw noise, the first for others."""
         return self.seeds if method.kind == "sampled" else self.seeds[:1]
 
-    def stores(self, method: Method) -> list[Path]:
-        """Files with a method's numbers, one of each process that has measured any."""
-        return sorted((self.out / "values").glob(f"*-{method.fingerprint(self.networks)}.*.json"))
-
     def values(self, method: Method) -> dict[str, dict[str, float]]:
-        """All numbers of a method, by `dataset/name/seed`."""
+        """All numbers of a method, by `dataset/name/seed`, of each process that has measured any."""
         merged: dict[str, dict[str, float]] = {}
-        for path in self.stores(method):
+        for path in sorted((self.out / "values").glob(f"*-{method.fingerprint(self.networks)}.*.json")):
             for key, row in ResultStore(path).items():
                 merged[key] = {**merged.get(key, {}), **row}
         return merged
@@ -168,9 +164,7 @@ class Evaluation:
 
     def _store(self, method: Method) -> ResultStore:
         word = "".join(letter if letter.isalnum() else "_" for letter in method.name)
-        folder = self.out / "values"
-        folder.mkdir(parents=True, exist_ok=True)
-        return ResultStore(folder / f"{word}-{method.fingerprint(self.networks)}.{self.share[0]}.json")
+        return ResultStore(self.out / "values" / f"{word}-{method.fingerprint(self.networks)}.{self.share[0]}.json")
 
 
 def _check_size(method: Method, picture: Picture, made: Restored, truth: Tensor | None) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..files import read_small_file, whole_file
 from ..metrics.base import Metric
-from ..photo.reading import read_photo
-from ..plain_json import parse_json
-from .pairs import Pair
+from ..plain_json import parse_json, without_nan
 
 _FORMAT = "adadiffsr-results/1"
 _LONGEST = 64 * 10**6  # bytes of a file of results
@@ -52,52 +50,16 @@ class ResultStore:
         self.path = path
         self._values: dict[str, dict[str, float]] = _read(path) if path.exists() else {}
 
-    def missing(self, key: str, names: Mapping[str, Metric]) -> dict[str, Metric]:
-        """Those of the metrics that have not been measured for a key."""
-        return {name: metric for name, metric in names.items() if name not in self._values.get(key, {})}
-
     def add(self, key: str, values: Mapping[str, float]) -> None:
         """Merge numbers into a key and write the file."""
         self._values[key] = {**self._values.get(key, {}), **values}
-        self._write()
+        plain = {"format": _FORMAT, "values": without_nan(self._values)}
+        with whole_file(self.path) as partial:
+            partial.write_text(json.dumps(plain, indent=1, allow_nan=False))
 
     def items(self) -> Iterator[tuple[str, dict[str, float]]]:
         """Keys in the order they were added, with a copy of their numbers."""
         return ((key, dict(values)) for key, values in self._values.items())
-
-    def _write(self) -> None:
-        # JSON has no NaN.
-        plain = {
-            key: {name: value if math.isfinite(value) else None for name, value in values.items()}
-            for key, values in self._values.items()
-        }
-        with whole_file(self.path) as partial:
-            partial.write_text(json.dumps({"format": _FORMAT, "values": plain}, indent=1, allow_nan=False))
-
-
-def measure_pairs(
-    pairs: list[Pair],
-    restore: Callable[[Pair], Tensor],
-    metrics: Mapping[str, Metric],
-    store: ResultStore,
-    *,
-    prefix: str = "",
-) -> Iterator[str]:
-    """Measure what a method makes of each pair, leaving out what the store has; yields each key when it is done.
-
-    Args:
-        pairs: the test set.
-        restore: the method's picture of a pair, [1,3,H,W] in [0,1]; called only where something is missing.
-        metrics: by name.
-        store: where the numbers go, under `prefix` and the pair's name.
-        prefix: such as `RealSR/`.
-    """
-    for pair in pairs:
-        key = prefix + pair.name
-        wanted = store.missing(key, metrics)
-        if wanted:
-            store.add(key, measure(restore(pair), read_photo(pair.gt).pixels[None], wanted))
-        yield key
 
 
 def upscale_bicubic(image: Tensor, scale: int) -> Tensor:
@@ -106,8 +68,12 @@ def upscale_bicubic(image: Tensor, scale: int) -> Tensor:
     Source: Keys 1981 with a = -0.5, as Pillow and MATLAB; torch uses that kernel only with `antialias`, which changes
     nothing else when the picture grows.
     """
-    grown = F.interpolate(image, scale_factor=scale, mode="bicubic", antialias=True)
-    return (grown.clamp(0, 1) * 255).round() / 255
+    return to_levels(F.interpolate(image, scale_factor=scale, mode="bicubic", antialias=True))
+
+
+def to_levels(image: Tensor) -> Tensor:
+    """A picture in [0,1] on 8-bit levels, as a saved file has it; anything beyond is clipped."""
+    return (image.clamp(0, 1) * 255).round() / 255
 
 
 def _read(path: Path) -> dict[str, dict[str, float]]:

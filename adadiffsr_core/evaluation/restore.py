@@ -18,7 +18,7 @@ from ..nets.pfj import Pfj
 from ..photo.reading import read_photo
 from ..pipeline import upscale
 from ..sampling.report import RunReport
-from .measure import upscale_bicubic
+from .measure import to_levels, upscale_bicubic
 from .methods import Estimate, Method
 from .sets import SCALE, Picture
 from .stopwatch import Stopwatch
@@ -85,7 +85,7 @@ class Bench:
         else:
             done = upscale(replace(model, estimator=self._choose_estimator(method)), lq, size, config)
             image, report = done.image, done.report
-        return Restored(_to_levels(image), report.mean_nfe, watch.read(), report)
+        return Restored(to_levels(image), report.mean_nfe, watch.read(), report)
 
     def _choose_networks(self, method: Method) -> Model:
         if method.injection and method.injection not in self.injections:
@@ -109,10 +109,6 @@ class Bench:
         if not path.is_file():
             raise ImageError(f"{method.name} has no picture {path}")
         return read_photo(path).pixels[None]
-
-
-def _to_levels(image: Tensor) -> Tensor:
-    return (image.clamp(0, 1) * 255).round() / 255
 
 
 def full_steps(method: Method) -> Method:

@@ -1,7 +1,7 @@
 """Test sets of `adadiffsr eval`: pairs, photographs without a truth, and pairs made by our own degradation."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,10 +16,12 @@ from ..photo.reading import read_photo
 from ..photo.value import Photo
 from ..photo.writing import write_photo
 from ..text import quoted
-from .pairs import find_pairs, list_images, name_files, pair_name
 
 Half = Literal["first", "second"]
 SCALE = 4
+IMAGE_SUFFIXES = frozenset({".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff"})
+# How public test sets mark the sides of a pair: RealSR 001_LR4 and 001_HR, DRealSR 10_x4 and 10_x1, DIV2K 0801x4.
+SIDE_MARKS = ("_LR4", "_LR", "_HR", "_LQ", "_GT", "_x4", "_x1", "x4")
 _FORMS = "NAME=FOLDER, or NAME=LQ_FOLDER:GT_FOLDER for pairs"
 
 
@@ -64,16 +66,57 @@ def parse_named(text: str) -> tuple[str, str]:
     return name, rest
 
 
+def list_images(folder: Path) -> list[Path]:
+    """The image files directly in a folder, sorted by name.
+
+    Raises:
+        ImageError: the folder does not exist or holds no image.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"{folder} is not a folder")
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise ImageError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return images
+
+
+def pair_name(path: Path) -> str:
+    """The stem without the one mark that tells low quality from truth: `Canon_001_LR4.png` -> `Canon_001`."""
+    for mark in SIDE_MARKS:
+        if path.stem.lower().endswith(mark.lower()) and len(path.stem) > len(mark):
+            return path.stem[: -len(mark)]
+    return path.stem
+
+
+def name_files(paths: Iterable[Path], name: Callable[[Path], str]) -> dict[str, Path]:
+    """Files by what they are called in tables, in their order.
+
+    Raises:
+        ImageError: two have the same name, so that the numbers of one would be lost.
+    """
+    named: dict[str, Path] = {}
+    for path in paths:
+        if (other := named.setdefault(name(path), path)) != path:
+            raise ImageError(f"{other} and {path} both mean {name(path)}; rename one")
+    return named
+
+
 def read_pairs(name: str, folders: Sequence[Path]) -> list[Picture]:
-    """A set of two folders.
+    """A set of two folders, paired by `pair_name` and sorted; files without a partner are left out.
 
     Raises:
         ConfigError: there are not two.
-        ImageError: see `find_pairs`.
+        ImageError: a folder is missing or empty, nothing pairs, or two files of one folder have the same name.
     """
     if len(folders) != 2:
         raise ConfigError(f"pairs of {name} need two folders, LQ_FOLDER:GT_FOLDER")
-    return [Picture(name, pair.name, pair.lq, pair.gt) for pair in find_pairs(*folders)]
+    lq, gt = (name_files(list_images(folder), pair_name) for folder in folders)
+    names = sorted(lq.keys() & gt.keys())
+    if not names:
+        raise ImageError(
+            f"no image of {folders[0]} (such as {min(lq)}) has a partner in {folders[1]} (such as {min(gt)})"
+        )
+    return [Picture(name, pair, lq[pair], gt[pair]) for pair in names]
 
 
 def read_photos(name: str, folders: Sequence[Path]) -> list[Picture]:
@@ -86,10 +129,10 @@ def read_photos(name: str, folders: Sequence[Path]) -> list[Picture]:
     return [Picture(name, short, path, None) for short, path in found.items()]
 
 
-def make_pairs(name: str, folders: Sequence[Path], out: Path, seed: int = 0) -> list[Picture]:
+def make_pairs(name: str, folders: Sequence[Path], out: Path) -> list[Picture]:
     """Degrade good photographs four times smaller, by the Real-ESRGAN pipeline; files that are there are kept.
 
-    The truth is cut to a multiple of 4 px. Picture i depends on the seed and its file name alone.
+    The truth is cut to a multiple of 4 px. Picture i depends on its file name alone.
 
     Source: section 4.2, "we follow the above degradation strategy and generate LR-HR pairs".
 
@@ -107,7 +150,7 @@ def make_pairs(name: str, folders: Sequence[Path], out: Path, seed: int = 0) -> 
                 size = f"{truth.shape[-1]} x {truth.shape[-2]} px"
                 raise ImageError(f"{path} has {size}, and a truth at least {SCALE} on each side; leave it out")
             truth = truth[:, :height, :width]
-            rng = np.random.default_rng([seed, *os.fsencode(path.stem)])
+            rng = np.random.default_rng([0, *os.fsencode(path.stem)])
             levels = to_levels(truth.permute(1, 2, 0).numpy())
             small = to_levels(degrade(from_levels(levels), rng, DegradationConfig()))
             _write(truth, gt)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import ConfigError, MissingExtraError, ShapeError
+from ..errors import ConfigError, ShapeError, import_extra
 from ..models.model import Model
 from ..photo.colour import match_colour
 from ..photo.enlarging import enlarge
@@ -54,11 +54,9 @@ def find_segments(image: Tensor, segments: int) -> Tensor:
         raise ConfigError(f"a picture must have at least 1 segment, got {segments}")
     if image.ndim != 4 or image.shape[:2] != (1, 3) or 0 in image.shape:
         raise ShapeError(f"superpixels are found in one picture [1,3,height,width], got {tuple(image.shape)}")
-    try:
-        from skimage.segmentation import slic
-    except ImportError as error:
-        raise MissingExtraError("superpixels need scikit-image: pip install 'adadiffsr[eval]'") from error
-    return torch.from_numpy(slic(image[0].permute(1, 2, 0).float().cpu().numpy(), n_segments=segments, start_label=0))
+    module = import_extra("skimage.segmentation", "superpixels need scikit-image: pip install 'adadiffsr[eval]'")
+    levels = image[0].permute(1, 2, 0).float().cpu().numpy()
+    return torch.from_numpy(module.slic(levels, n_segments=segments, start_label=0))
 
 
 def segment_weights(segments: Tensor, border: int) -> Tensor:

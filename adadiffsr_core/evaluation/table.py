@@ -1,11 +1,11 @@
-"""Results to tables: means with standard errors, as Markdown, CSV and JSON."""
+"""Results to tables: means with standard errors, as Markdown and CSV."""
 
 import csv
 import io
-import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -83,16 +83,9 @@ def summarise(results: Iterable[Result]) -> list[Cell]:
             raise ConfigError(f"{method} has two values of {metric} for {image} of {dataset}")
         images[image] = value
     means = {key: _mean_and_error(list(images.values())) for key, images in groups.items()}
-    order = [list(dict.fromkeys(column)) for column in zip(*groups, strict=True)]
-    return (
-        [
-            Cell(*key, *means[key], is_best=_is_best(key, means))
-            for dataset, metric, method in ((d, m, n) for d in order[0] for m in order[1] for n in order[2])
-            if (key := (dataset, metric, method)) in means
-        ]
-        if order
-        else []
-    )
+    order = [dict.fromkeys(column) for column in zip(*groups, strict=True)]
+    keys = (key for key in product(*order) if key in means)
+    return [Cell(*key, *means[key], is_best=_is_best(key, means)) for key in keys]
 
 
 def to_markdown(cells: list[Cell]) -> str:
@@ -104,23 +97,33 @@ def to_markdown(cells: list[Cell]) -> str:
     lines = [["dataset", "metric", *methods], ["---", "---", *["---:"] * len(methods)]]
     for (dataset, metric), row in rows.items():
         is_uneven = len({cell.count for cell in row.values()}) > 1
-        arrow = "↑" if describe(metric).higher_is_better else "↓"
-        lines.append([dataset, f"{metric} {arrow}", *(_print_cell(row.get(method), is_uneven) for method in methods)])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        lines.append([dataset, with_arrow(metric), *(_print_cell(row.get(method), is_uneven) for method in methods)])
+    return lines_to_markdown(lines)
 
 
 def to_csv(cells: list[Cell]) -> str:
     """A header and a row per cell, at full precision; NaN is empty."""
+    rows = [{name: "" if value != value else value for name, value in asdict(cell).items()} for cell in cells]
+    return rows_to_csv(rows, list(Cell.__dataclass_fields__))
+
+
+def rows_to_csv(rows: Iterable[Mapping[str, object]], names: Sequence[str]) -> str:
+    """A header of `names` and a row of values for each."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(Cell.__dataclass_fields__), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in _plain(cells))
+    writer.writerows(rows)
     return text.getvalue()
 
 
-def to_json(cells: list[Cell]) -> str:
-    """A list with an object per cell, at full precision; NaN is null."""
-    return json.dumps(_plain(cells), indent=1, allow_nan=False)
+def lines_to_markdown(lines: Iterable[Sequence[str]]) -> str:
+    """A table of texts, the second line of which says how columns are aligned."""
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def with_arrow(metric: str) -> str:
+    """A metric's name, and an arrow to where its values are better."""
+    return f"{metric} {'↑' if describe(metric).higher_is_better else '↓'}"
 
 
 def _mean_and_error(values: list[float]) -> tuple[float, float, int]:
@@ -147,13 +150,3 @@ def _print_cell(cell: Cell | None, with_count: bool) -> str:
     mean = f"{cell.mean:.{digits}f}"
     error = "" if math.isnan(cell.standard_error) else f" ± {cell.standard_error:.{digits}f}"
     return (f"**{mean}**" if cell.is_best else mean) + error + (f" (n = {cell.count})" if with_count else "")
-
-
-def _plain(cells: list[Cell]) -> list[dict[str, object]]:
-    return [
-        {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in asdict(cell).items()
-        }
-        for cell in cells
-    ]

@@ -19,8 +19,8 @@ class MetricInfo:
         name: the name `create_metric` knows it by.
         needs_reference: full-reference (compares with a truth) rather than no-reference.
         higher_is_better: the direction of its values.
-        worst: the value that `normalise_quality` maps to 0.
-        best: the value that `normalise_quality` maps to 1.
+        worst: the value that `normalise_metrics` maps to 0.
+        best: the value that `normalise_metrics` maps to 1.
 
     Raises:
         ConfigError: `worst` and `best` contradict the direction.
@@ -100,16 +100,8 @@ class CheckedMetric:
             return self.compute(image.to(self.device, torch.float32), truth).float()
 
 
-def normalise_quality(values: Tensor, info: MetricInfo) -> Tensor:
-    """Map a metric's values to [0,1], 1 best: linear between `info.worst` and `info.best`, clamped.
-
-    Source: M_c in Eq. 2. NaN stays NaN.
-    """
-    return normalise_metrics(values[..., None], (info.worst,), (info.best,))[..., 0]
-
-
 def normalise_metrics(values: Tensor, worst: Sequence[float], best: Sequence[float]) -> Tensor:
-    """The same for several metrics at once: values `[...,M]`, and what 0 and 1 stand for of each of the M.
+    """Map values `[...,M]` of M metrics to [0,1], 1 best: linear between what 0 and 1 stand for of each, clamped.
 
     Source: M_c in Eq. 2. NaN stays NaN.
     """

@@ -114,6 +114,11 @@ class Checkpoint:
         module.load_state_dict(self.read_weights(module, prefix), assign=is_empty)
 
 
+def name_weights(module: nn.Module, prefix: str) -> dict[str, Tensor]:
+    """A module's tensors by the keys that they have in a file."""
+    return {prefix + key: value for key, value in module.state_dict().items()}
+
+
 def save_checkpoint(checkpoint: Checkpoint, path: Path, dtype: torch.dtype = torch.float16) -> None:
     """Write a weights file, whole or not at all.
 

@@ -10,6 +10,8 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layout import start_at_zero
+
 # Of every GroupNorm in LDM's networks.
 GROUPS = 32
 
@@ -45,13 +47,10 @@ class _GatedGelu(nn.Module):
         return cast(Tensor, value * F.gelu(gate))
 
 
-class _FeedForward(nn.Module):
+class _FeedForward(nn.Sequential):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.net = nn.Sequential(_GatedGelu(channels, 4 * channels), nn.Dropout(0.0), nn.Linear(4 * channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.net(x))
 
 
 class _Block(nn.Module):
@@ -94,8 +93,7 @@ class SpatialTransformer(nn.Module):
         self.proj_in: nn.Module = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList([_Block(channels, context, heads)])
         self.proj_out: nn.Module = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
-        for parameter in self.proj_out.parameters():
-            nn.init.zeros_(parameter)
+        start_at_zero(self.proj_out)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """`[N,channels,h,w]` and `[N,T,context]`, or no context where none is read, to `[N,channels,h,w]`."""

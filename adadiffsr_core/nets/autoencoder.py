@@ -7,6 +7,7 @@ attention, so that a tile encodes or decodes to the same values as the same plac
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Annotated, Literal, cast
 
 import torch
@@ -17,6 +18,7 @@ from ..config import LEVELS, Blocks, Channels, Config, Most
 from ..errors import ConfigError
 from ..text import quoted
 from .blocks import map_blocks
+from .layout import start_at_zero
 
 Padding = Literal["zeros", "replicate"]
 
@@ -111,9 +113,7 @@ class ResnetBlock(nn.Module):
     def __init__(self, channels: int, padding: Padding = "zeros") -> None:
         super().__init__()
         self.conv1 = _conv(channels, channels, padding)
-        self.conv2 = _conv(channels, channels, padding)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(cast(Tensor, self.conv2.bias))
+        self.conv2 = start_at_zero(_conv(channels, channels, padding))
 
     def forward(self, x: Tensor) -> Tensor:
         """`[N,C,h,w]` to the same shape."""
@@ -144,7 +144,7 @@ class Upsample(nn.Module):
         return F.pixel_shuffle(self.conv(x), 2)
 
 
-class _EncoderLevel(nn.Module):
+class _EncoderLevel(nn.Sequential):
     """The blocks of one resolution, then the change to the next coarser one if there is one."""
 
     def __init__(self, channels: int, blocks: int, coarser: int | None, padding: Padding) -> None:
@@ -152,20 +152,14 @@ class _EncoderLevel(nn.Module):
         self.block = nn.Sequential(*(ResnetBlock(channels, padding) for _ in range(blocks)))
         self.downsample = nn.Identity() if coarser is None else Downsample(channels, coarser)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.downsample(self.block(x)))
 
-
-class _DecoderLevel(nn.Module):
+class _DecoderLevel(nn.Sequential):
     """The blocks of one resolution, then the change to the next finer one if there is one."""
 
     def __init__(self, channels: int, blocks: int, finer: int | None, padding: Padding) -> None:
         super().__init__()
         self.block = nn.Sequential(*(ResnetBlock(channels, padding) for _ in range(blocks)))
         self.upsample = nn.Identity() if finer is None else Upsample(channels, finer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.upsample(self.block(x)))
 
 
 class Encoder(nn.Module):
@@ -177,14 +171,12 @@ class Encoder(nn.Module):
         widths = config.channels
         self.conv_in = _conv(config.in_channels * config.patch**2, widths[0], config.padding)
         levels = zip(widths, config.encoder_blocks, [*widths[1:], None], strict=True)
-        self.down = nn.ModuleList(_EncoderLevel(*level, config.padding) for level in levels)
+        self.down = nn.Sequential(*(_EncoderLevel(*level, config.padding) for level in levels))
         self.conv_out = _conv(widths[-1], config.z_channels, config.padding)
 
     def forward(self, image: Tensor) -> Tensor:
         """`[N,3,H,W]` to `[N,z_channels,H/8,W/8]`."""
-        x = self.conv_in(F.pixel_unshuffle(image, self.patch))
-        for level in self.down:
-            x = level(x)
+        x = self.down(self.conv_in(F.pixel_unshuffle(image, self.patch)))
         return cast(Tensor, self.conv_out(F.relu(x)))
 
 
@@ -234,7 +226,7 @@ class Autoencoder(nn.Module):
         c = self.config
         halo = -(-c.encoder_reach // c.factor) * c.factor
         block = BLOCK * c.factor
-        return map_blocks(self._encode, image, block=block, halo=halo, numerator=1, denominator=c.factor, wanted=wanted)
+        return map_blocks(self._encode, image, block=block, halo=halo, scale=Fraction(1, c.factor), wanted=wanted)
 
     def _encode(self, image: Tensor) -> Tensor:
         return cast(Tensor, self.encoder(image * 2 - 1))
@@ -259,9 +251,8 @@ class Autoencoder(nn.Module):
         asked = wanted if wanted is None else _repeat_edge(wanted[None, None].float(), edge)[0, 0] > 0
         # Blocks that much larger: a picture of one block stays one.
         block = BLOCK + 2 * edge
-        image = map_blocks(
-            decode_block, seen, block=block, halo=c.decoder_halo, numerator=c.factor, denominator=1, wanted=asked
-        )
+        scale = Fraction(c.factor)
+        image = map_blocks(decode_block, seen, block=block, halo=c.decoder_halo, scale=scale, wanted=asked)
         rows, columns = (slice(edge * c.factor, (edge + side) * c.factor) for side in latent.shape[-2:])
         return image[..., rows, columns]
 

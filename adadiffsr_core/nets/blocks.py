@@ -1,6 +1,7 @@
 """Running a fully convolutional network block by block, to the same values as on the whole."""
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -14,8 +15,7 @@ def map_blocks(
     *,
     block: int,
     halo: int,
-    numerator: int,
-    denominator: int,
+    scale: Fraction,
     wanted: Tensor | None = None,
 ) -> Tensor:
     """Apply `function` to overlapping blocks of `image` `[N,C,H,W]` and put the results together.
@@ -25,12 +25,12 @@ def map_blocks(
     whole image, at the memory of one block.
 
     Args:
-        function: changes sides by the factor `numerator / denominator` and needs multiples of `denominator`.
-        image: sides multiples of `denominator`.
-        block: side of a block without its halo, a multiple of `denominator`.
-        halo: a multiple of `denominator`.
-        numerator, denominator: of the change of size.
-        wanted: bool `[H/denominator,W/denominator]`; of each block only the box about these is computed, and the rest
+        function: makes sides `scale` times as long and needs multiples of its denominator d.
+        image: sides multiples of d.
+        block: side of a block without its halo, a multiple of d.
+        halo: a multiple of d.
+        scale: one of whose numerator and denominator is 1.
+        wanted: bool `[H/d,W/d]`; of each block only the box about these is computed, and the rest
             of the result is 0. None wants everything.
 
     Raises:
@@ -40,9 +40,9 @@ def map_blocks(
     result: Tensor | None = None
 
     def scaled(place: int) -> int:
-        return place * numerator // denominator
+        return place * scale.numerator // scale.denominator
 
-    for top, bottom, left, right in _boxes(height, width, block, denominator, wanted):
+    for top, bottom, left, right in _boxes(height, width, block, scale.denominator, wanted):
         outer_top, outer_left = max(0, top - halo), max(0, left - halo)
         part = function(image[..., outer_top : bottom + halo, outer_left : right + halo])
         if result is None:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 
 _LENGTH, _START, _END, _HEAD = 77, 49406, 49407, 64
+# Of a layer, by torch's names.
+_PARTS = ("norm1.{}", "self_attn.in_proj_{}", "self_attn.out_proj.{}", "norm2.{}", "linear1.{}", "linear2.{}")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class _Family:
     Attributes:
         prefix: of its keys.
         token, position, final, layer: keys below it; a layer's is completed by its number.
-        parts: torch's name of each part of a layer, and its names in the file: those of several are joined.
+        parts: names in the file of each of `_PARTS`: those of several are joined.
         padding: the token behind the end.
         activation: of the layers.
         layers: how many are run, from the first.
@@ -34,7 +36,7 @@ class _Family:
     position: str
     final: str
     layer: str
-    parts: Mapping[str, tuple[str, ...]]
+    parts: tuple[tuple[str, ...], ...]
     padding: int
     activation: Callable[[Tensor], Tensor]
     layers: int
@@ -51,14 +53,14 @@ _V1 = _Family(
     position="embeddings.position_embedding.weight",
     final="final_layer_norm.",
     layer="encoder.layers.{}.",
-    parts={
-        "norm1.{}": ("layer_norm1.{}",),
-        "self_attn.in_proj_{}": ("self_attn.q_proj.{}", "self_attn.k_proj.{}", "self_attn.v_proj.{}"),
-        "self_attn.out_proj.{}": ("self_attn.out_proj.{}",),
-        "norm2.{}": ("layer_norm2.{}",),
-        "linear1.{}": ("mlp.fc1.{}",),
-        "linear2.{}": ("mlp.fc2.{}",),
-    },
+    parts=(
+        ("layer_norm1.{}",),
+        ("self_attn.q_proj.{}", "self_attn.k_proj.{}", "self_attn.v_proj.{}"),
+        ("self_attn.out_proj.{}",),
+        ("layer_norm2.{}",),
+        ("mlp.fc1.{}",),
+        ("mlp.fc2.{}",),
+    ),
     padding=_END,
     activation=_quick_gelu,
     layers=12,
@@ -70,14 +72,9 @@ _V2 = _Family(
     position="positional_embedding",
     final="ln_final.",
     layer="transformer.resblocks.{}.",
-    parts={
-        "norm1.{}": ("ln_1.{}",),
-        "self_attn.in_proj_{}": ("attn.in_proj_{}",),
-        "self_attn.out_proj.{}": ("attn.out_proj.{}",),
-        "norm2.{}": ("ln_2.{}",),
-        "linear1.{}": ("mlp.c_fc.{}",),
-        "linear2.{}": ("mlp.c_proj.{}",),
-    },
+    parts=tuple(
+        (f"{part}{{}}",) for part in ("ln_1.", "attn.in_proj_", "attn.out_proj.", "ln_2.", "mlp.c_fc.", "mlp.c_proj.")
+    ),
     padding=0,
     activation=F.gelu,
     layers=23,
@@ -126,7 +123,7 @@ def _layer(family: _Family, read: Callable[[str], Tensor], number: int, width: i
     place = family.layer.format(number)
     weights: dict[str, Any] = {
         ours.format(kind): torch.cat([read(place + name.format(kind)) for name in theirs])
-        for ours, theirs in family.parts.items()
+        for ours, theirs in zip(_PARTS, family.parts, strict=True)
         for kind in ("weight", "bias")
     }
     with torch.device("meta"):

@@ -10,16 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layout import start_at_zero
+
 # What an encoder level gets added: a tensor, or what makes one of the level's own features.
 Residual = Tensor | Callable[[Tensor], Tensor]
 
 HEADS = 4
-
-
-def _zero(conv: nn.Conv2d) -> nn.Conv2d:
-    for parameter in conv.parameters():
-        nn.init.zeros_(parameter)
-    return conv
 
 
 class Modulation(nn.Module):
@@ -29,7 +25,7 @@ class Modulation(nn.Module):
         super().__init__()
         self.project = nn.Conv2d(width, channels, 1)
         self.gain = nn.Linear(width, width)
-        self.phi = _zero(nn.Conv2d(width, 2 * channels, 1))
+        self.phi = start_at_zero(nn.Conv2d(width, 2 * channels, 1))
 
     def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
         """Features `[B,width,h,w]` and the gain's embedding `[B,width]` to a residual `[B,channels,h,w]`."""
@@ -46,7 +42,7 @@ class Concatenation(nn.Module):
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
-        self.project = _zero(nn.Conv2d(width + channels, channels, 1))
+        self.project = start_at_zero(nn.Conv2d(width + channels, channels, 1))
 
     def forward(self, features: Tensor, own: Tensor) -> Tensor:
         """Features `[B,width,h,w]` and the level's own `[B,channels,h,w]` to a residual like `own`."""
@@ -65,7 +61,7 @@ class CrossAttention(nn.Module):
         self.norm = nn.GroupNorm(1, channels)
         self.query = nn.Conv2d(channels, width, 1)
         self.key_value = nn.Conv2d(width, 2 * width, 1)
-        self.out = _zero(nn.Conv2d(width, channels, 1))
+        self.out = start_at_zero(nn.Conv2d(width, channels, 1))
 
     def forward(self, features: Tensor, own: Tensor) -> Tensor:
         """Features `[B,width,h,w]` and the level's own `[B,channels,h,w]` to a residual like `own`."""

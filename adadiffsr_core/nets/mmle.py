@@ -36,7 +36,7 @@ class MmleConfig(Config):
         hidden: width of the layer after the pooling.
         fr_metrics, nr_metrics: names of the full-reference and no-reference metrics, in the order of its outputs.
         fr_weights, nr_weights: of Eq. 2, one for each metric.
-        worst, best: the metrics' values that 0 and 1 stand for, full-reference ones first (see `normalise_quality`).
+        worst, best: the metrics' values that 0 and 1 stand for, full-reference ones first (see `normalise_metrics`).
         difficulty: whether it also guesses how far a tile strays where steps are skipped (decision D71).
     """
 

@@ -91,18 +91,13 @@ class _Downsample(nn.Module):
         return cast(Tensor, self.conv(F.pad(x, (0, 1, 0, 1))))  # LDM pads right and bottom only
 
 
-class _Level(nn.Module):
+class _Level(nn.Sequential):
     def __init__(self, channels: int, out_channels: int, blocks: int, *, is_last: bool) -> None:
         super().__init__()
         widths = [channels] + [out_channels] * blocks
-        self.block = nn.ModuleList(_Block(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.block = nn.Sequential(*(_Block(a, b) for a, b in zip(widths, widths[1:], strict=False)))
         if not is_last:
             self.downsample = _Downsample(out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.block:
-            x = block(x)
-        return cast(Tensor, self.downsample(x)) if hasattr(self, "downsample") else x
 
 
 class _Middle(nn.Module):
@@ -122,16 +117,14 @@ class _Encoder(nn.Module):
         last = len(config.channel_mult) - 1
         self.conv_in = nn.Conv2d(3, config.channels, 3, padding=1)
         pairs = enumerate(zip(widths, widths[1:], strict=False))
-        self.down = nn.ModuleList(_Level(a, b, config.blocks, is_last=level == last) for level, (a, b) in pairs)
+        self.down = nn.Sequential(*(_Level(a, b, config.blocks, is_last=level == last) for level, (a, b) in pairs))
         self.mid = _Middle(widths[-1])
         self.norm_out = _norm(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.z_channels, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.conv_in(image)
-        for level in self.down:
-            x = level(x)
-        return cast(Tensor, self.conv_out(F.silu(self.norm_out(self.mid(x)))))
+        x = self.mid(self.down(self.conv_in(image)))
+        return cast(Tensor, self.conv_out(F.silu(self.norm_out(x))))
 
 
 class SdEncoder(nn.Module):

@@ -18,6 +18,7 @@ from ..config import LEVELS, Channels, Config, Most
 from ..errors import ConfigError, ShapeError
 from .attention import GROUPS, SpatialTransformer
 from .fusion import Residual
+from .layout import start_at_zero
 from .pfj import encoder_slots
 
 # Of the encoder, twice as many as in Stable Diffusion.
@@ -124,13 +125,6 @@ def _norm_act_conv(channels: int, out_channels: int, *, dropout: bool = False) -
     return nn.Sequential(nn.GroupNorm(GROUPS, channels), nn.SiLU(), *gap, conv)
 
 
-def _zero(layers: nn.Sequential) -> nn.Sequential:
-    """Start the last convolution at zero, so that the block starts by doing nothing."""
-    for parameter in layers[-1].parameters():
-        nn.init.zeros_(parameter)
-    return layers
-
-
 class ResBlock(nn.Module):
     """Two convolutions with the timestep's embedding added in between."""
 
@@ -138,7 +132,8 @@ class ResBlock(nn.Module):
         super().__init__()
         self.in_layers = _norm_act_conv(channels, out_channels)
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, out_channels))
-        self.out_layers = _zero(_norm_act_conv(out_channels, out_channels, dropout=True))
+        self.out_layers = _norm_act_conv(out_channels, out_channels, dropout=True)
+        start_at_zero(self.out_layers[-1])
         same = channels == out_channels
         self.skip_connection = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
 
@@ -148,13 +143,10 @@ class ResBlock(nn.Module):
         return cast(Tensor, self.skip_connection(x) + self.out_layers(h))
 
 
-class _Downsample(nn.Module):
+class _Downsample(nn.Sequential):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.op(x))
 
 
 class _Upsample(nn.Module):
@@ -201,7 +193,8 @@ class UNet(nn.Module):
         attended = [config.attention(last), ResBlock(last, last, embedding)] if config.attention_levels else []
         self.middle_block = _Stage(ResBlock(last, last, embedding), *attended)
         self.output_blocks = _decoder(config, skips, embedding)
-        self.out = _zero(_norm_act_conv(config.widths[0], config.out_channels))
+        self.out = _norm_act_conv(config.widths[0], config.out_channels)
+        start_at_zero(self.out[-1])
 
     def forward(
         self,

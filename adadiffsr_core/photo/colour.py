@@ -9,6 +9,8 @@ from torch import Tensor
 from ..errors import ConfigError, ShapeError
 from ..text import quoted
 
+_LEVELS = 5  # times the blur doubles: it reaches about 30 px
+
 ColourMatch = Literal["wavelet", "adain", "none"]
 
 
@@ -37,7 +39,7 @@ def match_colour(image: Tensor, reference: Tensor, method: ColourMatch) -> Tenso
     raise ConfigError(f"there is no colour match {quoted(method, 80)}; use wavelet, adain or none")
 
 
-def match_wavelet(image: Tensor, reference: Tensor, levels: int = 5) -> Tensor:
+def match_wavelet(image: Tensor, reference: Tensor) -> Tensor:
     """The high frequencies of `image` over the low frequencies of `reference`, of an a-trous wavelet decomposition.
 
     The low pass L is linear and the high frequencies are what it leaves, so
@@ -48,7 +50,6 @@ def match_wavelet(image: Tensor, reference: Tensor, levels: int = 5) -> Tensor:
     Args:
         image: [N, 3, H, W].
         reference: the same shape.
-        levels: times the blur doubles; 5 reaches about 30 px. Levels wider than the picture are left out.
 
     Returns:
         [N, 3, H, W] in image's dtype, computed in float32 one channel at a time: the result and three planes of memory.
@@ -56,11 +57,7 @@ def match_wavelet(image: Tensor, reference: Tensor, levels: int = 5) -> Tensor:
     Raises:
         ShapeError: the shapes differ or are not [N, 3, H, W].
     """
-
-    def match_plane(plane: Tensor, wanted: Tensor) -> Tensor:
-        return plane + _low_pass(wanted - plane, levels)
-
-    return _match_planes(image, reference, match_plane)
+    return _match_planes(image, reference, lambda plane, wanted: plane + _low_pass(wanted - plane))
 
 
 def match_adain(image: Tensor, reference: Tensor) -> Tensor:
@@ -100,8 +97,9 @@ def _match_planes(image: Tensor, reference: Tensor, match_plane: Callable[[Tenso
     return matched
 
 
-def _low_pass(plane: Tensor, levels: int) -> Tensor:
-    for level in range(levels):
+def _low_pass(plane: Tensor) -> Tensor:
+    """The blur of `_LEVELS` levels, but for those wider than the picture."""
+    for level in range(_LEVELS):
         for dim in (0, 1):
             if 2**level < plane.shape[dim]:
                 plane = _blur(plane, 2**level, dim)

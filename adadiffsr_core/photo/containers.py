@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .exif import exif_to_block, put_into_page
+from .comments import Chunk
 from .tiff_tree import Directory, read_directories, write_directories
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -20,8 +20,6 @@ _PNG_COLOURS = (b"cICP", b"mDCV", b"cLLI", b"gAMA", b"cHRM", b"sRGB")
 _XMP_KEY = b"XML:com.adobe.xmp\0"
 _WEBP_ALPHA, _WEBP_ANIMATED, _WEBP_FLAGS = 0x10, 0x02, {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 _LONGEST_DELAY_MS = 65535  # of PNG; no viewer waits longer
-
-Chunk = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +78,7 @@ def embed_in_png(
     if exif is None and not texts and not colours:
         return encoded
     header, *others = read_png_chunks(encoded)
-    said = [] if exif is None else [(b"eXIf", exif_to_block(exif))]
+    said = [] if exif is None else [(b"eXIf", write_directories([exif]))]
     return write_png([header, *colours, *said, *texts, *others])
 
 
@@ -157,7 +155,7 @@ def embed_in_webp(encoded: bytes, exif: Directory | None, size: tuple[int, int])
     flags = _WEBP_ALPHA if _has_webp_alpha(chunks) else 0
     kept = [chunk for chunk in chunks if chunk[0] not in (b"VP8X", b"XMP ")]
     xmp = [chunk for chunk in chunks if chunk[0] == b"XMP "]
-    return _extend_webp([*kept, (b"EXIF", exif_to_block(exif)), *xmp], size, flags)
+    return _extend_webp([*kept, (b"EXIF", write_directories([exif])), *xmp], size, flags)
 
 
 def join_webp(stills: Sequence[bytes], motion: Motion, size: tuple[int, int]) -> bytes:
@@ -183,7 +181,7 @@ def embed_in_jpeg(
     """A JPEG with its resolution and comments, and with EXIF, unless they are longer than a JPEG's segments."""
     density = (max(1, min(65535, round(dots))) for dots in dpi)
     start = _segment(0xE0, b"JFIF\0" + struct.pack(">BBBHHBB", 1, 1, 1, *density, 0, 0))
-    block = b"" if exif is None else b"Exif\0\0" + exif_to_block(exif)
+    block = b"" if exif is None else b"Exif\0\0" + write_directories([exif])
     said = _segment(0xE1, block) if 0 < len(block) <= 65533 else b""
     said += b"".join(_segment(0xFE, comment) for comment in comments if len(comment) <= 65533)
     place = 2
@@ -201,7 +199,8 @@ def embed_in_tiff(encoded: bytes, exif: Directory | None) -> bytes:
     if exif is None:
         return encoded
     (page,) = read_directories(encoded, with_data=True)
-    put_into_page(page, exif)
+    page.tags = exif.tags | page.tags  # what the page says already stays
+    page.below |= exif.below
     return write_directories([page])
 
 

@@ -3,7 +3,7 @@
 import struct
 
 from ..errors import ImageError
-from .tiff_tree import Directory, find_circles, read_directories, write_directories
+from .tiff_tree import Directory, find_circles, read_directories
 
 _PREFIX = b"Exif\0\0"
 _EXIF, _GPS = 0x8769, 0x8825
@@ -84,14 +84,3 @@ def exif_for(exif: Directory | None, size: tuple[int, int], dpi: tuple[float, fl
         directory.below[_EXIF].put(_WIDTH, "I", size[1])
         directory.below[_EXIF].put(_HEIGHT, "I", size[0])
     return directory
-
-
-def exif_to_block(exif: Directory) -> bytes:
-    """An EXIF block without the marker that only JPEG wants."""
-    return write_directories([exif])
-
-
-def put_into_page(page: Directory, exif: Directory) -> None:
-    """Let a page of a TIFF say what the EXIF says, except for tags that the page has already."""
-    page.tags = exif.tags | page.tags
-    page.below |= exif.below

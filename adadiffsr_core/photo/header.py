@@ -6,7 +6,7 @@ from typing import Any
 from .comments import read_comments
 from .containers import Motion, read_png_colours, read_png_texts
 from .exif import open_block, read_dpi, read_exif
-from .tiff_tree import Directory, read_directories, to_numbers
+from .tiff_tree import Directory, read_directories
 from .value import Notes
 from .vips import import_vips
 
@@ -21,7 +21,7 @@ def open_header(encoded: bytes) -> Any:
         image = pyvips.Image.new_from_buffer(encoded, "", access="sequential", fail_on="error")
     except pyvips.Error:
         return None
-    return image if image.get("vips-loader").startswith(_LOADERS) else None
+    return image if is_kind(image, *_LOADERS) else None
 
 
 def count_pages(header: Any) -> int:
@@ -29,9 +29,9 @@ def count_pages(header: Any) -> int:
     return int(header.get("n-pages")) if header.get_typeof("n-pages") else 1
 
 
-def is_tiff(header: Any) -> bool:
-    """Whether the header is that of a TIFF."""
-    return bool(header.get("vips-loader").startswith("tiff"))
+def is_kind(header: Any, *kinds: str) -> bool:
+    """Whether the header is that of such a file, by libvips' names: `tiff`, `jpeg`."""
+    return bool(header.get("vips-loader").startswith(kinds))
 
 
 def read_tiff_pages(encoded: bytes) -> tuple[Directory, ...]:
@@ -41,20 +41,14 @@ def read_tiff_pages(encoded: bytes) -> tuple[Directory, ...]:
         ImageError: its structure is damaged.
     """
     directories = tuple(read_directories(encoded))
-    return tuple(page for page in directories if not _is_smaller_or_mask(page)) or directories[:1]
-
-
-def _is_smaller_or_mask(page: Directory) -> bool:
-    try:
-        return bool(to_numbers(*page.tags[_KIND])[0] & _SMALLER_OR_MASK)
-    except (KeyError, IndexError):
-        return False
+    # A page that does not say is one of its own.
+    return tuple(page for page in directories if not max(0, page.number(_KIND)) & _SMALLER_OR_MASK) or directories[:1]
 
 
 def find_pages(header: Any) -> tuple[int, ...]:
     """Pages of what is no TIFF in their order, a HEIF's primary first."""
     pages = list(range(count_pages(header)))
-    if header.get("vips-loader").startswith("heif") and header.get_typeof("heif-primary"):
+    if is_kind(header, "heif") and header.get_typeof("heif-primary"):
         pages.sort(key=lambda page: page != header.get("heif-primary"))
     return tuple(pages)
 

@@ -46,7 +46,7 @@ def check_lab(path: Path, page: Directory) -> None:
     Raises:
         ImageError: it is one.
     """
-    if _read_photometric(page) in _OTHER_LABS:
+    if page.number(_PHOTOMETRIC) in _OTHER_LABS:
         raise ImageError(f"{path} holds ICC's or fax machines' Lab colours; save it as RGB")
 
 
@@ -70,12 +70,12 @@ def _is_plain_lab(page: Directory) -> bool:
         bits = to_numbers(*page.tags[_BITS])
     except KeyError:
         return False
-    return _read_photometric(page) == _CIELAB and bits == (8, 8, 8)
+    return page.number(_PHOTOMETRIC) == _CIELAB and bits == (8, 8, 8)
 
 
 def is_plain_lab(page: Directory) -> bool:
     """Whether a page is one that `rename_plain_lab` has renamed."""
-    return _read_photometric(page) == _RENAMED
+    return page.number(_PHOTOMETRIC) == _RENAMED
 
 
 def plain_to_lab(image: Any) -> Any:
@@ -83,10 +83,3 @@ def plain_to_lab(image: Any) -> Any:
     signed = (image.extract_band(1, n=2) ^ 128).cast("short") - 128
     lab = (image[0] * (100 / 255)).bandjoin(signed).cast("float")
     return lab.copy(interpretation="lab")
-
-
-def _read_photometric(page: Directory) -> int:
-    try:
-        return to_numbers(*page.tags[_PHOTOMETRIC])[0]
-    except (KeyError, IndexError):
-        return -1

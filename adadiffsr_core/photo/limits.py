@@ -15,10 +15,21 @@ MAX_PARTS = 10_000  # pages, or frames: five minutes of them
 HELD_BYTES = 2**26  # files up to here are read whole at once
 SURE_PIXELS = 2**26  # larger pictures are decoded in passing first, to see whether they are whole
 TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+KINDS = "PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"
 SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", *TIFFS)
 _DIB_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 # The most that a byte can stand for: deflate makes 1032 bytes of one, and of 8 px each; a block of JPEG takes a bit.
 _PIXELS_OF_A_BYTE = {"png": 8 * 1032 + 64, "jpeg": 8 * 64}
+
+
+def damaged(path: Path) -> ImageError:
+    """What to raise for a file that is not whole."""
+    return ImageError(f"{path} is damaged or cut short; get a whole copy of it")
+
+
+def no_picture(path: Path) -> ImageError:
+    """What to raise for a file of a kind that is not read, as far as can be told."""
+    return ImageError(f"{path} is damaged, or is no {KINDS} picture")
 
 
 def may_be_picture(head: bytes) -> bool:
@@ -77,6 +88,6 @@ def check_bytes(path: Path, size: int, loader: str, pixels: int, bytes_per_pixel
     """
     most = next((most for kind, most in _PIXELS_OF_A_BYTE.items() if loader.startswith(kind)), None)
     if most is not None and pixels > most * size:
-        raise ImageError(f"{path} is damaged or cut short; get a whole copy of it")
+        raise damaged(path)
     if size > HELD_BYTES + 2 * pixels * bytes_per_pixel * parts:
         raise ImageError(f"{path} has {size / 2**20:,.0f} MiB, far more than its pixels take; save it anew")

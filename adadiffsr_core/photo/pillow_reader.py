@@ -16,7 +16,7 @@ from ..errors import ImageError
 from .containers import Motion, is_animated_png
 from .exif import open_block, read_exif
 from .header import check_dpi, check_profile, turn_upright
-from .limits import check_parts, check_pixels
+from .limits import check_parts, check_pixels, damaged
 from .pillow_files import open_picture
 from .value import Notes
 
@@ -63,7 +63,7 @@ class PillowFile:
                 levels = np.array(frame.convert(mode))
                 yield levels.reshape(self.height, self.width, -1), mode in ("LA", "RGBA")
         except DAMAGE:
-            raise ImageError(f"{self.path} is damaged or cut short; get a whole copy of it") from None
+            raise damaged(self.path) from None
 
 
 def open_with_pillow(encoded: bytes, path: Path) -> PillowFile | None:

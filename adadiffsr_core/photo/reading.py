@@ -1,7 +1,5 @@
 """Photographs on disk: read to tensors page by page, with the precision, the profile and the notes they came with."""
 
-import io
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,42 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageError
+from .admission import read_admitted
 from .containers import Motion, is_animated_png, is_lossless_webp
-from .exif import drop_circular
-from .header import (
-    count_pages,
-    find_pages,
-    is_tiff,
-    open_header,
-    read_motion,
-    read_notes,
-    read_profile,
-    read_tiff_pages,
-)
-from .inks import check_lab, is_plain_lab, kind_of_values, plain_to_lab, rename_plain_lab, to_rgb_or_grey
-from .limits import (
-    HELD_BYTES,
-    SIGNATURES,
-    SURE_PIXELS,
-    TIFFS,
-    check_bytes,
-    check_kind,
-    check_parts,
-    check_pixels,
-    may_be_picture,
-)
-from .pillow_files import open_picture
-from .pillow_reader import DAMAGE, PillowFile, open_with_pillow
+from .header import count_pages, find_pages, is_kind, read_motion, read_notes, read_profile, read_tiff_pages
+from .inks import check_lab, is_plain_lab, kind_of_values, plain_to_lab, to_rgb_or_grey
+from .limits import SURE_PIXELS, check_kind, check_parts, check_pixels, damaged, no_picture
+from .pillow_reader import PillowFile, open_with_pillow
 from .tiff_tree import Directory, cut_page
 from .value import Notes, Photo, levels_to_photo
-from .vips import import_vips
-from .writing import (
-    WRITABLE,
-)
+from .vips import blame, import_vips, pass_through
+from .writing import WRITABLE
 
 READABLE = (*WRITABLE, ".mpo", ".gif", ".apng", ".bmp", ".dib", ".avif", ".avifs", ".heic", ".heif", ".hif")
-KINDS = "PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP"
-_HEAD_BYTES = 2**24  # in which the header of a PNG or JPEG lies, with its EXIF and profile
 _CORRUPT = "Corrupt JPEG data"  # as all of libjpeg's warnings about the coded pixels begin
 
 
@@ -95,7 +69,8 @@ class PhotoFile:
 
     def _decode_pages(self) -> Iterator[Photo]:
         # Asked for a page by its number, libvips would look through all of a TIFF's, for each.
-        encoded = bytearray(self._encoded) if count_pages(self._header) > 1 and is_tiff(self._header) else self._encoded
+        is_book = is_kind(self._header, "tiff") and count_pages(self._header) > 1
+        encoded = bytearray(self._encoded) if is_book else self._encoded
         for page in self._pages:
             options = {"page": page} if isinstance(page, int) and self._header.get_typeof("n-pages") else {}
             directory = page if isinstance(page, Directory) else None
@@ -107,13 +82,10 @@ class PhotoFile:
             if directory is not None:
                 check_lab(self.path, directory)
             if image.width * image.height > SURE_PIXELS:
-                _pass_through(self._open_page(encoded, options), self.path)
+                pass_through(self._open_page(encoded, options), self.path)
             shown = plain_to_lab(image) if directory is not None and is_plain_lab(directory) else image
-            photo = self._decode_jpeg(options) if self._is_jpeg() else self._to_photo(shown)
+            photo = self._decode_jpeg(options) if is_kind(self._header, "jpeg") else self._to_photo(shown)
             yield replace(photo, notes=read_notes(image, self._encoded, directory))
-
-    def _is_jpeg(self) -> bool:
-        return bool(self._header.get("vips-loader").startswith("jpeg"))
 
     def _decode_jpeg(self, options: dict[str, int]) -> Photo:
         """The picture as far as it can be decoded: libjpeg goes on after damage, and only warns of it.
@@ -144,7 +116,7 @@ class PhotoFile:
             source = pyvips.Source.new_from_memory(encoded)  # new_from_buffer would copy it, for every page
             return pyvips.Image.new_from_source(source, "", access="sequential", fail_on=fail_on, **options)
         except pyvips.Error as error:
-            raise _blame(error, self.path) from None
+            raise blame(error, self.path) from None
 
     def _to_photo(self, image: Any, top: int = 0, height: int | None = None) -> Photo:
         path, pyvips = self.path, import_vips()
@@ -153,7 +125,7 @@ class PhotoFile:
             image = to_rgb_or_grey(image.crop(0, top, image.width, height).copy_memory().autorot())
             levels = image.numpy().reshape(image.height, image.width, image.bands)
         except pyvips.Error as error:
-            raise _blame(error, path) from None
+            raise blame(error, path) from None
         has_alpha = bool(image.hasalpha())
         if image.bands - has_alpha not in (1, 3):
             raise ImageError(f"{path} has {image.bands} channels; save it as grey or RGB, with or without transparency")
@@ -177,16 +149,7 @@ def open_photo(path: str | Path) -> PhotoFile:
         ImageError: the file is missing, damaged, or no picture.
     """
     path = Path(path)
-    size = _count_bytes(path)
-    if size > HELD_BYTES:
-        _check_large(path, size)
-    encoded = _drop_circular(_read_bytes(path), path)
-    header = open_header(encoded)
-    if header is None and encoded.startswith(TIFFS):
-        encoded = rename_plain_lab(encoded)
-        header = open_header(encoded)
-    if header is not None:
-        _check_header(header, path, len(encoded))
+    encoded, header = read_admitted(path)
     rest: dict[str, Any] = {"path": path, "_encoded": encoded, "_header": header}
     is_animated = is_animated_png(encoded)
     pillow = open_with_pillow(encoded, path) if header is None or is_animated else None
@@ -195,122 +158,19 @@ def open_photo(path: str | Path) -> PhotoFile:
     # Decoders count the frames that are there, whether or not the file goes on.
     is_cut = encoded.startswith(b"GIF8") and not encoded.rstrip(b"\0").endswith(b";")
     if header is None or (is_animated and pillow is None) or is_cut:
-        raise ImageError(f"{path} is damaged, or is no {KINDS} picture")
+        raise no_picture(path)
     pages, motion = _list_pages(header, encoded, path), read_motion(header)
     return PhotoFile(count=len(pages), motion=motion, _pages=pages, **rest)
 
 
 def _list_pages(header: Any, encoded: bytes, path: Path) -> Sequence[int | Directory]:
-    if not is_tiff(header):
+    if not is_kind(header, "tiff"):
         return find_pages(header)
     try:
         pages = read_tiff_pages(encoded)
     except ImageError:
         if count_pages(header) > 1:
-            raise ImageError(f"{path} is damaged or cut short; get a whole copy of it") from None
+            raise damaged(path) from None
         return (Directory(),)
     check_parts(path, len(pages))
     return pages
-
-
-def is_picture(path: Path) -> bool:
-    """Whether a file begins as a picture that can be read, whatever its name."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError:
-        return False
-    return head.startswith(SIGNATURES) or head[8:] == b"WEBP" or head[4:] in (b"ftypavif", b"ftypavis", b"ftypheic")
-
-
-def _count_bytes(path: Path) -> int:
-    """Of a file that begins as a picture that can be read."""
-    if path.exists() and not path.is_file():
-        raise ImageError(f"{path} is not a file")
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-        size = path.stat().st_size
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:  # NUL, or a lone surrogate
-        raise ImageError(f"{path} is a name that no file can have") from None
-    if not head:
-        raise ImageError(f"{path} is empty")
-    if not may_be_picture(head):
-        raise ImageError(f"{path} is damaged, or is no {KINDS} picture")
-    return size
-
-
-def _check_large(path: Path, size: int) -> None:
-    """Refuse a large file by its header and its first page, as they are read from the disk bit by bit."""
-    pyvips = import_vips()
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    if _drop_circular(head, path) is not head:
-        raise ImageError(f"{path} is damaged or cut short; get a whole copy of it")
-    if head.startswith((b"\x89PNG", b"\xff\xd8")):
-        # Their decoders would look through all of the file for what comes next.
-        if (header := open_header(head)) is None:
-            raise ImageError(f"{path} is damaged, or is no {KINDS} picture")
-        _check_header(header, path, size)
-    try:
-        source = pyvips.Source.new_from_file(os.fsencode(path))
-        image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error")
-    except pyvips.Error:
-        _check_large_bitmap(path, head, size)
-        return
-    _check_header(image, path, size)
-    _pass_through(image, path)
-
-
-def _check_large_bitmap(path: Path, head: bytes, size: int) -> None:
-    try:
-        picture = open_picture(io.BytesIO(head), ("BMP", "DIB"))
-    except DAMAGE:
-        raise ImageError(f"{path} is damaged, or is no {KINDS} picture") from None
-    check_pixels(path, picture.width, picture.height)
-    check_bytes(path, size, "", picture.width * picture.height, 4)
-
-
-def _check_header(header: Any, path: Path, size: int) -> None:
-    """Refuse what cannot be a photograph, before it is decoded; of pages after the first each says for itself."""
-    parts = count_pages(header)
-    check_pixels(path, header.width, header.height)
-    kind = kind_of_values(header)
-    check_kind(path, header.bands, kind)
-    check_parts(path, parts)
-    bytes_per_pixel = header.bands * (2 if kind == "ushort" else 1)
-    check_bytes(path, size, header.get("vips-loader"), header.width * header.height, bytes_per_pixel, parts)
-
-
-def _pass_through(image: Any, path: Path) -> None:
-    """Decode a page strip by strip and keep nothing of it, so that a damaged one is refused before it takes memory."""
-    try:
-        image.avg()
-    except import_vips().Error as error:
-        raise _blame(error, path) from None
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        # Not new_from_file: libvips reads options out of names such as "photo[1].png".
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
-    return encoded
-
-
-def _drop_circular(encoded: bytes, path: Path) -> bytes:
-    try:
-        return drop_circular(encoded)
-    except ImageError:
-        raise ImageError(f"{path} is damaged or cut short; get a whole copy of it") from None
-
-
-def _blame(error: Exception, path: Path) -> Exception:
-    if "out of memory" in str(error):
-        return MemoryError(str(error))
-    if "codec" in str(error).lower():
-        return ImageError(f"{path} is compressed in a way that libvips does not decode here; save it as PNG or JPEG")
-    return ImageError(f"{path} is damaged or cut short; get a whole copy of it")

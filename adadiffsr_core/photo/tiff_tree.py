@@ -47,6 +47,13 @@ class Directory:
     data: dict[int, list[bytes]] = field(default_factory=dict)
     place: tuple[int, int] = field(default=(0, 0), compare=False)
 
+    def number(self, tag: int) -> int:
+        """The first whole number that a tag holds; -1 if there is none."""
+        try:
+            return to_numbers(*self.tags[tag])[0]
+        except (KeyError, IndexError):
+            return -1
+
     def put(self, tag: int, kind: Literal["H", "I", "II"], *values: int) -> None:
         """Set a tag to 16-bit or 32-bit numbers, or to one fraction ("II")."""
         self.tags[tag] = ({"H": 3, "I": 4, "II": 5}[kind], struct.pack(f"<{len(values)}{kind[0]}", *values))

@@ -1,8 +1,10 @@
-"""Libvips, imported when it is used."""
+"""Libvips, imported when it is used, and what its refusals mean."""
 
+from pathlib import Path
 from typing import Any
 
-from ..errors import MissingExtraError
+from ..errors import ImageError, import_extra
+from .limits import damaged
 
 
 def import_vips() -> Any:
@@ -11,8 +13,26 @@ def import_vips() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
+    return import_extra("pyvips", "photographs are read and written by libvips: pip install 'pyvips[binary]'")
+
+
+def pass_through(image: Any, path: Path) -> None:
+    """Decode a page strip by strip and keep nothing of it, so that a damaged one is refused before it takes memory.
+
+    Raises:
+        ImageError: it is damaged.
+        MemoryError: there is not enough to decode it.
+    """
     try:
-        import pyvips
-    except ImportError as error:
-        raise MissingExtraError("photographs are read and written by libvips: pip install 'pyvips[binary]'") from error
-    return pyvips
+        image.avg()
+    except import_vips().Error as error:
+        raise blame(error, path) from None
+
+
+def blame(error: Exception, path: Path) -> Exception:
+    """What to raise for an error of libvips at a file."""
+    if "out of memory" in str(error):
+        return MemoryError(str(error))
+    if "codec" in str(error).lower():
+        return ImageError(f"{path} is compressed in a way that libvips does not decode here; save it as PNG or JPEG")
+    return damaged(path)

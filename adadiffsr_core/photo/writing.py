@@ -93,7 +93,14 @@ def write_stills(
         ImageError: the file cannot be written.
     """
     path = Path(path)
-    _write_whole(path, stills[0] if len(stills) == 1 else _join(stills, WRITABLE[path.suffix.lower()], motion, size))
+    encoded = stills[0] if len(stills) == 1 else _join(stills, WRITABLE[path.suffix.lower()], motion, size)
+    try:
+        with whole_file(path) as partial:
+            partial.write_bytes(encoded)
+    except DiskError:
+        raise
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _join(stills: Sequence[bytes], file_format: str, motion: Motion | None, size: tuple[int, int]) -> bytes:
@@ -185,13 +192,3 @@ def _embed(encoded: bytes, photo: Photo, file_format: str) -> bytes:
     if file_format == "jpeg":
         return embed_in_jpeg(encoded, exif, notes.dpi or _DEFAULT_DPI, texts_to_comments(notes.texts))
     return embed_in_tiff(encoded, exif)
-
-
-def _write_whole(path: Path, encoded: bytes) -> None:
-    try:
-        with whole_file(path) as partial:
-            partial.write_bytes(encoded)
-    except DiskError:
-        raise
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror}") from None

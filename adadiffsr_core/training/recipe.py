@@ -60,56 +60,64 @@ class AutoencoderRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LdmRecipe(Recipe):
-    """How a diffusion model is trained.
+class PairRecipe(Recipe):
+    """What every recipe has that learns from pairs of latents.
 
     Attributes:
-        loop, net, task, data: their configs.
-        live: degrade and encode pairs on the device and keep the window of them there, rather than on disk; None does
-            so on CUDA.
-        pairs: in the window, a multiple of 16, or of 256 where they are live.
-        renewal: new pairs of the window for each that is drawn; 0 keeps the first for ever.
+        loop, data: their configs.
+        pairs: cached pairs to train on.
         held_out: cached pairs to measure on.
         holdout: share of the photographs that those come from.
         pairs_seed: of the pairs; None is the loop's. With one of their own, runs of several seeds share what they keep.
     """
 
-    net: UNetConfig = field(default_factory=UNetConfig)
-    task: LdmTaskConfig = field(default_factory=LdmTaskConfig)
     data: PairConfig = field(default_factory=PairConfig)
-    live: bool | None = None
     pairs: int = 8192
-    renewal: float = 0.25
     held_out: int = 256
     pairs_seed: Seed | None = None
 
+
+def _check_sheet(recipe: PairRecipe) -> None:
+    if recipe.pairs < 1 or recipe.held_out < 6:  # the sheet shows six
+        raise ConfigError(f"pairs must be at least 1 and held_out 6, got {recipe.pairs} and {recipe.held_out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LdmRecipe(PairRecipe):
+    """How a diffusion model is trained.
+
+    Attributes:
+        net, task: their configs.
+        live: degrade and encode pairs on the device and keep the window of them there, rather than on disk; None does
+            so on CUDA.
+        pairs: in the window, a multiple of 16, or of 256 where they are live.
+        renewal: new pairs of the window for each that is drawn; 0 keeps the first for ever.
+    """
+
+    net: UNetConfig = field(default_factory=UNetConfig)
+    task: LdmTaskConfig = field(default_factory=LdmTaskConfig)
+    live: bool | None = None
+    renewal: float = 0.25
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pairs < 1 or self.held_out < 6:  # the sheet shows six
-            raise ConfigError(f"pairs must be at least 1 and held_out 6, got {self.pairs} and {self.held_out}")
+        _check_sheet(self)
         if not 0 <= self.renewal <= 1:
             raise ConfigError(f"renewal must be in [0,1], got {self.renewal}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneRecipe(Recipe):
+class FinetuneRecipe(PairRecipe):
     """How a Stable Diffusion checkpoint is fine-tuned.
 
     Attributes:
-        loop, task, data: their configs.
+        task: its config.
         net: of the checkpoint's UNet; found in the file, not chosen.
-        pairs: cached pairs to train on.
-        held_out: cached pairs to measure on.
-        holdout: share of the photographs that those come from.
-        pairs_seed: as in `LdmRecipe`.
     """
 
     net: UNetConfig = field(default_factory=UNetConfig)
     task: FinetuneTaskConfig = field(default_factory=FinetuneTaskConfig)
-    data: PairConfig = field(default_factory=PairConfig)
-    pairs: int = 8192
     held_out: int = 16
-    pairs_seed: Seed | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -144,30 +152,21 @@ class MmleRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PfjRecipe(Recipe):
+class PfjRecipe(PairRecipe):
     """How feature injection is trained.
 
     Attributes:
-        loop, net, task, data: their configs.
+        net, task: their configs.
         joint: train the UNet as well.
-        pairs: cached pairs to train on.
-        held_out: cached pairs to measure on.
-        holdout: share of the photographs that those come from.
-        pairs_seed: as in `LdmRecipe`.
     """
 
     net: PfjConfig = field(default_factory=PfjConfig)
     task: PfjTaskConfig = field(default_factory=PfjTaskConfig)
-    data: PairConfig = field(default_factory=PairConfig)
     joint: bool = False
-    pairs: int = 8192
-    held_out: int = 256
-    pairs_seed: Seed | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pairs < 1 or self.held_out < 6:  # the sheet shows six
-            raise ConfigError(f"pairs must be at least 1 and held_out 6, got {self.pairs} and {self.held_out}")
+        _check_sheet(self)
 
 
 def read_recipe(

@@ -1,20 +1,30 @@
 """`adadiffsr train ldm`: from nothing, from a model of ours, or from a Stable Diffusion checkpoint."""
 
 import argparse
+from dataclasses import replace
 from typing import Any, get_args
 
+from ...data.dataset import check_size
+from ...data.latent_pairs import PairEncoder
+from ...data.origin import fingerprint_content, fingerprint_weights
 from ...errors import ConfigError
 from ...models.checkpoint import Checkpoint, load_checkpoint
-from ...models.ldm_format import is_ours
+from ...models.latent_colours import SD_COLOURS
+from ...models.ldm_format import LdmCheckpoint, is_ours
 from ...models.networks import UNET_PREFIX, read_schedule
+from ...nets.empty_prompt import embed_empty_prompt
 from ...sampling.schedule import Target
-from ...training.recipe import LdmRecipe
+from ...training.recipe import FinetuneRecipe, LdmRecipe
+from ...training.tasks.finetune import FinetuneTask
+from ...training.tasks.latent_colours import RoughDecoder
 from ...training.tasks.ldm import LdmTask, load_autoencoder
 from ...training.tasks.setup import Examples, TaskSetup
 from ..options import parse_path
 from .common import add_common, choose_recipe, open_processor, train_task
-from .finetune import finetune
-from .pairs import add_cache, prepare_source
+from .pairs import add_cache, prepare_pairs, prepare_source
+
+# Of Stable Diffusion's pairs, so many are encoded at once: its encoder works at full resolution, 128 channels wide.
+_ENCODED = 2
 
 
 def add_parser(networks: Any) -> None:
@@ -53,7 +63,7 @@ def train_ldm(args: argparse.Namespace) -> int:
             raise ConfigError(
                 "--autoencoder and --target are not for Stable Diffusion checkpoints, which have their own"
             )
-        return finetune(args)
+        return _finetune(args)
     if args.prediction is not None:
         raise ConfigError("--prediction is for fine-tuning a Stable Diffusion checkpoint")
     start = None if args.init is None else load_checkpoint(args.init, "ldm", "bundle")
@@ -88,8 +98,30 @@ def _choose_recipe(args: argparse.Namespace, start: Checkpoint | None) -> LdmRec
 
 
 def _check_sizes(recipe: LdmRecipe, factor: int, channels: int) -> None:
-    side = factor * recipe.net.multiple
-    if recipe.data.size_px % side:
-        raise ConfigError(f"size_px {recipe.data.size_px} is not a multiple of {side}, as these networks need")
+    check_size(recipe.data.size_px, factor * recipe.net.multiple, "these networks need")
     if (recipe.net.in_channels, recipe.net.out_channels) != (2 * channels, channels):
         raise ConfigError(f"net must have {2 * channels} in_channels and {channels} out_channels for this autoencoder")
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    """Encode pairs by the checkpoint's own autoencoder, then train UNet and feature injection."""
+    source = LdmCheckpoint(args.init)
+    recipe = choose_recipe(FinetuneRecipe, "ldm_finetune", args, net=source.unet_config.to_dict())
+    if args.prediction is not None:
+        recipe = replace(recipe, task=replace(recipe.task, prediction=args.prediction))
+    if source.unet_config.context_dim is None:
+        raise ConfigError(f"{args.init} has a UNet that reads no text; it is none of Stable Diffusion")
+    processor = open_processor(recipe)
+    encoder = PairEncoder(processor.install(source.load_encoder()), processor, _ENCODED)
+    side = encoder.autoencoder.config.factor * source.unet_config.multiple
+    check_size(recipe.data.size_px, side, "this checkpoint needs")
+    origin = {"checkpoint": fingerprint_content(args.init)}
+    pairs, held_out = prepare_pairs(args, recipe, encoder, fingerprint_weights(encoder.autoencoder), origin)
+    del encoder
+    context = embed_empty_prompt(source.tensors, source.unet_config.context_dim)
+    loop = recipe.loop
+    painter = RoughDecoder(SD_COLOURS)
+    task = FinetuneTask(
+        source, recipe.task, context, Examples(pairs, held_out), painter, TaskSetup(processor, loop.seed)
+    )
+    return train_task(task, loop, args.folder, "checkpoint.safetensors")

@@ -10,7 +10,7 @@ from ...models.model import embedded_weights, load_model
 from ...training.recipe import MmleRecipe
 from ...training.tasks.mmle import choose_metrics
 from ...training.walks.targets import Reference
-from ...training.walks.teaching import check_disk, check_recipe, prepare_mmle
+from ...training.walks.teaching import Teacher, check_disk, check_recipe, make_task, rate_walks
 from ...training.walks.walked_model import OwnModel
 from ..options import parse_folder, parse_names, parse_path, parse_source
 from .common import (
@@ -70,5 +70,6 @@ def train_mmle(args: argparse.Namespace) -> int:
             "seed": recipe.loop.seed,
         },
     }
-    task = prepare_mmle(recipe, model, metrics, split, args.cache or args.folder, origin, weights.name, processor)
+    walks = rate_walks(recipe, Teacher(model, metrics), split, args.cache or args.folder, origin)
+    task = make_task(recipe, walks, weights.name, processor)
     return train_task(task, recipe.loop, args.folder)

@@ -11,13 +11,13 @@ from ...data.arrays import check_caches
 from ...data.dataset import PairDataset
 from ...data.degradation.batch import BatchDegradation
 from ...data.degradation.single import DegradationConfig
-from ...data.latent_pairs import Encoder, LatentPairs, build_latent_pairs, pair_layouts
+from ...data.latent_pairs import CHUNK, LatentPairs, PairEncoder, build_latent_pairs
 from ...data.origin import claim_cache, fingerprint_files, fingerprint_weights
 from ...data.pair_source import DevicePairs, LivePairs, PairSource, RenewedPairs, Window, window_layouts
 from ...data.photo_bank import PhotoBank
 from ...models.processor import Processor
 from ...nets.autoencoder import Autoencoder
-from ...training.recipe import FinetuneRecipe, LdmRecipe, PfjRecipe
+from ...training.recipe import LdmRecipe, PairRecipe
 from ..options import parse_folder, parse_workers
 from .common import drawing_settings, find_photographs, prepare_run
 
@@ -36,11 +36,9 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
 
 def prepare_pairs(
     args: argparse.Namespace,
-    recipe: FinetuneRecipe | PfjRecipe,
-    encoder: Encoder,
+    recipe: PairRecipe,
+    encoder: PairEncoder,
     fingerprint: str,
-    processor: Processor,
-    batch_size: int = 16,
     run: Mapping[str, object] | None = None,
 ) -> tuple[LatentPairs, LatentPairs]:
     """Degrade and encode photographs to train on and to measure on, after the run's folder is prepared.
@@ -48,10 +46,8 @@ def prepare_pairs(
     Args:
         args: of the command.
         recipe: how to draw them.
-        encoder: the autoencoder, on the processor's device.
+        encoder: of the pairs.
         fingerprint: of its weights.
-        processor: that encodes.
-        batch_size: pairs encoded at once.
         run: what must not change when the run goes on, besides its networks.
 
     Raises:
@@ -59,7 +55,7 @@ def prepare_pairs(
     """
     photos, split = find_photographs(args, recipe.holdout)
     cache, counts = args.cache or args.folder, {"held_out": recipe.held_out, "pairs": recipe.pairs}
-    check_caches({cache / name: pair_layouts(recipe.data, encoder, count) for name, count in counts.items()})
+    check_caches({cache / name: encoder.layouts(recipe.data, count) for name, count in counts.items()})
     prepare_run(args, recipe, **(run or {}))
     seed, origin = _describe(recipe, photos, fingerprint)
 
@@ -67,7 +63,7 @@ def prepare_pairs(
         folder = cache / name
         claim_cache(folder, origin)
         dataset = PairDataset(paths, recipe.data, seed, counts[name])
-        return build_latent_pairs(folder, dataset, encoder, processor, args.workers, batch_size)
+        return build_latent_pairs(folder, dataset, encoder, args.workers)
 
     held_out = build("held_out", split.held_out, seed + 1)
     return build("pairs", split.train, seed), held_out
@@ -88,16 +84,17 @@ def prepare_source(
         ConfigError: the folder holds pairs of other photographs, settings or weights.
     """
     photos, split = find_photographs(args, recipe.holdout)
+    encoder = PairEncoder(autoencoder, processor)
     data, is_live = recipe.data, processor.device.type == "cuda" if recipe.live is None else recipe.live
     cache, window_folder = args.cache or args.folder, args.folder / "window"
-    check_caches({cache / "held_out": pair_layouts(data, autoencoder, recipe.held_out)})
+    check_caches({cache / "held_out": encoder.layouts(data, recipe.held_out)})
     if not is_live:
-        check_caches({window_folder: window_layouts(data, autoencoder, recipe.pairs)})
+        check_caches({window_folder: window_layouts(data, encoder, recipe.pairs)})
     prepare_run(args, recipe)
     seed, origin = _describe(recipe, photos, fingerprint_weights(autoencoder.encoder))
     claim_cache(cache / "held_out", origin)
     measured = PairDataset(split.held_out, recipe.data, seed + 1, recipe.held_out)
-    held_out = build_latent_pairs(cache / "held_out", measured, autoencoder, processor, args.workers)
+    held_out = build_latent_pairs(cache / "held_out", measured, encoder, args.workers)
     shown = [measured[index] for index in range(min(_SHOWN, recipe.held_out))]
     pictures = torch.stack([gt for gt, _ in shown]), torch.stack([lq for _, lq in shown])
     if is_live:
@@ -105,29 +102,18 @@ def prepare_source(
         degradation = BatchDegradation(
             DegradationConfig(), DegradationConfig.mild(), data.mild_prob, data.scales or (4.0, 4.0), processor
         )
-        live = LivePairs(
-            bank, degradation, autoencoder, processor, size_px=data.size_px, min_scale=data.min_scale, seed=seed
-        )
+        live = LivePairs(bank, degradation, encoder, data, seed)
         window = Window(recipe.pairs, min(recipe.pairs, _AT_ONCE), recipe.renewal)
         return DevicePairs(live, window, recipe.loop.seed), held_out, pictures
     # Never in a cache that others read: there pairs must stay what they are.
     claim_cache(window_folder, origin)
-    renewed = RenewedPairs(
-        window_folder,
-        PairDataset(split.train, data, seed, _ENDLESS),
-        autoencoder,
-        processor,
-        count=recipe.pairs,
-        seed=recipe.loop.seed,
-        renewal=recipe.renewal,
-        workers=args.workers,
-    )
+    window = Window(recipe.pairs, CHUNK, recipe.renewal)
+    endless = PairDataset(split.train, data, seed, _ENDLESS)
+    renewed = RenewedPairs(window_folder, endless, encoder, window, recipe.loop.seed, args.workers)
     return renewed, held_out, pictures
 
 
-def _describe(
-    recipe: LdmRecipe | FinetuneRecipe | PfjRecipe, photos: list[Path], fingerprint: str
-) -> tuple[int, dict[str, object]]:
+def _describe(recipe: PairRecipe, photos: list[Path], fingerprint: str) -> tuple[int, dict[str, object]]:
     """The seed of the pairs, and what they are made from."""
     seed = recipe.loop.seed if recipe.pairs_seed is None else recipe.pairs_seed
     return seed, {

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from ...data.dataset import check_size
+from ...data.latent_pairs import PairEncoder
 from ...data.origin import fingerprint_content, fingerprint_weights
-from ...errors import ConfigError
 from ...models.model import Model, embedded_weights, load_model
 from ...models.networks import load_mmle
 from ...models.processor import Processor
@@ -52,10 +53,9 @@ def train_pfj(args: argparse.Namespace) -> int:
     pairs, held_out = prepare_pairs(
         args,
         recipe,
-        model.autoencoder,
+        PairEncoder(model.autoencoder, processor),
         fingerprint_weights(model.autoencoder.encoder),
-        run={**facts, "joint": recipe.joint, "seed": recipe.loop.seed},
-        processor=processor,
+        {**facts, "joint": recipe.joint, "seed": recipe.loop.seed},
     )
     setup = TaskSetup(processor, recipe.loop.seed, facts)
     task = PfjTask(recipe.net, recipe.task, model, Examples(pairs, held_out), setup, recipe.joint)
@@ -68,8 +68,7 @@ def _load_model(args: argparse.Namespace, weights: Path, recipe: PfjRecipe, proc
     if args.mmle is not None:
         model = replace(model, mmle=load_mmle(args.mmle, processor.device))
     side = model.autoencoder.config.factor * model.unet.config.multiple
-    if recipe.data.size_px % side:
-        raise ConfigError(f"size_px {recipe.data.size_px} is not a multiple of {side}, as this model needs")
+    check_size(recipe.data.size_px, side, "this model needs")
     return model
 
 

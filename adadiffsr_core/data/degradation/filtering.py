@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import MissingExtraError
+from ...errors import import_extra
 
 # Weight that each of the two approximations in `apply_kernel` may leave out: 1/8 grey level of a [0,1] image.
 TOLERANCE = 5e-4
@@ -19,35 +19,31 @@ def import_cv2() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtraError("training data needs OpenCV: pip install 'adadiffsr[train]'") from error
-    return cv2
+    return import_extra("cv2", "training data needs OpenCV: pip install 'adadiffsr[train]'")
 
 
-def trim_kernel(kernel: np.ndarray, tolerance: float = TOLERANCE) -> np.ndarray:
-    """Cut outer rings whose weights sum to no more than `tolerance` in magnitude; the sum stays 1."""
+def trim_kernel(kernel: np.ndarray) -> np.ndarray:
+    """Cut outer rings whose weights sum to no more than `TOLERANCE` in magnitude; the sum stays 1."""
     magnitude = np.abs(kernel)
     centre = kernel.shape[0] // 2
     for radius in range(centre + 1):
         inner = slice(centre - radius, centre + radius + 1)
-        if magnitude.sum() - magnitude[inner, inner].sum() <= tolerance:
+        if magnitude.sum() - magnitude[inner, inner].sum() <= TOLERANCE:
             trimmed: np.ndarray = kernel[inner, inner] / kernel[inner, inner].sum()
             return trimmed
     return kernel
 
 
-def separate_kernel(kernel: np.ndarray, tolerance: float = TOLERANCE) -> tuple[np.ndarray, np.ndarray]:
+def separate_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Write a kernel as a sum of few separable ones: columns and rows, both `[rank,k]`.
 
-    What is left out sums to at most `tolerance` in magnitude, so no pixel of a [0,1] image moves by more.
+    What is left out sums to at most `TOLERANCE` in magnitude, so no pixel of a [0,1] image moves by more.
     """
     left, strength, right = np.linalg.svd(kernel)
     # residual[r] is what is missing when the first r terms are kept
     terms = left.T[:, :, None] * (strength[:, None] * right)[:, None, :]
     residual = np.abs(kernel - np.concatenate([np.zeros_like(kernel)[None], terms.cumsum(0)])).sum((1, 2))
-    rank = int(np.argmax(residual <= tolerance)) or len(strength)
+    rank = int(np.argmax(residual <= TOLERANCE)) or len(strength)
     return left.T[:rank] * strength[:rank, None], right[:rank]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...config import Config
-from ...errors import MissingExtraError
+from ...errors import import_extra
 from .ranges import Range, check_probabilities, check_range, check_shares, check_sizes
 
 SHAPES = ("gaussian_iso", "gaussian_aniso", "generalised_iso", "generalised_aniso", "plateau_iso", "plateau_aniso")
@@ -86,10 +86,7 @@ def sinc_kernel(size: int, cutoff: float) -> np.ndarray:
     Raises:
         MissingExtraError: scipy is not installed.
     """
-    try:
-        from scipy.special import j1
-    except ImportError as error:
-        raise MissingExtraError("sinc kernels need scipy: pip install 'adadiffsr[train]'") from error
+    j1 = import_extra("scipy.special", "sinc kernels need scipy: pip install 'adadiffsr[train]'").j1
     radius = np.sqrt(_mahalanobis(size, (1.0, 1.0), 0.0))
     middle = radius == 0
     radius[middle] = 1

@@ -6,11 +6,13 @@ fast as numpy's own samplers; the memoised tables are pure functions of their ar
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from ...config import Config
-from ...errors import MissingExtraError
+from ...errors import import_extra
+from ...photo.value import LUMA
 from .ranges import Range, check_probabilities, check_range
 
 POISSON_QUANTILES = 1024
@@ -42,6 +44,10 @@ class NoiseConfig(Config):
         check_range("poisson_range", self.poisson_range, 0)
 
 
+def _import_scipy() -> Any:
+    return import_extra("scipy.special", "noise needs scipy: pip install 'adadiffsr[train]'")
+
+
 def _midpoints(count: int) -> np.ndarray:
     return (np.arange(count) + 0.5) / count
 
@@ -49,22 +55,16 @@ def _midpoints(count: int) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _normal_table() -> np.ndarray:
     """65,536 quantiles of the standard normal, to 4.3 standard deviations."""
-    try:
-        from scipy.special import ndtri
-    except ImportError as error:
-        raise MissingExtraError("noise needs scipy: pip install 'adadiffsr[train]'") from error
-    table: np.ndarray = ndtri(_midpoints(65536)).astype(np.float32)
+    table: np.ndarray = _import_scipy().ndtri(_midpoints(65536)).astype(np.float32)
     return table
 
 
 @lru_cache(maxsize=9)
 def poisson_table(photons: int) -> np.ndarray:
     """Quantiles of `count / photons - brightness` for the 256 brightnesses, float32 `[256 * POISSON_QUANTILES]`."""
-    from scipy.special import pdtr
-
     mean = np.arange(256) / 255 * photons
     counts = np.arange(int(photons + 6 * np.sqrt(photons) + 8))
-    cumulative = pdtr(counts, mean[:, None])
+    cumulative = _import_scipy().pdtr(counts, mean[:, None])
     quantile = np.stack([np.searchsorted(row, _midpoints(POISSON_QUANTILES)) for row in cumulative])
     table: np.ndarray = ((quantile - mean[:, None]) / photons).astype(np.float32).ravel()
     return table
@@ -75,7 +75,7 @@ def _draw_bits(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    luma: np.ndarray = image @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
+    luma: np.ndarray = image @ np.array(LUMA, dtype=np.float32)[:, None]
     return luma
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...photo.value import LUMA
 from .noise import POISSON_QUANTILES, poisson_table
 from .resampling import round_to_levels
 
 NONE, NORMAL, POISSON = 0, 1, 2
 # `image_noise` draws 16 bits, so it knows no larger deviation than this quantile's
 LEAST_QUANTILE = 0.5 / 65536
-LUMA = (0.299, 0.587, 0.114)
 
 
 class NoiseDraws(NamedTuple):

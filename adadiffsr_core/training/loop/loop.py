@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from ...drawing.charts import save_loss_chart, save_sheet
 from ...errors import ConfigError
+from ...models.checkpoint import name_weights
 from ...text import shown
 from .config import LoopConfig
 from .history import keep_rows, parse_facts
@@ -33,7 +34,6 @@ from .state import (
     check_module,
     check_names,
     load_state,
-    pack_module,
     pack_optimiser,
     save_state,
     unpack_module,
@@ -145,10 +145,10 @@ class Run:
         Raises:
             KeyboardInterrupt: after Ctrl-C, when the step is whole and saved; a second Ctrl-C does not wait.
         """
-        watch, first = _Watch(self.seconds), self.step
+        first, before = self.step, self.seconds
+        began = saved = time.monotonic()
         pending: dict[str, Tensor] = {}
         counts: Counter[str] = Counter()  # of each loss: some come in late
-        saved = watch.seconds
         with (
             _held_interrupt() as interrupted,
             tqdm(total=self.config.steps, initial=self.step, desc=self.task.name, mininterval=5) as bar,
@@ -158,21 +158,21 @@ class Run:
                 _add(pending, losses)
                 counts.update(losses.keys())
                 self.step += 1
-                self.seconds = watch.seconds
+                self.seconds = before + time.monotonic() - began
                 bar.update()
                 if self.step % self.config.log_every == 0:
                     bar.set_postfix_str(self._log(pending, counts), refresh=False)
                     pending, counts = {}, Counter()
                 if self.step % self.config.check_every == 0:
                     self.check()
-                if self.step % self.config.save_every == 0 or self._is_late(watch.seconds - saved):
+                if self.step % self.config.save_every == 0 or self._is_late(time.monotonic() - saved):
                     self.save()
-                    saved = watch.seconds
+                    saved = time.monotonic()
             if self.is_over and self.config.check_at_end and self.step % self.config.check_every:
                 self.check()
             # Not in a `finally`: what an error left of a half-done step must not replace the last whole state.
             self.save()
-        logger.info("%d steps in %.0f s", self.step - first, watch.seconds - watch.before)
+        logger.info("%d steps in %.0f s", self.step - first, time.monotonic() - began)
         if interrupted.is_set():
             raise KeyboardInterrupt
 
@@ -235,7 +235,7 @@ class Run:
     def save(self) -> None:
         """Write state and weights, each whole or not at all."""
         self._drop_gradients()
-        tensors = pack_module("network", self.task.networks) | pack_module("average", self.average)
+        tensors = name_weights(self.task.networks, "network.") | name_weights(self.average, "average.")
         for name, optimiser in self.optimisers.items():
             tensors |= pack_optimiser(f"optimiser.{name}", optimiser.adam)
         facts = {
@@ -278,17 +278,6 @@ class Run:
             unpack_optimiser(prefixes[name], optimiser.adam, tensors)
         self.step, self.seconds, self.history = facts.step, facts.seconds, facts.history
         logger.info("resumed %s at step %d", self.task.name, self.step)
-
-
-class _Watch:
-    """Seconds of training, those of earlier runs included."""
-
-    def __init__(self, before: float) -> None:
-        self.before, self._started = before, time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return self.before + time.monotonic() - self._started
 
 
 def _add(sums: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import CheckpointError
 from ...files import whole_file
+from ...models.checkpoint import name_weights
 from ...models.tensor_file import WORDS, TensorFile
 from ...plain_json import parse_json, without_nan
 from ...text import quoted, shown
@@ -63,18 +64,13 @@ def unpack_optimiser(prefix: str, optimiser: torch.optim.Optimizer, tensors: Ten
                 moments[name] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
-def pack_module(prefix: str, module: nn.Module) -> dict[str, Tensor]:
-    """Name a module's tensors `prefix.<key>`."""
-    return {f"{prefix}.{key}": value for key, value in module.state_dict().items()}
-
-
 def check_module(prefix: str, module: nn.Module, tensors: TensorFile) -> None:
-    """Compare what a state says of the tensors of `pack_module` with `module`, without reading any.
+    """Compare what a state says of a module's tensors, which are `prefix.<key>`,, without reading any.
 
     Raises:
         CheckpointError: a key is missing or unknown, or a shape or type differs.
     """
-    expected = {f"{prefix}.{key}": value for key, value in module.state_dict().items()}
+    expected = name_weights(module, f"{prefix}.")
     found = {key for key in tensors if key.startswith(f"{prefix}.")}
     if odd := sorted(expected.keys() ^ found):
         what = "lacks" if odd[0] in expected else "has the unknown"
@@ -84,7 +80,7 @@ def check_module(prefix: str, module: nn.Module, tensors: TensorFile) -> None:
 
 
 def unpack_module(prefix: str, module: nn.Module, tensors: TensorFile) -> None:
-    """Undo `pack_module`; strict about keys, shapes and values.
+    """Fill a module with its tensors; strict about keys, shapes and values.
 
     Raises:
         CheckpointError: they are not those of `module`, or a value is not finite.

@@ -22,7 +22,8 @@ from ...data.photo_bank import PIECE_PX, PhotoBank
 from ...drawing.charts import make_sheet
 from ...errors import ConfigError
 from ...metrics.st_lpips import StLpips
-from ...models.checkpoint import Checkpoint, save_checkpoint
+from ...models.checkpoint import Checkpoint, name_weights, save_checkpoint
+from ...models.networks import AUTOENCODER_PREFIX
 from ...nets.autoencoder import Autoencoder, AutoencoderConfig
 from .losses import PatchDiscriminator, discriminator_loss, feature_l1, gradient_l1, moment_loss
 from .setup import Examples, TaskSetup
@@ -215,7 +216,7 @@ class AutoencoderTask:
     def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:
         """A weights file of kind `autoencoder`."""
         autoencoder = cast(Autoencoder, networks["autoencoder"])
-        tensors = {f"first_stage_model.{key}": value for key, value in autoencoder.state_dict().items()}
+        tensors = name_weights(autoencoder, AUTOENCODER_PREFIX)
         config = {"autoencoder": autoencoder.config.to_dict()}
         save_checkpoint(Checkpoint("autoencoder", config, tensors, facts), path)
 

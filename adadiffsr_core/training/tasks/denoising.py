@@ -1,6 +1,7 @@
 """The objective of diffusion training, shared by all that train on it: noise, the network's output, squared error."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
@@ -47,46 +48,46 @@ def draw_noise(gt: Tensor, generator: torch.Generator | None) -> tuple[Tensor, T
     return timesteps, torch.randn(gt.shape, generator=generator, device=device)
 
 
-def predict(
-    unet: UNet,
-    schedule: Schedule,
-    x: Tensor,
-    lq: Tensor,
-    sigma: Tensor,
-    *,
-    processor: Processor,
-    residuals: Sequence[Residual] | None = None,
-) -> Tensor:
-    """The network's output `[B,C,h,w]` float32 for noisy latents `x` `[B,C,h,w]` at levels `sigma` `[B]`."""
-    inputs = torch.cat([schedule.scale_input(x, sigma, lq), lq], dim=1).contiguous(memory_format=torch.channels_last)
-    with processor.autocast():
-        # The schedule's word for what the network is shown: for flow not the index drawn, but sigma * 1000.
-        # Nothing but tensors where nothing is injected: a recorded network is called as it was recorded.
-        injected = () if residuals is None else (residuals,)
-        output = unet(inputs, schedule.sigma_to_timestep(sigma), *injected)
-    return cast(Tensor, output.float())
+@dataclass(frozen=True)
+class ScheduledUNet:
+    """A UNet where it is trained, and the schedule that it is trained on.
 
+    Attributes:
+        unet: on the processor's device.
+        schedule: of its noise levels, and what it predicts.
+        processor: whose precision forward passes have.
+    """
 
-def record(unet: UNet, latent: Tensor, processor: Processor) -> None:
-    """Let `predict` be replayed for batches like `latent` `[B,C,h,w]`, in training and without residuals."""
-    inputs = torch.cat([latent, latent], dim=1).contiguous(memory_format=torch.channels_last)
-    processor.record(unet, inputs, torch.zeros(len(latent), device=latent.device))
+    unet: UNet
+    schedule: Schedule
+    processor: Processor
 
+    def predict(self, x: Tensor, lq: Tensor, sigma: Tensor, residuals: Sequence[Residual] | None = None) -> Tensor:
+        """The network's output `[B,C,h,w]` float32 for noisy latents `x` `[B,C,h,w]` at levels `sigma` `[B]`."""
+        scaled = self.schedule.scale_input(x, sigma, lq)
+        inputs = torch.cat([scaled, lq], dim=1).contiguous(memory_format=torch.channels_last)
+        with self.processor.autocast():
+            # The schedule's word for what the network is shown: for flow not the index drawn, but sigma * 1000.
+            # Nothing but tensors where nothing is injected: a recorded network is called as it was recorded.
+            injected = () if residuals is None else (residuals,)
+            output = self.unet(inputs, self.schedule.sigma_to_timestep(sigma), *injected)
+        return cast(Tensor, output.float())
 
-def denoising_loss(
-    unet: UNet,
-    schedule: Schedule,
-    pairs: NoisyPairs,
-    *,
-    processor: Processor,
-    residuals: Sequence[Residual] | None = None,
-) -> Tensor:
-    """Squared error of the network's output, `[B]`."""
-    sigma = schedule.timestep_to_sigma(pairs.timesteps)
-    x = schedule.add_noise(pairs.gt, pairs.noise, sigma)
-    output = predict(unet, schedule, x, pairs.lq, sigma, processor=processor, residuals=residuals)
-    error = output - schedule.training_target(pairs.gt, pairs.noise, sigma, pairs.lq)
-    return error.square().mean(dim=(1, 2, 3))
+    def estimate(self, x: Tensor, lq: Tensor, sigma: Tensor, residuals: Sequence[Residual] | None = None) -> Tensor:
+        """What the output says of x0, `[B,C,h,w]`."""
+        return self.schedule.output_to_denoised(self.predict(x, lq, sigma, residuals), x, sigma, lq)
+
+    def record(self, latent: Tensor) -> None:
+        """Let `predict` be replayed for batches like `latent` `[B,C,h,w]`, in training and without residuals."""
+        inputs = torch.cat([latent, latent], dim=1).contiguous(memory_format=torch.channels_last)
+        self.processor.record(self.unet, inputs, torch.zeros(len(latent), device=latent.device))
+
+    def loss(self, pairs: NoisyPairs, residuals: Sequence[Residual] | None = None) -> Tensor:
+        """Squared error of the network's output, `[B]`."""
+        sigma = self.schedule.timestep_to_sigma(pairs.timesteps)
+        output = self.predict(self.schedule.add_noise(pairs.gt, pairs.noise, sigma), pairs.lq, sigma, residuals)
+        error = output - self.schedule.training_target(pairs.gt, pairs.noise, sigma, pairs.lq)
+        return error.square().mean(dim=(1, 2, 3))
 
 
 def snr_weight(schedule: Schedule, sigma: Tensor, gamma: float | None) -> Tensor:

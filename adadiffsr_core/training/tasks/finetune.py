@@ -19,7 +19,7 @@ from ...drawing.charts import make_sheet
 from ...errors import ConfigError
 from ...gain.information import GAIN_SPAN, information_gain
 from ...gain.statistics import LatentStatistics
-from ...models.checkpoint import Checkpoint, save_checkpoint
+from ...models.checkpoint import Checkpoint, name_weights, save_checkpoint
 from ...models.ldm_format import LdmCheckpoint, replace_unet
 from ...models.networks import PFJ_PREFIX
 from ...nets.autoencoder import Autoencoder
@@ -162,11 +162,9 @@ class FinetuneTask:
         """The loss on held-out pairs, always with the same noise."""
         model, size = _Model(self.processor.borrow(networks)), self.config.batch_size
         generator = self.processor.generator(self.seed, 0)
-        places = [
-            np.arange(start, min(start + size, self.held_out.count)) for start in range(0, self.held_out.count, size)
-        ]
-        losses = torch.stack([self._loss(model, self.held_out.take(place), generator) for place in places])
-        return {"loss": float(np.average(losses.tolist(), weights=[len(place) for place in places]))}
+        found = [(self._loss(model, drawn, generator), len(drawn[0])) for _, drawn in self.held_out.chunks(size)]
+        losses, counts = zip(*found, strict=True)
+        return {"loss": float(np.average(torch.stack(losses).tolist(), weights=counts))}
 
     def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
         """Low-quality inputs over restored pictures over the truth."""
@@ -181,7 +179,7 @@ class FinetuneTask:
         model = _Model(networks)
         replace_unet(self.source.path, path.with_name("checkpoint.safetensors"), model.unet.state_dict())
         if model.pfj is not None:
-            tensors = {PFJ_PREFIX + key: value for key, value in model.pfj.state_dict().items()}
+            tensors = name_weights(model.pfj, PFJ_PREFIX)
             known = {**facts, "finetuned": self.source.path.name, "prediction": self.prediction}
             checkpoint = Checkpoint("pfj", {"pfj": model.pfj.config.to_dict()}, tensors, known)
             save_checkpoint(checkpoint, path.with_name("pfj.safetensors"))

@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from ...gain.information import GainEstimator, information_gain
-from ...models.model import Model
-from ...models.processor import Processor
 from ...sampling.schedule import MAX_TIMESTEP
 from ...settings import SamplingConfig
-from .denoising import NoisyPairs, predict
+from .denoising import NoisyPairs, ScheduledUNet
 
 
 def draw_intervals(rng: np.random.Generator, count: int, sampling: SamplingConfig) -> Tensor:
@@ -36,13 +34,12 @@ def count_knowing(count: int, sampling: SamplingConfig) -> int:
 
 @torch.no_grad()
 def known_gain(
-    model: Model,
+    net: ScheduledUNet,
     estimator: GainEstimator,
     sampling: SamplingConfig,
     pairs: NoisyPairs,
     intervals: Tensor,
     *,
-    processor: Processor,
     most: int | None = None,
 ) -> Tensor:
     """Gains as `controller.decide` finds them at the visit before each training step.
@@ -50,12 +47,11 @@ def known_gain(
     Source: section 3.4, Eq. 1.
 
     Args:
-        model: whose UNet, without injection, makes the estimates.
-        estimator: of quality.
+        net: without injection, makes the estimates.
+        estimator: of quality; it runs in its own precision, since gains are small.
         sampling: its base steps, uniform in timesteps, and where NR gain begins to count.
         pairs: the training step.
         intervals: of `draw_intervals`, on the device of `pairs`.
-        processor: of the UNet; the estimator runs in its own precision, since gains are small.
         most: rows that have two visits before them, at most, of which the others are spared the evaluation; None if
             nobody knows. The rows themselves would have to be asked of the device, which keeps the CPU waiting.
 
@@ -68,7 +64,7 @@ def known_gain(
     rows = torch.argsort(is_known.int(), descending=True, stable=True)[:most]
     known = NoisyPairs(*(part[rows] for part in pairs))
     latest, before = (
-        _rate(model, estimator, known, MAX_TIMESTEP - 1 - index * (MAX_TIMESTEP / steps), processor)
+        _rate(net, estimator, known, MAX_TIMESTEP - 1 - index * (MAX_TIMESTEP / steps))
         for index in visits[rows].clamp_min(0).unbind(dim=1)
     )
     found = information_gain(latest, before, -visits[rows].diff(dim=1)[:, 0] / steps)
@@ -88,10 +84,8 @@ def _visits(timesteps: Tensor, intervals: Tensor, sampling: SamplingConfig) -> T
     return torch.stack([latest, before], dim=1)
 
 
-def _rate(model: Model, estimator: GainEstimator, pairs: NoisyPairs, timesteps: Tensor, processor: Processor) -> Tensor:
+def _rate(net: ScheduledUNet, estimator: GainEstimator, pairs: NoisyPairs, timesteps: Tensor) -> Tensor:
     """Quality `[B,2]` of the frozen model's estimates at these timesteps, between whole ones too."""
-    sigma = model.schedule.timestep_to_sigma(timesteps)
-    x = model.schedule.add_noise(pairs.gt, pairs.noise, sigma)
-    output = predict(model.unet, model.schedule, x, pairs.lq, sigma, processor=processor)
-    denoised = model.schedule.output_to_denoised(output, x, sigma, pairs.lq)
-    return estimator.quality(denoised, pairs.lq, sigma)[:, :2]
+    sigma = net.schedule.timestep_to_sigma(timesteps)
+    x = net.schedule.add_noise(pairs.gt, pairs.noise, sigma)
+    return estimator.quality(net.estimate(x, pairs.lq, sigma), pairs.lq, sigma)[:, :2]

@@ -15,22 +15,20 @@ class RoughDecoder(nn.Module):
 
     Args:
         colours: of the latents' channels.
-        factor: side of the squares, px.
     """
 
     factors: Tensor
     bias: Tensor
 
-    def __init__(self, colours: LatentColours, factor: int = 8) -> None:
+    def __init__(self, colours: LatentColours) -> None:
         super().__init__()
-        self.factor = factor
         self.register_buffer("factors", torch.tensor(colours.factors))
         self.register_buffer("bias", torch.tensor(colours.bias))
 
     def decode(self, latent: Tensor) -> Tensor:
-        """`[N,C,h,w]` to `[N,3,h*factor,w*factor]`, about [0,1]."""
+        """`[N,C,h,w]` to `[N,3,8h,8w]`, about [0,1]."""
         colours = torch.einsum("nchw,cr->nrhw", latent.float(), self.factors) + self.bias[:, None, None]
-        return F.interpolate(colours / 2 + 0.5, scale_factor=float(self.factor), mode="nearest")
+        return F.interpolate(colours / 2 + 0.5, scale_factor=8.0, mode="nearest")
 
 
 def fit_colours(pairs: Iterable[tuple[Tensor, Tensor]]) -> LatentColours:

@@ -14,14 +14,15 @@ from ...data.latent_pairs import LatentPairs
 from ...data.pair_source import PairSource
 from ...drawing.charts import make_sheet
 from ...errors import ConfigError, MissingExtraError
+from ...metrics.psnr import psnr
 from ...metrics.st_lpips import StLpips
-from ...models.checkpoint import Checkpoint, save_checkpoint
+from ...models.checkpoint import Checkpoint, name_weights, save_checkpoint
 from ...models.networks import AUTOENCODER_PREFIX, UNET_PREFIX, open_networks
 from ...models.processor import Processor
 from ...nets.autoencoder import Autoencoder
 from ...nets.unet import UNet, UNetConfig
 from ...sampling.schedule import Prediction, Schedule, Target
-from .denoising import NoisyPairs, denoising_loss, draw_noise, predict, record, sample_plainly, snr_weight
+from .denoising import NoisyPairs, ScheduledUNet, draw_noise, sample_plainly, snr_weight
 from .setup import Examples, TaskSetup
 
 _CHECKED = 256  # held-out pairs that are measured
@@ -94,17 +95,20 @@ class LdmTask:
         """One batch of pairs, each at a noise level of its own."""
         gt, lq = self.pairs.draw(step, self.config.batch_size)
         if not self._is_recorded:
-            record(cast(UNet, self.networks["unet"]), gt, self.processor)
+            self._scheduled(self.networks).record(gt)
             self._is_recorded = True
         error, weight = self._errors(self.networks, gt, lq, step)
         yield "unet", {"total": (weight * error).mean()}
+
+    def _scheduled(self, networks: nn.ModuleDict) -> ScheduledUNet:
+        return ScheduledUNet(cast(UNet, networks["unet"]), self.schedule, self.processor)
 
     def _errors(self, networks: nn.ModuleDict, gt: Tensor, lq: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Squared error of the network's output and its weight in the loss, both `[B]`."""
         # A stream of its own: the pairs' draws come from the step's, too.
         timesteps, noise = draw_noise(gt, self.processor.generator(self.seed + 1, step))
         pairs = NoisyPairs(gt, lq, noise, timesteps)
-        error = denoising_loss(cast(UNet, networks["unet"]), self.schedule, pairs, processor=self.processor)
+        error = self._scheduled(networks).loss(pairs)
         return error, snr_weight(self.schedule, self.schedule.timestep_to_sigma(timesteps), self.config.snr_gamma)
 
     def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
@@ -114,27 +118,22 @@ class LdmTask:
         stlpips-pytorch is installed, ST-LPIPS.
         """
         rows = []
-        for start in range(0, min(_CHECKED, self.held_out.count), _CHUNK):
-            gt, lq = self.held_out.take(np.arange(start, min(start + _CHUNK, self.held_out.count)))
+        for start, (gt, lq) in self.held_out.chunks(_CHUNK, _CHECKED):
             error, weight = self._errors(networks, self.processor.place(gt), self.processor.place(lq), start)
             rows.append(torch.stack([(weight * error).mean(), error.mean()]))
         loss, error = torch.stack(rows).mean(dim=0).tolist()
         made = self.restore(networks, self.low_quality)
         figures = {"loss": loss, "error": error}
-        figures["psnr"] = float((-10 * (made - self.truth).square().mean(dim=(1, 2, 3)).log10()).mean())
+        figures["psnr"] = float(psnr(made, self.truth).mean())
         if self.distance is not None:
             figures["st_lpips"] = float(self.distance(made, self.truth).mean())
         return figures
 
     def restore(self, networks: nn.ModuleDict, low_quality: Tensor, steps: int = 12) -> Tensor:
         """Pictures `[N,3,H,W]` in [0,1], restored in a few plain steps: the same size, in [0,1]."""
-        unet, schedule = cast(UNet, networks["unet"]), self.schedule
-        lq = self.autoencoder.encode(low_quality)
-
-        def output(x: Tensor, sigma: Tensor) -> Tensor:
-            return predict(unet, schedule, x, lq, sigma, processor=self.processor)
-
-        return self.autoencoder.decode(sample_plainly(output, schedule, lq, self.seed, steps)).clamp(0, 1)
+        net, lq = self._scheduled(networks), self.autoencoder.encode(low_quality)
+        made = sample_plainly(lambda x, sigma: net.predict(x, lq, sigma), self.schedule, lq, self.seed, steps)
+        return self.autoencoder.decode(made).clamp(0, 1)
 
     def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
         """Low-quality inputs over restored pictures over the truth, always the same."""
@@ -162,8 +161,7 @@ def save_ldm(
     scales: tuple[float, float] | None = None,
 ) -> None:
     """Write a weights file of kind `ldm`: UNet, autoencoder, what the network predicts of what, and at which scales."""
-    tensors = {f"{UNET_PREFIX}{key}": value for key, value in unet.state_dict().items()}
-    tensors |= {f"{AUTOENCODER_PREFIX}{key}": value for key, value in autoencoder.state_dict().items()}
+    tensors = name_weights(unet, UNET_PREFIX) | name_weights(autoencoder, AUTOENCODER_PREFIX)
     config = {
         "unet": unet.config.to_dict(),
         "autoencoder": autoencoder.config.to_dict(),

@@ -29,10 +29,10 @@ class PatchDiscriminator(nn.Module):
     folded 2x2 first, which makes it four times cheaper.
     """
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self) -> None:
         super().__init__()
         norm = nn.utils.parametrizations.spectral_norm
-        widths = [12, width, width * 2, width * 4]
+        widths = [12, 32, 64, 128]
         self.stages = nn.ModuleList(
             norm(nn.Conv2d(a, b, 4, stride=2, padding=1)) for a, b in zip(widths[:-1], widths[1:], strict=True)
         )

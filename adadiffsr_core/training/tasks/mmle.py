@@ -19,7 +19,7 @@ from ...drawing.charts import draw_scatter
 from ...errors import ConfigError
 from ...metrics.base import normalise_metrics
 from ...metrics.registry import metric_info
-from ...models.checkpoint import Checkpoint, save_checkpoint
+from ...models.checkpoint import Checkpoint, name_weights, save_checkpoint
 from ...models.networks import MMLE_PREFIX
 from ...nets.mmle import Mmle, MmleConfig
 from ...sampling.agreement import compare_classes, compare_metrics
@@ -204,9 +204,8 @@ class MmleTask:
 
     def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:
         """A weights file of kind `mmle`, with what it was taught and how well it learnt it."""
-        state = networks["mmle"].state_dict()
         held_out = {name: round(value, 4) for name, value in self.check(networks).items() if math.isfinite(value)}
-        tensors = {f"{MMLE_PREFIX}{key}": value for key, value in state.items()}
+        tensors = name_weights(networks["mmle"], MMLE_PREFIX)
         facts = {**facts, **self.facts, "held_out": held_out}
         save_checkpoint(Checkpoint("mmle", {"mmle": self.net.to_dict()}, tensors, facts), path)
 

@@ -16,14 +16,14 @@ from ...drawing.charts import make_sheet
 from ...errors import ConfigError
 from ...gain.choose import choose_estimator
 from ...metrics.st_lpips import StLpips
-from ...models.checkpoint import Checkpoint, save_checkpoint
+from ...models.checkpoint import Checkpoint, name_weights, save_checkpoint
 from ...models.model import Model
 from ...models.networks import PFJ_PREFIX
 from ...nets.pfj import Pfj, PfjConfig
 from ...nets.unet import UNet
 from ...pipeline import sample_latent
 from ...settings import PRESETS, SamplingConfig
-from .denoising import NoisyPairs, denoising_loss, draw_noise, predict
+from .denoising import NoisyPairs, ScheduledUNet, draw_noise
 from .known_gain import count_knowing, draw_intervals, known_gain
 from .ldm import save_ldm
 from .setup import Examples, TaskSetup
@@ -139,22 +139,18 @@ class PfjTask:
             return pairs, gt.new_zeros(len(gt), 2)
         sampling = self.config.sampling
         intervals = self.processor.place(draw_intervals(rng, len(gt), sampling))
-        return pairs, known_gain(
-            self.model,
-            self.estimator,
-            sampling,
-            pairs,
-            intervals,
-            processor=self.processor,
-            most=count_knowing(len(gt), sampling),
-        )
+        net, most = self._scheduled(self.model.unet), count_knowing(len(gt), sampling)
+        return pairs, known_gain(net, self.estimator, sampling, pairs, intervals, most=most)
+
+    def _scheduled(self, unet: UNet) -> ScheduledUNet:
+        return ScheduledUNet(unet, self.model.schedule, self.processor)
 
     def _loss(self, networks: nn.ModuleDict, pairs: NoisyPairs, gain: Tensor | None) -> Tensor:
         """Squared error of the UNet's output, `[B]`; None injects nothing."""
         unet, pfj = self._parts(networks)
         with self.processor.autocast():
             residuals = None if gain is None else pfj(pairs.lq.contiguous(memory_format=torch.channels_last), gain)
-        return denoising_loss(unet, self.model.schedule, pairs, processor=self.processor, residuals=residuals)
+        return self._scheduled(unet).loss(pairs, residuals)
 
     def _distance(self, distance: StLpips, pairs: NoisyPairs, gain: Tensor, rng: np.random.Generator) -> Tensor:
         """ST-LPIPS of decoded estimates of x0 from the decoded truth, `[perceptual_items]`."""
@@ -168,8 +164,7 @@ class PfjTask:
         x = schedule.add_noise(gt, noise, sigma)
         with self.processor.autocast():
             residuals = pfj(lq.contiguous(memory_format=torch.channels_last), gain[rows])
-        output = predict(unet, schedule, x, lq, sigma, processor=self.processor, residuals=residuals)
-        denoised = schedule.output_to_denoised(output, x, sigma, lq)
+        denoised = self._scheduled(unet).estimate(x, lq, sigma, residuals)
         decode = self.model.autoencoder.decode
         with torch.no_grad():
             truth = distance.features(decode(gt).clamp(0, 1))
@@ -183,10 +178,8 @@ class PfjTask:
     def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
         """The loss on held-out pairs: with injection, with it but no gain, and without it, with the same noise."""
         losses: dict[str, list[Tensor]] = {"loss": [], "zero_gain": [], "without": []}
-        for start in range(0, min(_CHECKED, self.held_out.count), _CHUNK):
-            rng = np.random.default_rng([self.seed, start])
-            chosen = np.arange(start, min(start + _CHUNK, self.held_out.count))
-            pairs, gain = self._draw(self.held_out.take(chosen), rng, start)
+        for start, drawn in self.held_out.chunks(_CHUNK, _CHECKED):
+            pairs, gain = self._draw(drawn, np.random.default_rng([self.seed, start]), start)
             for name, shown in (("loss", gain), ("zero_gain", torch.zeros_like(gain)), ("without", None)):
                 losses[name].append(self._loss(networks, pairs, shown))
         return {name: float(torch.cat(parts).mean()) for name, parts in losses.items()}
@@ -207,7 +200,7 @@ class PfjTask:
         """A weights file of kind `pfj`, and after joint training the UNet's `ldm.safetensors` beside it."""
         unet, pfj = self._parts(networks)
         facts = {**facts, **self.facts, "mode": pfj.config.mode, "joint": self.joint}
-        tensors = {f"{PFJ_PREFIX}{key}": value for key, value in pfj.state_dict().items()}
-        save_checkpoint(Checkpoint("pfj", {"pfj": pfj.config.to_dict()}, tensors, facts), path)
+        config = {"pfj": pfj.config.to_dict()}
+        save_checkpoint(Checkpoint("pfj", config, name_weights(pfj, PFJ_PREFIX), facts), path)
         if self.joint:
             save_ldm(unet, self.model.autoencoder, self.model.schedule, path.with_name("ldm.safetensors"), facts)

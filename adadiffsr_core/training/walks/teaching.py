@@ -1,12 +1,13 @@
 """From photographs to an `MmleTask`: walks of the frozen model and their metrics, whoever hosts the model."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ...data.arrays import Cache, check_caches
-from ...data.dataset import PairDataset, PhotoSplit, split_photos
+from ...data.dataset import PairDataset, PhotoSplit, check_size, split_photos
 from ...data.origin import claim_cache
 from ...errors import ConfigError
 from ...metrics.base import Metric
@@ -16,7 +17,7 @@ from ..recipe import MmleRecipe
 from ..tasks.mmle import MmleTask, RatedWalks
 from ..tasks.setup import Examples, TaskSetup
 from .targets import measure_targets, target_folder, target_layouts
-from .walked_model import WalkedModel, check_size
+from .walked_model import WalkedModel
 from .walks import build_walks, walk_layouts
 
 LEAST_PHOTOS = 4
@@ -28,7 +29,7 @@ def check_recipe(recipe: MmleRecipe, model: WalkedModel) -> None:
     Raises:
         ConfigError: its tiles or latents are not the model's.
     """
-    check_size(model, recipe.data.size_px)
+    check_size(recipe.data.size_px, model.factor * model.multiple, "this model needs")
     if recipe.net.latent_channels != model.channels:
         raise ConfigError(f"net must have {model.channels} latent_channels for this model")
 
@@ -70,57 +71,74 @@ def split_few(photos: Sequence[Path], holdout: float) -> tuple[float, PhotoSplit
     raise ConfigError("all pictures are of one photograph, so that none is left to measure on; add others")
 
 
-def prepare_mmle(
+@dataclass(frozen=True)
+class Teacher:
+    """What the regressor is taught by, already where it works.
+
+    Attributes:
+        model: the frozen networks.
+        metrics: by name, those of the recipe's `net` in its order.
+    """
+
+    model: WalkedModel
+    metrics: Mapping[str, Metric]
+
+
+def rate_walks(
     recipe: MmleRecipe,
-    model: WalkedModel,
-    metrics: Mapping[str, Metric],
+    teacher: Teacher,
     split: PhotoSplit,
     folder: Path,
     origin: Mapping[str, object],
-    name: str,
-    processor: Processor,
     on_step: Callable[[int], None] = lambda more: None,
-) -> MmleTask:
-    """Walk degraded tiles, measure them, and set the task up, going on where an earlier call stopped.
+) -> Examples[RatedWalks, RatedWalks]:
+    """Walk degraded tiles and measure them, going on where an earlier call stopped.
 
     Args:
         recipe: how.
-        model: the frozen networks.
-        metrics: by name, those of `recipe.net` in its order.
+        teacher: walks and measures.
         split: photographs.
         folder: of the caches.
         origin: what they are made from, see `claim_cache`.
-        name: of the model, for the exported file.
-        processor: that the regressor learns on; model and metrics have been put where they are.
         on_step: told how many more walks are walked or measured, `2 * (walks + held_out)` in all.
 
     Raises:
         ConfigError: the folder holds other walks, or no walk to measure on has all metrics defined.
         ShapeError: tiles are too small for a metric.
     """
-    _try_metrics(metrics, recipe.data.size_px)
+    # Find out now what would fail after all the walking.
+    image = torch.rand(1, 3, *[recipe.data.size_px] * 2, generator=torch.Generator().manual_seed(0))
+    for metric in teacher.metrics.values():
+        metric(image, image)
 
     def rate(name: str, paths: Sequence[Path], seed: int, count: int) -> RatedWalks:
         claim_cache(folder / name, origin)
         dataset = PairDataset(paths, recipe.data, seed, count)
-        walks = build_walks(folder / name, dataset, model, recipe.walk, seed, on_step)
-        return RatedWalks(walks, measure_targets(walks, metrics, recipe.reference, model.decode, on_step))
+        walks = build_walks(folder / name, dataset, teacher.model, recipe.walk, seed, on_step)
+        values = measure_targets(walks, teacher.metrics, recipe.reference, teacher.model.decode, on_step)
+        return RatedWalks(walks, values)
 
-    seed = recipe.loop.seed
-    held_out = rate("held_out", split.held_out, seed + 1, recipe.held_out)
-    walks = rate("walks", split.train, seed, recipe.walks)
+    held_out = rate("held_out", split.held_out, recipe.loop.seed + 1, recipe.held_out)
+    walks = rate("walks", split.train, recipe.loop.seed, recipe.walks)
     if len(held_out.usable) == 0:
         raise ConfigError("no held-out walk has all metrics defined; the photographs may be flat, use others")
-    facts = {"model": name, "reference": recipe.reference, "walks": recipe.walks, **recipe.walk.to_dict()}
-    setup = TaskSetup(processor, seed, facts)
-    return MmleTask(recipe.net, recipe.task, Examples(walks, held_out), recipe.walk.sampling, setup)
+    return Examples(walks, held_out)
 
 
-def _try_metrics(metrics: Mapping[str, Metric], size_px: int) -> None:
-    """Find out now what would fail after all the walking."""
-    image = torch.rand(1, 3, size_px, size_px, generator=torch.Generator().manual_seed(0))
-    for metric in metrics.values():
-        metric(image, image)
+def make_task(
+    recipe: MmleRecipe, walks: Examples[RatedWalks, RatedWalks], model: str, processor: Processor
+) -> MmleTask:
+    """The regressor's task.
+
+    Args:
+        recipe: how it learns.
+        walks: of `rate_walks`.
+        model: name of the one that was walked, for the exported file.
+        processor: that the regressor learns on.
+    """
+    facts = {"model": model, "reference": recipe.reference, "walks": recipe.walks, **recipe.walk.to_dict()}
+    setup = TaskSetup(processor, recipe.loop.seed, facts)
+    return MmleTask(recipe.net, recipe.task, walks, recipe.walk.sampling, setup)
 
 
 def describe_figures(figures: Mapping[str, float], metrics: Sequence[str]) -> str:

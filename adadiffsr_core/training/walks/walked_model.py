@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -71,32 +70,18 @@ class WalkedModel(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class OwnModel:
     """A model of our own architecture as a `WalkedModel`.
 
     Feature injection, where the model has it, takes part.
 
-    Attributes:
+    Args:
         model: the networks, on any device.
     """
 
-    model: Model
-
-    @property
-    def factor(self) -> int:
-        """Image px per latent px, along a side."""
-        return self.model.autoencoder.config.factor
-
-    @property
-    def channels(self) -> int:
-        """Channels of a latent."""
-        return self.model.autoencoder.config.z_channels
-
-    @property
-    def multiple(self) -> int:
-        """What a tile's side must be a multiple of, latent px."""
-        return self.model.unet.config.multiple
+    def __init__(self, model: Model) -> None:
+        self.model, self.multiple = model, model.unet.config.multiple
+        self.factor, self.channels = model.autoencoder.config.factor, model.autoencoder.config.z_channels
 
     def encode(self, image: Tensor) -> Tensor:
         """See `WalkedModel`."""
@@ -119,17 +104,6 @@ class OwnModel:
         grid = build_grid(side, side, side, 0, self.multiple)
         x = self.model.schedule.start(lq_latent, noise, float(codebook.sigmas[0]))
         return walk(UNetDenoiser(self.model.unet, self.model.schedule, lq_latent, grid, self.model.pfj), x)
-
-
-def check_size(model: WalkedModel, size_px: int) -> None:
-    """Refuse tiles that the model cannot take.
-
-    Raises:
-        ConfigError: `size_px` is no multiple of what it needs.
-    """
-    side = model.factor * model.multiple
-    if size_px % side:
-        raise ConfigError(f"size_px {size_px} is not a multiple of {side}, as this model needs")
 
 
 @torch.inference_mode()

@@ -301,6 +301,17 @@ def test_tables_are_written_and_an_evaluation_goes_on_after_a_stop(pairs, weight
     assert {path.name for path in (out / "pictures" / "T").iterdir()} == {"0.png", "0-map.png"}
 
 
+def test_one_more_metric_is_measured_beside_those_that_are_there(pairs, weights):
+    more = ("--tables", "1", "--limit", "1", "--comparisons", "0")
+    assert main(words(pairs, weights, *more)) == 0
+    first = stored(pairs)
+    assert main(words(pairs, weights, *more, "--metrics", "psnr,psnr_y")) == 0
+    for name, text in stored(pairs).items():
+        before, after = (json.loads(content)["values"] for content in (first[name], text))
+        assert before.keys() == after.keys()
+        assert all(after[key]["psnr"] == row["psnr"] and "psnr_y" in after[key] for key, row in before.items())
+
+
 def test_tables_become_pages_of_their_own(pairs, weights):
     docs = pairs / "docs"
     assert (

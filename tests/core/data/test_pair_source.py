@@ -7,7 +7,7 @@ import torch
 from adadiffsr_core.data.dataset import PairConfig, PairDataset
 from adadiffsr_core.data.degradation.batch import BatchDegradation
 from adadiffsr_core.data.degradation.single import DegradationConfig
-from adadiffsr_core.data.latent_pairs import CHUNK
+from adadiffsr_core.data.latent_pairs import CHUNK, PairEncoder
 from adadiffsr_core.data.pair_source import DevicePairs, LivePairs, RenewedPairs, Window
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.models.processor import Processor
@@ -32,8 +32,8 @@ def coder():
 def make_pairs(photos, coder, tmp_path):
     def make(folder="window", renewal=0.5, count=COUNT, **more):
         dataset = PairDataset(photos, PairConfig(size_px=32, min_scale=1.0), seed=4, length=2**40)
-        settings = {"count": count, "seed": 7, "renewal": renewal, **more}
-        return RenewedPairs(tmp_path / folder, dataset, coder, Processor(), **settings)
+        window = Window(count, CHUNK, renewal)
+        return RenewedPairs(tmp_path / folder, dataset, PairEncoder(coder, Processor()), window, 7, **more)
 
     return make
 
@@ -111,7 +111,7 @@ def test_a_window_that_cannot_be_is_refused(make_pairs):
 @pytest.fixture
 def live(coder):
     degradation = BatchDegradation(DegradationConfig(), DegradationConfig.mild(), 0.3, (1.0, 4.0))
-    return LivePairs(make_bank(), degradation, coder, Processor(), size_px=64, min_scale=0.5, seed=3)
+    return LivePairs(make_bank(), degradation, PairEncoder(coder, Processor()), PairConfig(size_px=64), 3)
 
 
 def test_live_pairs_depend_on_the_step_alone_and_never_come_again(live):

@@ -9,8 +9,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from adadiffsr_core.drawing.axes import Axes, label_ticks, round_ticks, step_ticks, widen_range
-from adadiffsr_core.drawing.curves import Curve, collect_curves, explain_no_gains, median_curve
-from adadiffsr_core.drawing.gain_curves import MARGIN_PX, PLOT_PX, TEXT_PX, draw_gain_curves
+from adadiffsr_core.drawing.gain_curves import (
+    MARGIN_PX,
+    PLOT_PX,
+    TEXT_PX,
+    Curve,
+    collect_curves,
+    draw_gain_curves,
+    explain_no_gains,
+    median_curve,
+)
 from adadiffsr_core.drawing.primitives import INK, PAPER, colour_bar, text_item
 from adadiffsr_core.sampling.report import RunReport, StepRecord, TileReport
 from adadiffsr_core.sampling.rule import TileClass

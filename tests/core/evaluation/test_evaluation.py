@@ -2,7 +2,6 @@
 
 import csv
 import importlib.util
-import json
 import math
 import os
 import signal
@@ -17,10 +16,9 @@ import torch
 from PIL import Image
 
 from adadiffsr_core.errors import CheckpointError, ConfigError, ImageError, MissingExtraError
-from adadiffsr_core.evaluation.measure import ResultStore, measure, measure_pairs, upscale_bicubic
-from adadiffsr_core.evaluation.pairs import find_pairs, pair_name
-from adadiffsr_core.evaluation.table import Result, summarise, to_csv, to_json, to_markdown
-from adadiffsr_core.metrics.registry import create_metric
+from adadiffsr_core.evaluation.measure import ResultStore, upscale_bicubic
+from adadiffsr_core.evaluation.sets import pair_name, read_pairs
+from adadiffsr_core.evaluation.table import Result, summarise, to_csv, to_markdown
 from adadiffsr_core.photo.reading import read_photo
 
 
@@ -52,7 +50,7 @@ def test_pairs_are_sorted_and_partnerless_files_left_out(tmp_path):
     lq = make_folder(tmp_path / "lq", ["b_LR4.png", "a_LR4.png", "lone.png"])
     gt = make_folder(tmp_path / "gt", ["a_HR.png", "b_HR.png", "alone.png"])
     (gt / "notes.txt").write_text("no picture")
-    assert [(pair.name, pair.lq.name, pair.gt.name) for pair in find_pairs(lq, gt)] == [
+    assert [(pair.name, pair.lq.name, pair.gt.name) for pair in read_pairs("set", [lq, gt])] == [
         ("a", "a_LR4.png", "a_HR.png"),
         ("b", "b_LR4.png", "b_HR.png"),
     ]
@@ -61,13 +59,13 @@ def test_pairs_are_sorted_and_partnerless_files_left_out(tmp_path):
 def test_pairs_that_cannot_be_found_are_explained(tmp_path):
     lq = make_folder(tmp_path / "lq", ["a.png"])
     with pytest.raises(ImageError, match=r"such as a\).*such as b\)"):
-        find_pairs(lq, make_folder(tmp_path / "gt", ["b.png"]))
+        read_pairs("set", [lq, make_folder(tmp_path / "gt", ["b.png"])])
     with pytest.raises(ImageError, match="not a folder"):
-        find_pairs(lq, tmp_path / "absent")
+        read_pairs("set", [lq, tmp_path / "absent"])
     with pytest.raises(ImageError, match="holds no image"):
-        find_pairs(lq, make_folder(tmp_path / "empty", []))
+        read_pairs("set", [lq, make_folder(tmp_path / "empty", [])])
     with pytest.raises(ImageError, match="both mean a"):
-        find_pairs(lq, make_folder(tmp_path / "twice", ["a_x1.png", "a_x4.png"]))
+        read_pairs("set", [lq, make_folder(tmp_path / "twice", ["a_x1.png", "a_x4.png"])])
 
 
 def test_bicubic_is_pillows():
@@ -129,37 +127,6 @@ for number in itertools.count():
     assert rows == {f"image {number}": {"psnr": float(number)} for number in range(len(rows))}
 
 
-def test_measuring_goes_on_with_only_what_is_missing(tmp_path):
-    lq = make_folder(tmp_path / "lq", ["a.png", "b.png", "c.png"], size=4)
-    gt = make_folder(tmp_path / "gt", ["a.png", "b.png", "c.png"], size=16)
-    restored = []
-
-    def restore(pair):
-        restored.append(pair.name)
-        return upscale_bicubic(read_photo(pair.lq).pixels[None], 4)
-
-    def run(names, count=3):
-        store = ResultStore(tmp_path / "results.json")
-        metrics = {name: create_metric(name) for name in names}
-        keys = measure_pairs(find_pairs(lq, gt), restore, metrics, store, prefix="set/")
-        return [next(keys) for _ in range(count)], dict(store.items())
-
-    run(["psnr"], count=2)
-    keys, rows = run(["psnr"])
-    assert restored == ["a", "b", "c"]
-    assert keys == ["set/a", "set/b", "set/c"]
-    _, both = run(["psnr", "psnr_y"])
-    assert restored == ["a", "b", "c"] * 2
-    for key, row in both.items():
-        assert row["psnr"] == rows[key]["psnr"]
-        expected = measure(
-            restore(find_pairs(lq, gt)[keys.index(key)]),
-            read_photo(gt / f"{key[4:]}.png").pixels[None],
-            {"psnr_y": create_metric("psnr_y")},
-        )
-        assert row["psnr_y"] == expected["psnr_y"]
-
-
 RESULTS = [
     Result("bicubic", "RealSR", "a", "psnr", 24.0),
     Result("bicubic", "RealSR", "b", "psnr", 26.0),
@@ -183,17 +150,15 @@ def test_markdown_shows_direction_best_ties_and_gaps():
     ]
 
 
-def test_csv_and_json_hold_full_precision_and_the_same_rows():
+def test_csv_holds_full_precision():
     cells = summarise(RESULTS)
-    rows = json.loads(to_json(cells))
+    rows = list(csv.DictReader(to_csv(cells).splitlines()))
     assert [tuple(row.values()) for row in rows[:2]] == [
-        ("RealSR", "psnr", "bicubic", 25.0, 1.0, 2, True),
-        ("RealSR", "psnr", "ours", 24.0, 1.0, 2, False),
+        ("RealSR", "psnr", "bicubic", "25.0", "1.0", "2", "True"),
+        ("RealSR", "psnr", "ours", "24.0", "1.0", "2", "False"),
     ]
-    assert rows[-1]["standard_error"] is None
-    printed = list(csv.DictReader(to_csv(cells).splitlines()))
-    assert [row["mean"] for row in printed] == [repr(cell.mean) for cell in cells]
-    assert printed[-1]["standard_error"] == ""
+    assert [row["mean"] for row in rows] == [repr(cell.mean) for cell in cells]
+    assert rows[-1]["standard_error"] == ""
 
 
 def test_metric_undefined_on_every_image_is_a_gap():
@@ -201,7 +166,7 @@ def test_metric_undefined_on_every_image_is_a_gap():
     assert cell.count == 0
     assert not cell.is_best
     assert to_markdown([cell]).splitlines()[-1] == "| set | niqe ↓ | - |"
-    assert json.loads(to_json([cell]))[0]["mean"] is None
+    assert next(csv.DictReader(to_csv([cell]).splitlines()))["mean"] == ""
 
 
 def test_table_refuses_doubled_and_unknown_numbers():
@@ -213,7 +178,7 @@ def test_table_refuses_doubled_and_unknown_numbers():
 
 def test_empty_table_is_empty():
     assert summarise([]) == []
-    assert to_json([]) == "[]"
+    assert to_csv([]).count("\n") == 1
 
 
 @pytest.fixture(scope="module")

@@ -16,23 +16,7 @@ from adadiffsr_core.sampling.rule import DtssConfig
 from adadiffsr_core.settings import SamplingConfig
 from adadiffsr_core.training.tasks.mmle import RatedWalks, fit_range
 from adadiffsr_core.training.walks.targets import measure_targets
-from tests import oracles
-from tests.walked import BLUR, METRICS, NET, blur_rating, make_walks, save_photos
-
-
-@pytest.fixture(scope="module")
-def model():
-    return oracles.tiny_model()
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return save_photos(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def walks(tmp_path_factory, photos, model):
-    return make_walks(tmp_path_factory.mktemp("walks"), photos, model)
+from tests.walked import BLUR, METRICS, NET, blur_rating
 
 
 def test_the_iqa_estimator_is_equation_2_on_decoded_pictures(model):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adadiffsr_core.errors import CheckpointError, ConfigError, MissingExtraError, ShapeError
-from adadiffsr_core.metrics.base import CheckedMetric, MetricInfo, normalise_quality
+from adadiffsr_core.metrics.base import CheckedMetric, MetricInfo, normalise_metrics
 from adadiffsr_core.metrics.rating import rate_images
 from adadiffsr_core.metrics.registry import create_metric, metric_info, metric_names
 
@@ -130,7 +130,7 @@ def test_undefined_value_is_nan_and_spoils_no_other():
 def test_normalised_quality_is_bounded_and_monotonic(name, numbers):
     info = metric_info(name)
     values = torch.tensor(numbers, dtype=torch.float64).sort().values
-    quality = normalise_quality(values, info)
+    quality = normalise_metrics(values[:, None], (info.worst,), (info.best,))[:, 0]
     assert bool(((quality >= 0) & (quality <= 1)).all())
     steps = quality.diff() if info.higher_is_better else -quality.diff()
     assert bool((steps >= 0).all())
@@ -140,7 +140,8 @@ def test_normalised_quality_is_bounded_and_monotonic(name, numbers):
 def test_normalised_quality_is_linear_from_worst_to_best(name):
     info = metric_info(name)
     values = torch.tensor([info.worst, 0.75 * info.worst + 0.25 * info.best, info.best])
-    torch.testing.assert_close(normalise_quality(values, info), torch.tensor([0.0, 0.25, 1.0]))
+    quality = normalise_metrics(values[:, None], (info.worst,), (info.best,))[:, 0]
+    torch.testing.assert_close(quality, torch.tensor([0.0, 0.25, 1.0]))
 
 
 @pytest.mark.parametrize(("higher_is_better", "worst", "best"), [(True, 1, 0), (False, 0, 1), (True, 1, 1)])

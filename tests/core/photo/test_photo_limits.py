@@ -14,6 +14,7 @@ from PIL import Image
 from adadiffsr_core.data import photo_files
 from adadiffsr_core.data.photo_files import load_image
 from adadiffsr_core.errors import ImageError
+from adadiffsr_core.photo import admission
 from adadiffsr_core.photo import limits as photo_limits
 from adadiffsr_core.photo import reading as images
 from adadiffsr_core.photo.reading import open_photo, read_photo
@@ -184,7 +185,7 @@ def test_large_files_are_read_as_small_ones_are(form, tmp_path, monkeypatch):
     path = tmp_path / "[page=3]é.bin"
     Image.fromarray(levels).save(path, form)
     before = read_photo(path).pixels
-    monkeypatch.setattr(images, "HELD_BYTES", 0)
+    monkeypatch.setattr(admission, "HELD_BYTES", 0)
     monkeypatch.setattr(images, "SURE_PIXELS", 0)
     assert bool((read_photo(path).pixels == before).all())
     path.write_bytes(path.read_bytes()[:400])

@@ -7,8 +7,10 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from adadiffsr_core.data.dataset import PairConfig
 from adadiffsr_core.data.degradation.batch import BatchDegradation
 from adadiffsr_core.data.degradation.single import DegradationConfig
+from adadiffsr_core.data.latent_pairs import PairEncoder
 from adadiffsr_core.data.pair_source import DevicePairs, LivePairs, Window
 from adadiffsr_core.gain.mmle import MmleEstimator
 from adadiffsr_core.gain.statistics import LatentStatistics
@@ -95,7 +97,7 @@ def ldm(folder, processor, *, live=False, **more):
         pipelines = DegradationConfig(), DegradationConfig.mild()
         degradation = BatchDegradation(*pipelines, 0.3, (1.0, 4.0), processor)
         bank = make_bank(device=processor.device)
-        drawn = LivePairs(bank, degradation, coder, processor, size_px=64, min_scale=0.5, seed=1)
+        drawn = LivePairs(bank, degradation, PairEncoder(coder, processor), PairConfig(size_px=64), 1)
         pairs = DevicePairs(drawn, Window(length=4, chunk=2, renewal=1.0), 1)
     net = UNetConfig(
         model_channels=32, channel_mult=(1, 1), num_res_blocks=1, attention_levels=(1,), num_head_channels=32

@@ -9,10 +9,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from adadiffsr_core.cli import main
-from adadiffsr_core.commands.train import finetune as finetune_command
+from adadiffsr_core.commands.train import ldm as ldm_command
 from adadiffsr_core.data.dataset import PairConfig, PairDataset, split_photos
-from adadiffsr_core.data.latent_pairs import LatentPairs
-from adadiffsr_core.data.pair_source import RenewedPairs
+from adadiffsr_core.data.latent_pairs import LatentPairs, PairEncoder
+from adadiffsr_core.data.pair_source import RenewedPairs, Window
 from adadiffsr_core.data.photo_files import find_images
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.gain.statistics import LatentStatistics
@@ -325,7 +325,7 @@ def words(project, *more, init="sd.safetensors", **sections):
 
 def test_a_checkpoint_is_finetuned_by_command(project, capsys, monkeypatch):
     made = []
-    monkeypatch.setattr(finetune_command, "FinetuneTask", lambda *args: made.append(FinetuneTask(*args)) or made[-1])
+    monkeypatch.setattr(ldm_command, "FinetuneTask", lambda *args: made.append(FinetuneTask(*args)) or made[-1])
     assert main(words(project, "--device", "cpu")) == 0
     assert capsys.readouterr().out == f"{project / 'run' / 'checkpoint.safetensors'}: finetune after 2 steps\n"
     assert {path.name for path in (project / "run").iterdir()} == {
@@ -399,9 +399,8 @@ def test_a_model_of_ours_goes_on_from_its_weights(project, capsys):
     photos = split_photos(find_images([project / "data"]), 0.4).train
     dataset = PairDataset(photos, PairConfig.from_dict(OURS["data"]), 0, 2**40)
     processor = Processor.open(torch.device("cpu"))
-    pairs = RenewedPairs(
-        project / "window", dataset, autoencoder, processor, count=16, seed=config.seed, renewal=0.25
-    )  # fmt: skip
+    encoder, window = PairEncoder(autoencoder, processor), Window(16, 16, 0.25)
+    pairs = RenewedPairs(project / "window", dataset, encoder, window, config.seed)
     held_out = LatentPairs(project / "run" / "held_out")
     task = LdmTask(
         net,

@@ -13,7 +13,7 @@ from adadiffsr_core.cli import main
 from adadiffsr_core.commands.train import mmle as train_mmle
 from adadiffsr_core.data.dataset import PhotoSplit, split_photos
 from adadiffsr_core.errors import ConfigError, ShapeError
-from adadiffsr_core.metrics.base import normalise_metrics, normalise_quality
+from adadiffsr_core.metrics.base import normalise_metrics
 from adadiffsr_core.metrics.registry import metric_info
 from adadiffsr_core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from adadiffsr_core.models.networks import load_mmle
@@ -25,26 +25,9 @@ from adadiffsr_core.training.loop.state import load_state
 from adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from adadiffsr_core.training.tasks.mmle import MmleTask, MmleTaskConfig, RatedWalks, choose_metrics, fit_range
 from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
-from adadiffsr_core.training.walks.teaching import LEAST_PHOTOS, describe_figures, prepare_mmle, split_few
+from adadiffsr_core.training.walks.teaching import LEAST_PHOTOS, Teacher, describe_figures, rate_walks, split_few
 from adadiffsr_core.training.walks.walked_model import OwnModel
-from tests import oracles
-from tests.walked import BLUR, METRICS, NET, made_up, make_walks, save_photos
-
-
-@pytest.fixture(scope="module")
-def model():
-    return oracles.tiny_model()
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return save_photos(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def walks(tmp_path_factory, photos, model):
-    return make_walks(tmp_path_factory.mktemp("walks"), photos, model)
-
+from tests.walked import BLUR, METRICS, NET, made_up, save_photos
 
 # ---- the range
 
@@ -84,8 +67,9 @@ def test_normalising_many_metrics_is_normalising_each():
     values = torch.tensor([[25.0, 40.0], [60.0, -3.0], [math.nan, 10.0]])
     together = normalise_metrics(values, NET.worst, NET.best)
     for place, name in enumerate(NET.metrics):
-        each = normalise_quality(values[:, place], metric_info(name))
-        torch.testing.assert_close(together[:, place], each, equal_nan=True)
+        info = metric_info(name)
+        each = normalise_metrics(values[:, [place]], (info.worst,), (info.best,))
+        torch.testing.assert_close(together[:, [place]], each, equal_nan=True)
 
 
 # ---- the task
@@ -239,7 +223,7 @@ def test_tiles_too_small_for_a_metric_are_refused_before_any_walk(tmp_path, phot
     recipe = MmleRecipe.from_dict(read_recipe("mmle", None, {}, {}, data={"size_px": 64}))
     picky = {**METRICS, "brisque": replace(BLUR, min_side=96)}
     with pytest.raises(ShapeError, match="at least 96 px"):
-        prepare_mmle(recipe, OwnModel(model), picky, PhotoSplit(photos, photos), tmp_path, {}, "tiny", Processor())
+        rate_walks(recipe, Teacher(OwnModel(model), picky), PhotoSplit(photos, photos), tmp_path, {})
     assert not list(tmp_path.iterdir())
 
 
@@ -251,7 +235,7 @@ def test_photographs_without_a_defined_metric_to_measure_on_are_refused(tmp_path
     split = PhotoSplit(photos, photos)
     metrics = {**METRICS, "brisque": undefined}
     with pytest.raises(ConfigError, match="no held-out walk"):
-        prepare_mmle(recipe, OwnModel(model), metrics, split, tmp_path, {}, "tiny", Processor())
+        rate_walks(recipe, Teacher(OwnModel(model), metrics), split, tmp_path, {})
 
 
 def test_figures_in_words(rated):

@@ -30,7 +30,7 @@ from adadiffsr_core.settings import PRESETS
 from adadiffsr_core.training.loop.loop import LoopConfig, Run
 from adadiffsr_core.training.loop.state import load_state
 from adadiffsr_core.training.recipe import LdmRecipe, PfjRecipe, read_recipe
-from adadiffsr_core.training.tasks.denoising import NoisyPairs, denoising_loss, draw_noise
+from adadiffsr_core.training.tasks.denoising import NoisyPairs, ScheduledUNet, draw_noise
 from adadiffsr_core.training.tasks.known_gain import count_knowing, draw_intervals, known_gain
 from adadiffsr_core.training.tasks.ldm import save_ldm
 from adadiffsr_core.training.tasks.pfj import PfjTask, PfjTaskConfig
@@ -84,6 +84,10 @@ def moved(module, before):
 # ---- the gain
 
 
+def scheduled(model, processor=CPU):
+    return ScheduledUNet(model.unet, model.schedule, processor)
+
+
 def gain_of_one(model, estimator, sampling, gt, lq, noise, timestep, intervals):
     """The sampler's own denoiser and controller, on the two visits before."""
     steps, grid = sampling.steps, build_grid(8, 8, 8, 0, 2)
@@ -114,7 +118,7 @@ def test_gains_are_those_of_the_controller_at_the_visit_before(estimator, predic
     timesteps, noise = draw_noise(gt, CPU.generator(1, 0))
     intervals = draw_intervals(rng, 24, sampling)
     drawn = NoisyPairs(gt, lq, noise, timesteps)
-    gains = known_gain(model, ESTIMATORS[estimator], sampling, drawn, intervals, processor=CPU)
+    gains = known_gain(scheduled(model), ESTIMATORS[estimator], sampling, drawn, intervals)
     seen = set()
     for row in range(24):
         one = (part[row : row + 1] for part in (gt, lq, noise))
@@ -131,7 +135,8 @@ def test_where_no_tile_has_been_seen_twice_there_is_no_gain(estimator):
     model, gt = tiny_model(), torch.randn(3, 4, 8, 8)
     drawn = NoisyPairs(gt, gt, torch.randn(3, 4, 8, 8), torch.tensor([999, 990, 960]))
     intervals = torch.ones(3, 2, dtype=torch.long)
-    gain = known_gain(model, ESTIMATORS[estimator], EVERYDAY, drawn, intervals, processor=Processor(bfloat16=True))
+    net = scheduled(model, Processor(bfloat16=True))
+    gain = known_gain(net, ESTIMATORS[estimator], EVERYDAY, drawn, intervals)
     assert torch.equal(gain, torch.zeros(3, 2))
 
 
@@ -147,9 +152,9 @@ def test_who_can_know_a_gain_is_counted_without_looking(count, first_jump):
         timesteps, noise = draw_noise(gt, CPU.generator(seed, 0))
         drawn = NoisyPairs(gt, lq, noise, timesteps)
         intervals = draw_intervals(np.random.default_rng(seed), count, sampling)
-        args = (model, ESTIMATORS["statistics"], sampling, drawn, intervals)
-        gain = known_gain(*args, processor=CPU)
-        torch.testing.assert_close(known_gain(*args, processor=CPU, most=most), gain, rtol=1e-4, atol=1e-7)
+        args = (scheduled(model), ESTIMATORS["statistics"], sampling, drawn, intervals)
+        gain = known_gain(*args)
+        torch.testing.assert_close(known_gain(*args, most=most), gain, rtol=1e-4, atol=1e-7)
         known.append(int(gain.any(dim=1).sum()))
     assert 0 < max(known) <= most
     if first_jump == 0.5 and count >= 8:
@@ -181,7 +186,7 @@ def test_the_injection_is_told_the_gain_of_its_own_pairs(pairs, mode, monkeypatc
     timesteps, noise = draw_noise(gt, CPU.generator(3, 4))
     drawn, intervals = NoisyPairs(gt, lq, noise, timesteps), draw_intervals(rng, 8, EVERYDAY)
     most = count_knowing(8, EVERYDAY)
-    expected = known_gain(task.model, task.estimator, EVERYDAY, drawn, intervals, processor=CPU, most=most)
+    expected = known_gain(scheduled(task.model), task.estimator, EVERYDAY, drawn, intervals, most=most)
     assert torch.equal(seen[0], expected if mode == "pfj" else torch.zeros(8, 2))
     assert expected.any()
 
@@ -199,7 +204,7 @@ def test_untrained_every_mode_has_the_loss_of_the_model_alone(pairs):
     gt, lq = pairs[0].draw(rng, 8)
     timesteps, noise = draw_noise(gt, CPU.generator(3, 0))
     drawn = NoisyPairs(gt, lq, noise, timesteps)
-    plain = float(denoising_loss(task.model.unet, task.model.schedule, drawn, processor=CPU).mean())
+    plain = float(scheduled(task.model).loss(drawn).mean())
     assert [losses(make_task(pairs, mode)) for mode in MODES] == [plain] * 3
     assert losses(make_task(pairs, joint=True)) == plain
     assert losses(task, step=1) != plain

@@ -21,23 +21,7 @@ from adadiffsr_core.training.walks.targets import measure_targets
 from adadiffsr_core.training.walks.walked_model import OwnModel, claim_model, probe_model
 from adadiffsr_core.training.walks.walks import WalkConfig, build_walks, draw_path, walk_tiles
 from tests import oracles
-from tests.walked import METRICS, STEPS, WALK, make_walks, save_photos
-
-
-@pytest.fixture(scope="module")
-def model():
-    return oracles.tiny_model()
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return save_photos(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def walks(tmp_path_factory, photos, model):
-    return make_walks(tmp_path_factory.mktemp("walks"), photos, model)
-
+from tests.walked import METRICS, STEPS, WALK
 
 # ---- walks
 
