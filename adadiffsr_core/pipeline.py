@@ -136,6 +136,23 @@ def upscale(
     return Upscaled(result, report, grid, model.autoencoder.config.factor, work.size, work.note)
 
 
+def compare_tiles(result: Upscaled, truth: Tensor) -> list[float]:
+    """PSNR of each tile of a result, dB, infinite where it is the same; by tile id.
+
+    Args:
+        result: of `upscale`.
+        truth: what it is compared with, such as the picture by all steps, of the same shape.
+    """
+    error = (result.image - truth).square().mean(dim=1)
+    high, wide = result.latent_px
+    values = []
+    for tile in result.report.tiles:
+        rows = slice(round(tile.top * high), round((tile.top + tile.height) * high))
+        columns = slice(round(tile.left * wide), round((tile.left + tile.width) * wide))
+        values.append(float(-10 * error[tile.image, rows, columns].mean().log10()))
+    return values
+
+
 def plan_tiles(model: Model, size: Size, config: SamplingConfig) -> TileGrid:
     """Tiles for a picture that is worked at this size, (height, width) in px."""
     height, width = (-(-side // model.autoencoder.config.factor) for side in size)

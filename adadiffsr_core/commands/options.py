@@ -15,6 +15,7 @@ from ..photo.colour import ColourMatch
 from ..photo.scales import Size
 from ..sampling.codebook import Solver
 from ..sampling.config import MergeMode, parse_intervals
+from ..sampling.rule import Rule
 from ..settings import PRESETS
 from ..text import quoted, shown
 
@@ -54,6 +55,21 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--preset", choices=PRESETS, default="everyday", help="what the rest starts from (everyday)")
     group.add_argument("--steps", type=int, metavar="N", help="base steps, 1 to 1000")
     group.add_argument("--solver", choices=get_args(Solver), help="how a step is taken")
+    dials = group.add_mutually_exclusive_group()
+    dials.add_argument(
+        "--likeness",
+        type=float,
+        metavar="DB",
+        help="no tile farther than this from what all steps would give, PSNR in dB (the preset's)",
+    )
+    dials.add_argument(
+        "--budget", type=float, metavar="N", help="evaluations per tile, on average over the picture, in its place"
+    )
+    group.add_argument(
+        "--rule",
+        choices=get_args(Rule),
+        help="how steps are chosen: bounded by likeness or budget; the paper's, by classes of gain",
+    )
     intervals = group.add_mutually_exclusive_group()
     intervals.add_argument(
         "--intervals", type=read_intervals, metavar="A,B,..", help="base steps a jump may cover, smallest first"
@@ -64,6 +80,9 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
         type=float,
         metavar="X",
         help="gain per twentieth of the denoising that matters (the preset's)",
+    )
+    group.add_argument(
+        "--visit-last", action=argparse.BooleanOptionalAction, help="whether the paper's rule ends on the last step"
     )
     group.add_argument(
         "--early-exit", action=argparse.BooleanOptionalAction, help="whether saturated tiles stop before the end"
@@ -92,6 +111,7 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
         "--compare", type=parse_target, metavar="PNG", help="the input enlarged by bicubic, and the result"
     )
     group.add_argument("--report", type=parse_target, metavar="JSON", help="every tile's steps, classes and gains")
+    group.add_argument("--check", action="store_true", help="take all steps too, and say how near tiles come to them")
     group.add_argument("--quality", type=int, default=95, metavar="N", help="quality of JPEG and WebP, 1 to 100 (95)")
     group.add_argument("--strip", action="store_true", help="leave out EXIF, XMP, IPTC, text and resolution")
 

@@ -1,6 +1,8 @@
 """What `adadiffsr upscale` writes: the result in its photograph's kind, the pictures about it, and the report."""
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -49,13 +51,14 @@ class Outputs:
     _stills: dict[Path, list[bytes]] = field(default_factory=dict)
     _drawn: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
-    def add(self, photo: Photo, page: Page, result: Upscaled) -> None:
+    def add(self, photo: Photo, page: Page, result: Upscaled, checked: Sequence[float] | None = None) -> None:
         """Take the next page.
 
         Args:
             photo: what was read.
             page: its sizes.
             result: what became of it.
+            checked: how near each tile is to what all steps give, dB, where that was asked for.
 
         Raises:
             ImageError: a picture cannot be encoded.
@@ -77,6 +80,8 @@ class Outputs:
             "work_size_px": result.work_size[::-1],
             "note": result.note,
         }
+        if checked is not None:
+            about["checked_db"] = [None if math.isinf(value) else round(value, 2) for value in checked]
         self.reports.append(about | result.report.to_dict())
 
     def write(self) -> None:

@@ -17,8 +17,8 @@ from ..memory import name_out_of_memory
 from ..models.model import Model, embedded_weights, load_model
 from ..photo.reading import open_photo, read_photo
 from ..photo.scales import plan_work
-from ..pipeline import plan_tiles, upscale
-from ..sampling.rule import DtssConfig
+from ..pipeline import compare_tiles, plan_tiles, upscale
+from ..sampling.rule import DtssConfig, Rule
 from ..sampling.schedule import MAX_TIMESTEP
 from ..settings import PRESETS, SamplingConfig
 from ..text import quoted
@@ -30,6 +30,13 @@ from .sources import Source, find_photos
 from .terminal import REFUSALS, ProgressBar, complain, say
 
 Refuse = Callable[[BaseException, object], None]
+
+
+# What only one rule goes by.
+_SETTINGS: dict[Rule, tuple[str, ...]] = {
+    "paper": ("intervals", "gain_threshold", "early_exit", "visit_last"),
+    "bounded": ("likeness", "budget"),
+}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -75,18 +82,31 @@ def sampling_config(args: argparse.Namespace) -> SamplingConfig:
     preset = PRESETS[args.preset]
     names = ("steps", "solver", "denoise", "merge", "tile_batch", "seed", "colour", "pfj_strength")
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    rule: dict[str, Any] = {
-        name: getattr(args, name)
-        for name in ("intervals", "gain_threshold", "early_exit")
-        if getattr(args, name) is not None
-    }
-    dtss: DtssConfig = replace(preset.dtss, **rule)
-    config = replace(preset, **changes, dtss=dtss)
+    config = replace(preset, **changes, dtss=_choose_rule(preset.dtss, args))
     if args.uniform is None:
         return config
     if not 1 <= args.uniform <= MAX_TIMESTEP:
         raise ConfigError(f"--uniform must be from 1 to {MAX_TIMESTEP}, got {quoted(args.uniform, 80)}")
     return config.uniform(args.uniform)
+
+
+def _choose_rule(preset: DtssConfig, args: argparse.Namespace) -> DtssConfig:
+    """Whoever sets what only one rule goes by means that rule.
+
+    Raises:
+        ConfigError: it is of another rule than what is asked for beside it.
+    """
+    given = {
+        rule: {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+        for rule, names in _SETTINGS.items()
+    }
+    rule: Rule | None = args.rule or ("paper" if given["paper"] or args.uniform is not None else None)
+    for other, values in given.items():
+        if values and rule not in (None, other):
+            option = next(iter(values)).replace("_", "-")
+            raise ConfigError(f"--{option} is of the rule {other} and plays no part in the rule {rule}; leave it out")
+        rule = rule or (other if values else None)
+    return replace(preset, rule=rule or preset.rule, **given["paper"], **given["bounded"])
 
 
 def read_mask(path: Path) -> Tensor:
@@ -185,7 +205,13 @@ def _upscale_one(
         planes = photo.pixels if photo.alpha is None else torch.cat([photo.pixels, photo.alpha])
         result = upscale(model, planes[None], page.size, config, mask=mask, on_step=bar.update)
         stop_if_asked()
-        outputs.add(kept, page, result)
+        checked = None
+        if args.check:
+            truth = upscale(
+                model, planes[None], page.size, config.uniform(1), mask=mask, on_step=lambda _: stop_if_asked()
+            )
+            checked = compare_tiles(result, truth.image)
+        outputs.add(kept, page, result, checked)
         bar.turn_page()
     if len(outputs.reports) < len(job.pages):
         raise ImageError(f"{job.source} was changed while it was worked on; start again")
@@ -195,3 +221,9 @@ def _upscale_one(
     spent, full = (sum(report[name] for report in outputs.reports) for name in ("nfe", "full_nfe"))
     saved = f"{100 * (1 - spent / full):.0f} % saved"
     say(f"{job.source}: {spent} of {full} evaluations spent ({saved}), {seconds:.1f} s")
+    if args.check:
+        checked = [value for report in outputs.reports for value in report["checked_db"] if value is not None]
+        near = (
+            f"{sum(checked) / len(checked):.1f} dB in the mean, {min(checked):.1f} dB at worst" if checked else "equal"
+        )
+        say(f"{job.source}: tiles beside all steps: {near}")

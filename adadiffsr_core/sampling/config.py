@@ -79,7 +79,8 @@ class RegionConfig(Config):
 
     def uniform(self, interval: int) -> Self:
         """The same without adaptivity: every jump covers `interval` base steps and no tile stops early."""
-        return replace(self, dtss=replace(self.dtss, intervals=(interval,) * 4, early_exit=False, first_jump=0.0))
+        dtss = replace(self.dtss, rule="paper", intervals=(interval,) * 4, early_exit=False, first_jump=0.0)
+        return replace(self, dtss=dtss)
 
 
 def parse_intervals(text: str) -> tuple[int, ...]:

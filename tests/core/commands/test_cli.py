@@ -1,7 +1,7 @@
 import json
 import re
 import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from adadiffsr_core.cli import build_parser, main
 from adadiffsr_core.commands import upscale as command
-from adadiffsr_core.commands.options import choose_device, choose_dtype, parse_size
+from adadiffsr_core.commands.options import add_arguments, choose_device, choose_dtype, parse_size
 from adadiffsr_core.commands.plan import target_size
 from adadiffsr_core.commands.terminal import ProgressBar
 from adadiffsr_core.errors import DenoiserError
@@ -134,14 +134,55 @@ def test_every_setting_arrives(run, tmp_path, monkeypatch):
         denoise=0.5,
         pfj_strength=0.25,
         colour="adain",
-        dtss=replace(everyday, intervals=(1, 2, 2, 3), gain_threshold=0.5, early_exit=True),
+        dtss=replace(everyday, rule="paper", intervals=(1, 2, 2, 3), gain_threshold=0.5, early_exit=True),
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        ("--likeness 38", {"rule": "bounded", "likeness": 38.0}),
+        ("--budget 5", {"rule": "bounded", "budget": 5.0}),
+        ("--rule paper --visit-last", {"rule": "paper", "visit_last": True}),
+        ("--gain-threshold 0.01", {"rule": "paper", "gain_threshold": 0.01}),
+        ("--rule bounded", {"rule": "bounded"}),
+    ],
+)
+def test_a_setting_brings_its_rule(words, rule):
+    parser = ArgumentParser()
+    add_arguments(parser)
+    args = parser.parse_args(["photo.png", "-o", "big.png", *words.split()])
+    everyday = PRESETS["everyday"]
+    assert command.sampling_config(args) == replace(everyday, dtss=replace(everyday.dtss, **rule))
+
+
+@pytest.mark.parametrize(
+    "words", ["--intervals 1,2 --likeness 40", "--rule paper --budget 4", "--uniform 2 --budget 4"]
+)
+def test_settings_of_two_rules_are_refused(run, tmp_path, words):
+    make_photo(tmp_path / "photo.png")
+    code, _, err = run("photo.png", "-o", "big.png", *words.split())
+    assert code != 0
+    assert "plays no part in the rule" in err[0]
+
+
+def test_a_check_says_how_near_tiles_come_to_all_steps(run, tmp_path):
+    make_photo(tmp_path / "photo.png")
+    code, out, _ = run("photo.png", "-o", "big.png", "--budget", "2", "--check", "--report", "r.json", steps=4)
+    assert code == 0
+    report = json.loads(Path("r.json").read_text())
+    assert len(report["checked_db"]) == len(report["tiles"])
+    assert "tiles beside all steps" in out[1]
+    assert all(5 < value < 100 for value in report["checked_db"])
+    run("photo.png", "-o", "big.png", "--uniform", "1", "--check", "--report", "r.json", steps=4)
+    assert set(json.loads(Path("r.json").read_text())["checked_db"]) == {None}
 
 
 def test_the_paper_preset_is_taken_whole():
     args = Namespace(
         preset="paper", steps=None, solver=None, denoise=None, merge=None, tile_batch=None, seed=None, colour=None,
-        intervals=None, gain_threshold=None, early_exit=None, uniform=None, pfj_strength=None,
+        intervals=None, gain_threshold=None, early_exit=None, uniform=None, pfj_strength=None, rule=None, likeness=None,
+        budget=None, visit_last=None,
     )  # fmt: skip
     assert command.sampling_config(args) == PRESETS["paper"]
 
