@@ -126,6 +126,44 @@ def _region_inputs() -> list[Any]:
             tooltip="Where to spend work: black keeps its latent and costs no steps, grey decides by itself, white "
             "gets every step. Connect it to Colour Match too, which keeps black's pixels.",
         ),
+        # Optional and last, as all that came later; graphs saved before go by the paper's rule, as they did then.
+        io.Combo.Input(
+            "rule",
+            options=["bounded", "paper"],
+            optional=True,
+            tooltip="How steps are chosen. bounded: as few as keep every region near what all steps would give. paper: "
+            "by classes of information gain, with intervals, gain_threshold, early_exit and first_jump.",
+        ),
+        io.Float.Input(
+            "likeness",
+            optional=True,
+            default=_EVERYDAY.dtss.likeness,
+            min=20.0,
+            max=80.0,
+            step=0.5,
+            round=0.1,
+            tooltip="Of the rule bounded: how near a region must come to what all steps would give, in dB. From 40 the "
+            "eye sees no difference; higher takes more steps.",
+        ),
+        advanced(
+            io.Float.Input,
+            "budget",
+            optional=True,
+            default=0.0,
+            min=0.0,
+            max=1000.0,
+            step=0.5,
+            round=0.01,
+            tooltip="Of the rule bounded: evaluations per region, on average over the picture, instead of likeness. "
+            "0 goes by the likeness.",
+        ),
+        advanced(
+            io.Boolean.Input,
+            "visit_last",
+            optional=True,
+            default=True,
+            tooltip="Of the rule paper: end every region on the last, least noisy step. The rule bounded always does.",
+        ),
     ]
 
 

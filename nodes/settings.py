@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ..adadiffsr_core.sampling.config import EVERYDAY_DTSS, RegionConfig, parse_intervals
 
+# What a graph means that was saved before these inputs were there.
+_BEFORE = {"first_jump": 0.0, "rule": "paper", "visit_last": False}
 # What an input was called before the core had a name for it; names of inputs never change.
 _NAMES = {"sampler_name": "solver", "merge_mode": "merge"}
 
@@ -35,9 +37,8 @@ def read_settings(
     Raises:
         ConfigError: a value is unknown or out of its range. Older hosts do not check what is chosen from a list.
     """
-    # A graph that was saved before `first_jump` was there starts on the smallest interval, as it did then.
-    rule: dict[str, Any] = {"first_jump": 0.0, "intervals": parse_intervals(inputs.pop("intervals"))}
-    rule |= {name: inputs.pop(name) for name in ("gain_threshold", "early_exit", "first_jump") if name in inputs}
+    dtss: dict[str, Any] = {**EVERYDAY_DTSS.to_dict(), **_BEFORE, "intervals": parse_intervals(inputs.pop("intervals"))}
+    dtss |= {name: inputs.pop(name) for name in dtss if name in inputs}
     values = {_NAMES.get(name, name): value for name, value in inputs.items()}
-    config = RegionConfig.from_dict({**values, "dtss": {**EVERYDAY_DTSS.to_dict(), **rule}})
+    config = RegionConfig.from_dict({**values, "dtss": dtss})
     return RegionSettings(config=config, mmle=mmle, pfj=pfj, compute_mask=compute_mask)

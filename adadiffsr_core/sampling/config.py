@@ -12,8 +12,8 @@ from .tiles import TileGrid, build_grid, fit_grid
 
 MergeMode = Literal["final", "every_step"]
 
-# Decisions D17, D28 and D66.
-EVERYDAY_DTSS = DtssConfig(gain_threshold=2e-3, early_exit=False, first_jump=0.25)
+# Decisions D17, D28, D66 and D71.
+EVERYDAY_DTSS = DtssConfig(rule="bounded", visit_last=True, gain_threshold=2e-3, early_exit=False, first_jump=0.25)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..gain.information import information_gain
 from .bounded import (
+    MARGIN_DB,
     MASK_DB,
     TYPICAL_DIFFICULTY,
     deviation,
@@ -244,7 +245,7 @@ def further_evaluations(states: TileStates, likeness: float, steps: int) -> Tens
     The compute mask moves the likeness by up to `MASK_DB` / 2 either way; where it is white every step is taken.
     """
     left = (steps - 1 - states.index).clamp_min(0)
-    wanted = likeness + MASK_DB * (states.level - 0.5)
+    wanted = likeness + MARGIN_DB + MASK_DB * (states.level - 0.5)
     more = evaluations_needed(left, states.spent, states.difficulty, wanted, steps)
     return more.where(states.level < 1, left)
 
