@@ -89,25 +89,27 @@ def _describe_ours(evaluation: Evaluation, table: Table) -> str:
 def _describe_curve(evaluation: Evaluation, table: Table) -> str:
     """Charts, and the comparisons that claims rest on."""
     values = {method: _kept(evaluation, table, method) for method in table.methods}
-    uniforms = [values[method] for method in table.methods if method.name.startswith("uniform")]
-    others = {method.name: values[method] for method in table.methods if not method.name.startswith("uniform")}
+    named = {method.name: values[method] for method in table.methods}
+    every = named["uniform 1"]
+    evens = [rows for name, rows in named.items() if name.startswith("even")]
+    others = {name: rows for name, rows in named.items() if not name.startswith(("uniform", "even"))}
     names = list(evaluation.metrics.usable)
-    families: dict[str, list[Values]] = {"uniform": list(uniforms)}
+    families: dict[str, list[Values]] = {}
     # A chart is of the same pictures throughout.
-    for name, rows in ((name, rows) for name, rows in others.items() if rows.keys() >= uniforms[0].keys()):
+    for name, rows in ((name, rows) for name, rows in named.items() if rows.keys() >= every.keys()):
         families.setdefault(name.partition(" ")[0], []).append(rows)
     for name in [*names, *_FULLS]:
         draw_curve(families, name, evaluation.out / f"curve-{name}.png")
     begun = {name: rows for name, rows in others.items() if rows}
-    if not begun or not all(uniforms):
+    if not begun or not every or not all(evens):
         return ""
     equal = {
-        name: compare_at_equal_nfe(rows, uniforms, names) + compare_at_equal_nfe(rows, uniforms[1:], _FULLS)
+        name: compare_at_equal_nfe(rows, [*evens, every], names) + compare_at_equal_nfe(rows, evens, _FULLS)
         for name, rows in begun.items()
     }
-    whole = {name: compare(rows, uniforms[0], names) for name, rows in begun.items()}
+    whole = {name: compare(rows, every, names) for name, rows in begun.items()}
     return (
-        "### Against uniform sampling with as many evaluations\n\n"
+        "### Against as many evaluations, evenly spread\n\n"
         f"{PAIRED} `full_` is the likeness to the picture of all steps.\n\n{differences_to_markdown(equal)}\n"
         f"### Against all steps\n\n{differences_to_markdown(whole)}"
     )

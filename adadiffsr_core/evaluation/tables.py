@@ -15,6 +15,8 @@ PAPER_METRICS = ("psnr", "ssim", "lpips", "ahiq", "musiq", "topiq", "brisque", "
 METRICS = ("psnr", "ssim", "st_lpips", "nlpd", "vsi", "niqe", "brisque", "piqe")
 INTERVALS = ((5, 5, 5, 5), (5, 10, 10, 15), (5, 10, 15, 25), (5, 15, 20, 25), (10, 15, 20, 25), (5, 10, 15, 20))
 THRESHOLDS = (1, 4, 16)  # times the preset's
+EVALUATIONS = (4, 5, 6, 7, 8, 10)
+DIALS = (36, 38, 40, 42, 44)  # likeness, dB
 VIEWS = (("FR", "fr"), ("NR", "nr"), ("both", "both"))
 Wants = Literal["all", "pairs", "photos", "synthetic"]
 
@@ -71,7 +73,7 @@ def build_tables(ours: Method, pictures: Mapping[str, Path], injections: Sequenc
         Table(
             name="4",
             title="Table 4: metrics in MMLE",
-            methods=[_with_dtss(ours, name, views=view) for name, view in VIEWS],
+            methods=[_with_dtss(ours, name, rule="paper", views=view) for name, view in VIEWS],
             wants="pairs",
             prefers=("RealSR",),
         ),
@@ -123,7 +125,7 @@ def _with_dtss(method: Method, name: str, **changes: object) -> Method:
 
 def _module_rows(plain: Method, ours: Method) -> list[Method]:
     """Table 7: the model alone, then one part more at a time; tiles are merged with an overlap from the last row on."""
-    bare = replace(plain.sampling, overlap=0, tile_fit=False)
+    bare = replace(plain.sampling, overlap=0, tile_fit=False, dtss=replace(plain.sampling.dtss, rule="paper"))
     baseline = replace(plain, name="baseline", sampling=bare.uniform(1))
     teacher = replace(plain, name="+ DTSS (IQA)", sampling=bare, estimate="iqa", every=2)
     return [
@@ -136,17 +138,21 @@ def _module_rows(plain: Method, ours: Method) -> list[Method]:
 
 
 def _curve_methods(plain: Method) -> list[Method]:
-    """Uniform and adaptive sampling of one model, without feature injection, which sees no gain in uniform runs.
+    """Fixed and adaptive schedules of one model, without feature injection, which sees no gain in uniform runs.
 
-    `fixed` takes the preset's first jump and then equal intervals: what is gained by when the steps are taken, without
-    any estimate.
+    `even` are as many evaluations for every tile, evenly spread and ending on the last step: the best of the fixed
+    schedules. `bounded` are dials of likeness, the others thresholds of the paper's rule, by each estimate of gain.
     """
     threshold = plain.sampling.dtss.gain_threshold
     methods = [uniform(interval, injection="") for interval in (1, 2, 3, 4)]
-    methods += [_with_dtss(plain, f"fixed {k}", intervals=(k,) * 4, early_exit=False) for k in (2, 3)]
+    # What knows no difficulty takes all tiles for alike, so that a budget is a schedule.
+    even = replace(plain, estimate="latent")
+    methods += [_with_dtss(even, f"even {n}", rule="bounded", budget=float(n)) for n in EVALUATIONS]
+    methods += [_with_dtss(plain, f"bounded {dial}", rule="bounded", likeness=float(dial)) for dial in DIALS]
     estimates = {"latent": "latent"} | ({"MMLE": "mmle"} if plain.estimate == "mmle" else {})
     for name, estimate in estimates.items():
         for factor in THRESHOLDS:
-            method = _with_dtss(plain, f"{name} x{factor}", gain_threshold=threshold * factor)
+            method = _with_dtss(plain, f"{name} x{factor}", rule="paper", gain_threshold=threshold * factor)
             methods.append(replace(method, estimate=estimate))  # type: ignore[arg-type]
-    return methods + ([replace(plain, name="IQA x1", estimate="iqa", every=4)] if "MMLE" in estimates else [])
+    iqa = replace(_with_dtss(plain, "IQA x1", rule="paper"), estimate="iqa", every=4)
+    return methods + ([iqa] if "MMLE" in estimates else [])
