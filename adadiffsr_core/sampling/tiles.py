@@ -123,8 +123,11 @@ def fit_grid(height: int, width: int, tile: int, overlap: int, *, multiple: int,
 
 
 def _shrink(length: int, tile: int, multiple: int) -> int:
-    """Side of a tile on an axis of the canvas: no more than the network needs to cover it."""
-    return min(tile, -(-length // multiple) * multiple)
+    """Side of a tile on an axis of the canvas: no more than the network needs to cover it.
+
+    Twice its multiple at least: of a single value for each channel, at its coarsest level, norms can make nothing.
+    """
+    return min(tile, max(2, -(-length // multiple)) * multiple)
 
 
 def _check(height: int, width: int, tile: int, overlap: int, multiple: int) -> None:

@@ -46,13 +46,13 @@ def covered(starts, side, length):
         (64, 65, (0,), (0, 1), (64, 65)),
         (120, 121, (0, 56), (0, 56, 57), (120, 121)),
         (128, 128, (0, 56, 64), (0, 56, 64), (128, 128)),
-        (1, 176, (0,), (0, 56, 112), (1, 176)),
-        (1, 1, (0,), (0,), (1, 1)),
+        (1, 176, (0,), (0, 56, 112), (2, 176)),
+        (1, 1, (0,), (0,), (2, 2)),
     ],
 )
 def test_build_grid_matches_the_table(height, width, tops, lefts, padded):
     grid = build_grid(height, width, tile=64, overlap=8)
-    assert grid == TileGrid((height, width), (min(height, 64), min(width, 64)), tops, lefts)
+    assert grid == TileGrid((height, width), tuple(min(max(side, 2), 64) for side in (height, width)), tops, lefts)
     assert grid.padded == padded
     assert (grid.rows, grid.cols, grid.count) == (len(tops), len(lefts), len(tops) * len(lefts))
 
@@ -77,7 +77,7 @@ def test_fit_grid_matches_the_table(height, width, multiple, tile, tops, lefts):
 def test_evaluated_area_gives_the_design_numbers():
     assert evaluated_area(build_grid(128, 128, 64, 8)) == 2.25
     assert evaluated_area(fit_grid(128, 128, 64, 8, multiple=4)) == pytest.approx(1.1289, abs=1e-4)
-    assert evaluated_area(build_grid(1, 1, 64, 8, 8)) == 64
+    assert evaluated_area(build_grid(1, 1, 64, 8, 8)) == 256
 
 
 @settings(deadline=None)
@@ -106,14 +106,16 @@ def test_fit_grid_spreads_evenly_and_within_the_stretch(sizes):
         gaps = [later - start for start, later in pairwise(starts)]
         assert not gaps or max(gaps) - min(gaps) <= 1
         assert side % multiple == 0
-        assert tile <= side <= 1.25 * tile if length > tile else length <= side < length + multiple
+        least = min(tile, 2 * multiple)
+        assert tile <= side <= 1.25 * tile if length > tile else length <= side < max(length, least) + multiple
 
 
 @settings(deadline=None)
 @given(grid_sizes())
 def test_fit_grid_evaluates_the_least_area(sizes):
     height, width, tile, overlap, multiple = sizes
-    sides = [side for side in range(multiple, 2 * tile, multiple) if side <= 1.25 * tile]
+    least_side = min(tile, 2 * multiple)
+    sides = [side for side in range(least_side, 2 * tile, multiple) if side <= 1.25 * tile]
     least = min(
         (rows * tile_height * cols * tile_width, tile_height * tile_width)
         for tile_height in sides
