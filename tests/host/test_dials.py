@@ -50,6 +50,7 @@ def test_a_new_node_is_the_everyday_preset(pack, node):
 
 @pytest.mark.parametrize("node", NODES)
 def test_without_them_a_graph_goes_by_the_papers_rule(pack, node):
+    """As it was posted, that is: the front end fills in their defaults when it opens a canvas that lacks them."""
     given = {name: value for name, value in typed_inputs(pack, node).items() if name not in {*KSAMPLER, *LAST}}
     read_settings = pack("nodes.settings").read_settings
     assert read_settings(**given) == read_settings(**given, **BEFORE)
