@@ -15,7 +15,8 @@ HEIGHT, WIDTH = 120, 160
 # The everyday preset's, with tiles of 8 latent px that overlap by 2.
 REGIONS = {
     "sampler_name": "dpmpp_2m", "intervals": "1, 2, 3, 4", "gain_threshold": 2e-3, "early_exit": False,
-    "first_jump": 0.25, "tile_size": 64, "overlap": 16, "tile_fit": True, "tile_batch": 0,
+    "first_jump": 0.25, "likeness": 40.0, "budget": 0.0, "visit_last": True, "tile_size": 64, "overlap": 16,
+    "tile_fit": True, "tile_batch": 0,
 }  # fmt: skip
 
 
@@ -119,15 +120,18 @@ def either_path(request, tmp_path_factory, path):
 
 @pytest.mark.parametrize("with_networks", [False, True])
 @pytest.mark.parametrize("merge", ["final", "every_step"])
+@pytest.mark.parametrize("rule", ["bounded", "paper"])
 @torch.inference_mode()
-def test_the_nodes_do_what_the_command_line_does(host, pack, either_path, photo, with_networks, merge):
+def test_the_nodes_do_what_the_command_line_does(host, pack, either_path, photo, with_networks, merge, rule):
     """Load Checkpoint, VAE Encode, Region-Aware KSampler, merge, VAE Decode, Colour Match, Region Map."""
     path = either_path
     model = pack("adadiffsr_core.models.model").load_model(path)
     pipeline, loaders, sampling = pack("adadiffsr_core.pipeline"), pack("nodes.loaders"), pack("nodes.sampling")
     small = photo[:, ::4, ::4]
+    everyday = pack("adadiffsr_core.settings").PRESETS["everyday"]
     config = replace(
-        pack("adadiffsr_core.settings").PRESETS["everyday"],
+        everyday,
+        dtss=replace(everyday.dtss, rule=rule),
         tile_size=64,
         overlap=16,
         steps=10,
@@ -146,7 +150,7 @@ def test_the_nodes_do_what_the_command_line_does(host, pack, either_path, photo,
     )
     (tiles,) = sampling.RegionAwareKSampler.execute(
         opened, null, null, {"samples": latent}, config.seed, config.steps, 1.0, "simple", config.denoise,
-        **REGIONS, merge_mode=merge, pfj_strength=config.pfj_strength,
+        **REGIONS, rule=rule, merge_mode=merge, pfj_strength=config.pfj_strength,
         mmle=mmle if with_networks else None, pfj=pfj if with_networks else None,
     ).args  # fmt: skip
     assert tiles.grid == ours.grid
