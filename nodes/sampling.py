@@ -142,7 +142,7 @@ def _region_inputs() -> list[Any]:
             max=80.0,
             step=0.5,
             round=0.1,
-            tooltip="Of the rule bounded: how near a region must come to what all steps would give, in dB. From 40 the "
+            tooltip="Of the rule bounded: how near a region must come to what all steps would give, in dB. From 42 the "
             "eye sees no difference; higher takes more steps.",
         ),
         advanced(
