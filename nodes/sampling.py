@@ -32,8 +32,8 @@ def _region_inputs() -> list[Any]:
             io.String.Input,
             "intervals",
             default=", ".join(map(str, _EVERYDAY.dtss.intervals)),
-            tooltip="The ladder of steps that a region may take at once, smallest first. Four equal numbers turn "
-            "adaptivity off.",
+            tooltip="Of the rule paper: the ladder of steps that a region may take at once, smallest first. Four equal "
+            "numbers turn adaptivity off.",
         ),
         advanced(
             io.Float.Input,
@@ -43,14 +43,16 @@ def _region_inputs() -> list[Any]:
             max=1.0,
             step=0.0001,
             round=0.00001,
-            tooltip="A region whose information gain (per twentieth of the denoising) exceeds this goes on in small "
-            "steps. Lower spends more steps, higher saves more. The paper's is 0.005, with trained metrics.",
+            tooltip="Of the rule paper: a region whose information gain (per twentieth of the denoising) exceeds this "
+            "goes on in small steps. Lower spends more steps, higher saves more. The paper's is 0.005, with trained "
+            "metrics.",
         ),
         advanced(
             io.Boolean.Input,
             "early_exit",
             default=_EVERYDAY.dtss.early_exit,
-            tooltip="Stop a region for good once its texture begins to wear away, and keep its best estimate.",
+            tooltip="Of the rule paper: stop a region for good once its texture begins to wear away, and keep its best "
+            "estimate.",
         ),
         advanced(
             io.Int.Input,
@@ -111,13 +113,14 @@ def _region_inputs() -> list[Any]:
             max=0.95,
             step=0.05,
             round=0.01,
-            tooltip="Share of the steps that every region's first step covers. 0.25 suits models that are shown the "
-            "picture, such as the embedded one, at denoise 1; ordinary checkpoints need 0.",
+            tooltip="Of the rule paper: share of the steps that every region's first step covers. 0.25 suits models "
+            "that are shown the picture, such as the embedded one, at denoise 1; ordinary checkpoints need 0.",
         ),
         MmleType.Input(
             "mmle",
             optional=True,
-            tooltip="Regressor that estimates the gain. Without it, statistics of the latents do.",
+            tooltip="Regressor that estimates the gain and, if it was taught to, how hard a region is. Without it, "
+            "statistics of the latents estimate the gain, and the rule bounded takes all regions for hard ones.",
         ),
         PfjType.Input("pfj", optional=True, tooltip="Feature injection. Without it nothing is injected."),
         io.Mask.Input(
@@ -139,11 +142,11 @@ def _region_inputs() -> list[Any]:
             optional=True,
             default=_EVERYDAY.dtss.likeness,
             min=20.0,
-            max=80.0,
+            max=100.0,
             step=0.5,
             round=0.1,
-            tooltip="Of the rule bounded: how near a region must come to what all steps would give, in dB. From 42 the "
-            "eye sees no difference; higher takes more steps.",
+            tooltip="Of the rule bounded: how near a region must come to what all steps would give, in dB. From 42 a "
+            "difference is hard to see; higher takes more steps, 100 all.",
         ),
         advanced(
             io.Float.Input,

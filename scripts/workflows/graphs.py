@@ -6,6 +6,8 @@ from .graph import Graph
 from .parts import (
     BLUE,
     BROAD,
+    BY_CLASSES,
+    BY_CLASSES_NOTE,
     GREEN,
     GREY,
     NARROW,
@@ -34,8 +36,8 @@ def upscale_4x(g: Graph) -> None:
         """
 # Upscale 4x
 
-AdaDiffSR restores a picture **tile by tile** and gives each tile only the diffusion steps that still add
-something to it.
+AdaDiffSR restores a picture **tile by tile** and gives each tile only as many diffusion steps as it needs to look as
+if it had got all of them.
 
 Press **Run**. Nothing has to be downloaded: the model comes with the pack and also runs without a graphics card.
 
@@ -44,7 +46,7 @@ Press **Run**. Nothing has to be downloaded: the model comes with the pack and a
 **What to change first**
 - *scale_by*: how much larger. The embedded model is made for **3 to 8**; for less, leave 4 and wake *Reduce*.
 - *seed*: another draw of the same details.
-- *steps*: more is slower; 24 is a good start.
+- *likeness*: how near to the result of all steps. 42 is hard to tell from it; 30 is a quick draft, 50 slower.
 """,
     )
     enlarged = add_picture(g)
@@ -75,7 +77,8 @@ them, and choose the file.
 4. In the sampler set *cfg* **4 to 7**, *denoise* **0.2 to 0.5**, *dpmpp_2m*, scheduler **karras**.
 
 An ordinary checkpoint is not shown the picture, so *denoise* decides how far it may stray from it. Without a
-ControlNet stay below 0.35.
+ControlNet stay below 0.35. *rule* is **paper** here: what the other one knows of steps was learnt from the embedded
+model.
 """,
     )
     enlarged = add_picture(g)
@@ -101,7 +104,7 @@ ControlNet stay below 0.35.
     ).bypassed()
     prompts = {"positive": guided["positive"], "negative": guided["negative"]}
     # Gains in Stable Diffusion's space are smaller than in the embedded model's.
-    tiles = sample(g, checkpoint, enlarged, 5, denoise=0.4, gain_threshold=3e-4, **prompts)
+    tiles = sample(g, checkpoint, enlarged, 5, denoise=0.4, gain_threshold=3e-4, **BY_CLASSES, **prompts)
     result = finish(g, checkpoint, tiles, enlarged, 6)
     save(g, result, "own_checkpoint", 7)
     show_map(g, tiles, result, 8)
@@ -118,32 +121,33 @@ def adaptive_and_uniform(g: Graph) -> None:
 
 The same photo, noise and model, twice:
 
-- **adaptive**: *intervals* 1, 2, 3, 4. Each tile moves at its own pace.
-- **uniform**: *intervals* 3, 3, 3, 3. Every tile takes every third step, as a sampler without regions would with 8
-steps.
+- **adaptive**: *rule* bounded. Each tile takes as few evaluations as keep it within 42 dB of what all 24 would give,
+evenly spread, the last of them on the last step.
+- **uniform**: *rule* paper with *intervals* 3, 3, 3, 3. Every tile takes every third step, as a sampler without
+regions would with 8 steps.
 
-Compare the two maps: the number on a tile is its evaluations. The reports say how many there were in all. The
-embedded model is small and soon done, so its tiles differ little; *tile_size* is 256 here and *gain_threshold* the
-paper's 0.005, to have more tiles and tell them apart.
+Compare the two maps: the number on a tile is its evaluations. The reports say how many there were in all. *tile_size*
+is 256 here, to have more tiles. How hard each one is, the model's regressor (*mmle*) guesses; where it cannot, all
+count as hard, and take the same number.
 
-**What to change**: a lower *gain_threshold* makes the adaptive run spend more, a higher one less; four other equal
-numbers make the uniform one dearer or cheaper.
+**What to change**: a higher *likeness* makes the adaptive run spend more, a lower one less, and *budget* says how many
+evaluations a tile may take on average, such as 8; four other equal numbers make the uniform run dearer or cheaper.
 """,
     )
     enlarged = add_picture(g)
     checkpoint = add_model(g)
     g.group("3  Encode once", BLUE)
     latent = g.add("VAEEncode", pixels=enlarged, vae=checkpoint["vae"])
-    shared = {"tile_size": 256, "gain_threshold": 0.005}
+    uniform_rule = {"rule": "paper", "intervals": "3, 3, 3, 3", "visit_last": False}
     sampled = {}
-    for number, name, intervals, text in (
-        (4, "Adaptive", "1, 2, 3, 4", "A tile that gains much takes small strides, one that gains little large ones."),
-        (5, "Uniform", "3, 3, 3, 3", "Four equal *intervals*: every tile takes the same strides, whatever it gains."),
+    for number, name, rule, text in (
+        (4, "Adaptive", {"mmle": checkpoint["mmle"]}, "An easy tile takes few, long strides, a hard one more of them."),
+        (5, "Uniform", uniform_rule, "Four equal *intervals*: every tile takes the same strides, whatever it gains."),
     ):
         g.column(NARROW)
         g.group(f"{number}  {name}", BLUE)
         g.note(text)
-        sampled[name] = add_sampler(g, checkpoint, latent, name, intervals=intervals, **shared)
+        sampled[name] = add_sampler(g, checkpoint, latent, name, tile_size=256, **rule)
     g.column(NARROW)
     g.group("6  Join and decode", BLUE)
     runs = [(name, tiles, decode(g, checkpoint, tiles, enlarged)) for name, tiles in sampled.items()]
@@ -192,7 +196,7 @@ Here the left third is black, the middle grey, the right white. A tile takes the
     left = g.add("MaskComposite", "Left: black", destination=sheet, source=stripe, x=0, operation="subtract")
     mask = g.add("MaskComposite", "Right: white", destination=left, source=stripe, x=200, operation="add")
     g.add("PreviewImage", "The mask", images=g.add("MaskToImage", mask=mask)).tall(280)
-    tiles = sample(g, checkpoint, enlarged, 4, compute_mask=mask, tile_size=256)
+    tiles = sample(g, checkpoint, enlarged, 4, mmle=checkpoint["mmle"], compute_mask=mask, tile_size=256)
     result = finish(g, checkpoint, tiles, enlarged, 5, ", and its pixels where the mask is black", mask=mask)
     save(g, result, "compute_mask", 6)
     show_map(g, tiles, result, 7)
@@ -272,8 +276,8 @@ The latent that comes out is merged already; maps and reports need *Region-Aware
     sigmas = g.add("BasicScheduler", "Basic Scheduler", model=checkpoint, scheduler="simple", steps=24, denoise=1.0)
     g.column(NARROW)
     g.group("4  Sample region by region", BLUE)
-    g.note("Both kinds of node meet here: what to sample with, and how regions share the steps.")
-    sampler = g.add("AdaDiffSR_RegionAwareSampler")
+    g.note(f"What to sample with, and how regions share the steps, meet here. {BY_CLASSES_NOTE}")
+    sampler = g.add("AdaDiffSR_RegionAwareSampler", **BY_CLASSES)
     parts = {"noise": noise, "guider": guider, "sampler": sampler, "sigmas": sigmas}
     merged = g.add("SamplerCustomAdvanced", "Sampler Custom Advanced", latent_image=latent, **parts)
     g.column(NARROW)
