@@ -62,7 +62,7 @@ def measure(
     plain = replace(model, mmle=None)  # which knows no difficulty, so that a budget is the same schedule for all
     for place, (name, tile) in enumerate(tiles(paths, args.tile_px, args.scale, args.seed)):
         lq_latent = model.encode(tile)
-        whole = replace(config.uniform(1), seed=place)
+        whole = replace(config.every_step(), seed=place)
         truth = model.decode(sample_latent(model, lq_latent, whole).latent).clamp(0, 1)
         for method, settings in chosen.items():
             who = plain if method.startswith("even") else model

@@ -142,11 +142,11 @@ def _region_inputs() -> list[Any]:
             optional=True,
             default=_EVERYDAY.dtss.likeness,
             min=20.0,
-            max=80.0,
+            max=100.0,
             step=0.5,
             round=0.1,
-            tooltip="Of the rule bounded: how near a region must come to what all steps would give, in dB. From 40 a "
-            "difference is hard to see; higher takes more steps.",
+            tooltip="Of the rule bounded: how near a region must come to what all steps would give, in dB. From 42 a "
+            "difference is hard to see; higher takes more steps, 100 all.",
         ),
         advanced(
             io.Float.Input,

@@ -208,7 +208,7 @@ def _upscale_one(
         checked = None
         if args.check:
             truth = upscale(
-                model, planes[None], page.size, config.uniform(1), mask=mask, on_step=lambda _: stop_if_asked()
+                model, planes[None], page.size, config.every_step(), mask=mask, on_step=lambda _: stop_if_asked()
             )
             checked = compare_tiles(result, truth.image)
         outputs.add(kept, page, result, checked)

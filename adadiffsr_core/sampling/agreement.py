@@ -84,6 +84,7 @@ def _choose_classes(values: Tensor, index: Tensor, config: MmleConfig, dtss: Dts
     """`TileClass` at every visit but the first, `[W,V-1]`."""
     walks, visits = index.shape
     quality = metrics_to_quality(values.flatten(0, 1), config).reshape(walks, visits, 2)
+    dtss = replace(dtss, rule="paper")  # the only one that goes by classes
     chosen = []
     for visit in range(1, visits):
         states = replace(

@@ -7,7 +7,7 @@ from ..config import Config, Most, check_multiple
 from ..errors import ConfigError
 from ..text import quoted
 from .codebook import Solver
-from .rule import DtssConfig
+from .rule import ALL_STEPS_DB, DtssConfig
 from .tiles import TileGrid, build_grid, fit_grid
 
 MergeMode = Literal["final", "every_step"]
@@ -81,6 +81,10 @@ class RegionConfig(Config):
         """The same without adaptivity: every jump covers `interval` base steps and no tile stops early."""
         dtss = replace(self.dtss, rule="paper", intervals=(interval,) * 4, early_exit=False, first_jump=0.0)
         return replace(self, dtss=dtss)
+
+    def every_step(self) -> Self:
+        """The same with every base step, which likeness is measured by: gain is estimated and told to the injection."""
+        return replace(self, dtss=replace(self.dtss, rule="bounded", likeness=ALL_STEPS_DB, budget=0.0))
 
 
 def parse_intervals(text: str) -> tuple[int, ...]:

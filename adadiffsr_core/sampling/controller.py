@@ -20,7 +20,7 @@ from .bounded import (
     likeness_that_spends,
     next_jump,
 )
-from .rule import DtssConfig, TileClass, Views
+from .rule import ALL_STEPS_DB, DtssConfig, TileClass, Views
 
 
 @dataclass(frozen=True)
@@ -242,12 +242,13 @@ def _choose_bounded(states: TileStates, seen: Seen, likeness: float, steps: int)
 def further_evaluations(states: TileStates, likeness: float, steps: int) -> Tensor:
     """How many evaluations the bounded rule plans for tiles after the one at their index, `[n]`.
 
-    The compute mask moves the likeness by up to `MASK_DB` / 2 either way; where it is white every step is taken.
+    The compute mask moves the likeness by up to `MASK_DB` / 2 either way; where it is white every step is taken, as for
+    the highest likeness.
     """
     left = (steps - 1 - states.index).clamp_min(0)
     wanted = likeness + MARGIN_DB + MASK_DB * (states.level - 0.5)
     more = evaluations_needed(left, states.spent, states.difficulty, wanted, steps)
-    return more.where(states.level < 1, left)
+    return more.where((states.level < 1) & (likeness < ALL_STEPS_DB), left)
 
 
 def evaluations_left(states: TileStates, config: DtssConfig, steps: int, likeness: float) -> Tensor:

@@ -26,6 +26,9 @@ class TileClass(IntEnum):
     SATURATED = 2
 
 
+ALL_STEPS_DB = 100.0  # the highest likeness, which only every base step gives
+
+
 @dataclass(frozen=True, kw_only=True)
 class DtssConfig(Config):
     """The rule's numbers.
@@ -47,7 +50,7 @@ class DtssConfig(Config):
 
     rule: Rule = "paper"
     visit_last: bool = False
-    likeness: Annotated[float, Most(100, least=0)] = 40.0
+    likeness: Annotated[float, Most(ALL_STEPS_DB, least=0)] = 42.0
     budget: Annotated[float, Most(MAX_TIMESTEP, least=0)] = 0.0
     intervals: tuple[Annotated[int, Most(MAX_TIMESTEP)], ...] = (1, 2, 3, 4)
     gain_threshold: float = 5e-3

@@ -174,7 +174,7 @@ def test_a_check_says_how_near_tiles_come_to_all_steps(run, tmp_path):
     assert len(report["checked_db"]) == len(report["tiles"])
     assert "tiles beside all steps" in out[1]
     assert all(5 < value < 100 for value in report["checked_db"])
-    run("photo.png", "-o", "big.png", "--uniform", "1", "--check", "--report", "r.json", steps=4)
+    run("photo.png", "-o", "big.png", "--likeness", "100", "--check", "--report", "r.json", steps=4)
     assert set(json.loads(Path("r.json").read_text())["checked_db"]) == {None}
 
 

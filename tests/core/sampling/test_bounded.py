@@ -19,7 +19,7 @@ from adadiffsr_core.sampling.bounded import (
     spread_deviation,
 )
 from adadiffsr_core.sampling.controller import decide, find_likeness, start_states
-from adadiffsr_core.sampling.rule import DtssConfig, TileClass
+from adadiffsr_core.sampling.rule import ALL_STEPS_DB, DtssConfig, TileClass
 from tests.core.sampling.test_sampler import SIXTEEN, make_job, run
 from tests.oracles import Scripted, write_script
 
@@ -177,6 +177,11 @@ def decide_all(states, config):
         states, running = decision.states, running & ~decision.is_final
         states = replace(states, index=states.index.clamp_max(LAST))
     return spent / len(quality)
+
+
+def test_the_highest_likeness_is_every_step_however_easy_a_tile_is():
+    job = make_job(dtss=replace(BOUNDED, likeness=ALL_STEPS_DB), estimator=Difficulties([-20.0]))
+    assert visits_of(run(job)[1]) == [list(range(STEPS))]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
