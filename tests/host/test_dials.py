@@ -10,7 +10,7 @@ from tests.host.graphs import build_upscale
 NODES = ["RegionAwareKSampler", "RegionAwareSampler"]
 KSAMPLER = {"seed", "steps", "cfg", "scheduler", "denoise"}  # which are not of regions
 LAST = ["rule", "likeness", "budget", "visit_last"]
-BEFORE = {"rule": "paper", "likeness": 40.0, "budget": 0.0, "visit_last": False}
+BEFORE = {"rule": "paper", "visit_last": False}
 # Base indices of evaluations among 8 steps in strides of three.
 PATHS = {
     "none of them": ({}, [0, 3, 6]),
