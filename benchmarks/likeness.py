@@ -108,7 +108,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     files = [sorted(path.iterdir()) if path.is_dir() else [path] for path in args.photos]
     paths = [path for group in files for path in group[args.first :: args.every]]
-    config = replace(PRESETS["everyday"], steps=args.steps, tile_size=args.tile_px, tile_fit=False)
+    config = replace(PRESETS["everyday"], steps=args.steps, tile_size=args.tile_px, tile_fit=False, overlap=0)
     rows = measure(load_model(args.model), paths, config, args)
     print(summarise(rows))
     if args.out:

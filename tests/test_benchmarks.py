@@ -23,7 +23,8 @@ from tests.toy_sd import ENCODER, save_sd
 ROOT = Path(__file__).resolve().parents[1]
 HOSTS = {"host_overhead", "sd21"}
 TESTED = {
-    "comparators", "complexity", "degradation", "finetune_sd21", "memory", "overhead", "round_trip", "training_speed"
+    "comparators", "complexity", "degradation", "finetune_sd21", "likeness", "memory", "overhead", "round_trip",
+    "training_speed",
 }  # fmt: skip
 COMPARATORS = ("Real-ESRGAN", "RealSR", "RealSR-JPEG", "DAT-light")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -71,6 +72,17 @@ def test_overhead(run, model, tmp_path):
     words = ("--tiles", 2, "--tile-batch", 2, "--rounds", 1, "--steps", 2, "--model", model, "--out", out)
     assert read_columns(run("overhead", *words)) == ["uniform", "adaptive"]
     assert {len(row["all"]) for row in json.loads(out.read_text()).values()} == {1}
+
+
+def test_likeness(run, model, pictures, tmp_path):
+    out = tmp_path / "out.json"
+    words = ("--tile-px", 64, "--scale", 2, "--steps", 4, "--model", model, "--out", out)
+    table = run("likeness", pictures, *words)
+    rows = json.loads(out.read_text())
+    assert read_columns(table[table.index("| schedule") :]) == list(rows)
+    assert {"paper", "even 3", "intervals 2", "bounded 40 dB"} < set(rows)
+    assert rows["even 3"]["nfe"] == [3.0]
+    assert all(0 <= row["error"][0] < 1 for row in rows.values())
 
 
 @pytest.mark.parametrize("small", [pytest.param(False, marks=pytest.mark.slow), True])
