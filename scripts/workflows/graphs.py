@@ -113,7 +113,7 @@ model.
 
 
 def adaptive_and_uniform(g: Graph) -> None:
-    """Two ways to spend about the same number of evaluations."""
+    """The bounded rule beside every third step for all."""
     read_me(
         g,
         """
@@ -131,7 +131,8 @@ is 256 here, to have more tiles. How hard each one is, the model's regressor (*m
 count as hard, and take the same number.
 
 **What to change**: a higher *likeness* makes the adaptive run spend more, a lower one less, and *budget* says how many
-evaluations a tile may take on average, such as 8; four other equal numbers make the uniform run dearer or cheaper.
+evaluations a tile may take on average: 8 is what the uniform run takes. Four other equal numbers make that one dearer
+or cheaper.
 """,
     )
     enlarged = add_picture(g)
