@@ -7,14 +7,14 @@ from comfy_api.v0_0_2 import io
 from ..adadiffsr_core.sampling.codebook import Solver
 from ..adadiffsr_core.sampling.config import MergeMode
 from ..adadiffsr_core.settings import PRESETS
-from .host.run import sample_regions, scheduler_names
+from .host.run import KSamplerSettings, sample_regions, scheduler_names
 from .host.sampler import RegionSampler
 from .schema import MmleType, Node, Of, PfjType, Row, Table, TilesType
 from .settings import read_settings
 
 _EVERYDAY = PRESETS["everyday"]
+_DTSS = _EVERYDAY.dtss
 _SOLVERS = sorted(get_args(Solver), key=lambda name: name != _EVERYDAY.solver)
-
 
 _SAMPLER_NAME: Row = (
     "sampler_name",
@@ -26,20 +26,18 @@ _SAMPLER_NAME: Row = (
 _REGION_INPUTS: list[Row] = [
     (
         "intervals",
-        Of(io.String, default=", ".join(map(str, _EVERYDAY.dtss.intervals)), advanced=True),
+        Of(io.String, default=", ".join(map(str, _DTSS.intervals)), advanced=True),
         "The ladder of steps that a region may take at once, smallest first. Four equal numbers turn adaptivity off.",
     ),
     (
         "gain_threshold",
-        Of(
-            io.Float, default=_EVERYDAY.dtss.gain_threshold, min=0.0, max=1.0, step=0.0001, round=0.00001, advanced=True
-        ),
+        Of(io.Float, default=_DTSS.gain_threshold, min=0.0, max=1.0, step=0.0001, round=0.00001, advanced=True),
         "A region whose information gain (per twentieth of the denoising) exceeds this goes on in small "
         "steps. Lower spends more steps, higher saves more. The paper's is 0.005, with trained metrics.",
     ),
     (
         "early_exit",
-        Of(io.Boolean, default=_EVERYDAY.dtss.early_exit, advanced=True),
+        Of(io.Boolean, default=_DTSS.early_exit, advanced=True),
         "Stop a region for good once its texture begins to wear away, and keep its best estimate.",
     ),
     (
@@ -100,7 +98,7 @@ _REGION_INPUTS: list[Row] = [
     ),
     (
         "likeness",
-        Of(io.Float, optional=True, default=_EVERYDAY.dtss.likeness, min=20.0, max=80.0, step=0.5, round=0.1),
+        Of(io.Float, optional=True, default=_DTSS.likeness, min=20.0, max=80.0, step=0.5, round=0.1),
         "Of the rule bounded: how near a region must come to what all steps would give, in dB. From 40 the "
         "eye sees no difference; higher takes more steps.",
     ),
@@ -179,18 +177,8 @@ class RegionAwareKSampler(Node):
         **regions: Any,
     ) -> io.NodeOutput:
         """Sample the regions; see `sample_regions`."""
-        tiles = sample_regions(
-            model,
-            positive,
-            negative,
-            latent_image,
-            read_settings(**regions),
-            seed=seed,
-            steps=steps,
-            cfg=cfg,
-            scheduler=scheduler,
-            denoise=denoise,
-        )
+        base = KSamplerSettings(seed=seed, steps=steps, cfg=cfg, scheduler=scheduler, denoise=denoise)
+        tiles = sample_regions(model, positive, negative, latent_image, read_settings(**regions), base)
         return io.NodeOutput(tiles)
 
 
