@@ -41,7 +41,7 @@ import torch  # noqa: E402
 load_pack("pack")  # the name by which mypy knows it too
 
 from pack.nodes.host.checkpoints import open_checkpoint  # noqa: E402
-from pack.nodes.host.run import sample_regions  # noqa: E402
+from pack.nodes.host.run import KSamplerSettings, sample_regions  # noqa: E402
 from pack.nodes.settings import read_settings  # noqa: E402
 
 
@@ -62,9 +62,7 @@ def main() -> None:
     tell("encoded")
     chosen = read_settings(sampler_name="dpmpp_2m", intervals="1, 1, 1, 1", tile_size=ARGS.side)
     null = loaded.null_prompt
-    tiles = sample_regions(
-        loaded.model, null, null, latent, chosen, seed=0, steps=2, cfg=1.0, scheduler="simple", denoise=1.0
-    )
+    tiles = sample_regions(loaded.model, null, null, latent, chosen, KSamplerSettings(seed=0, steps=2))
     tell(f"sampled {tiles.grid.count} tile of {tiles.grid.tile[0] * 8} px in {tiles.report.nfe} evaluations")
     decoded = loaded.vae.decode(tiles.estimates)
     tell(f"decoded {tuple(decoded.shape)}, finite: {bool(decoded.isfinite().all())}")

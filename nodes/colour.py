@@ -8,42 +8,39 @@ from ..adadiffsr_core.photo.colour import match_colour
 from ..adadiffsr_core.photo.enlarging import enlarge
 from ..adadiffsr_core.sampling.compute_mask import fit_pixels, keep_pixels
 from .images import crop_as_encoded, image_to_planes, planes_to_image, repeat_single
+from .schema import Node, Of, Table
 
 
-class ColourMatch(io.ComfyNode):
+class ColourMatch(Node):
     """The photo's colours under the result's details."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """See the host's node API."""
-        return io.Schema(
-            node_id="AdaDiffSR_ColourMatch",
-            display_name="Colour Match",
-            category="AdaDiffSR/image",
-            description="Gives the result the colours of the photo it came from; diffusion shifts them a little.",
-            inputs=[
-                io.Image.Input("image", tooltip="The result, from VAE Decode."),
-                io.Image.Input(
-                    "reference",
-                    tooltip="The photo that went in, of any size; it is stretched to the result's. One for each image, "
-                    "or one for all.",
-                ),
-                io.Combo.Input(
-                    "method",
-                    options=["wavelet", "adain"],
-                    default="wavelet",
-                    tooltip="wavelet takes over colours place by place; adain only each channel's mean and contrast.",
-                ),
-                io.Mask.Input(
-                    "mask",
-                    # Optional, so that graphs saved before it was there still run.
-                    optional=True,
-                    tooltip="The compute mask or noise mask of the run: where it is black the reference's own pixels "
-                    "come back, which encoding and decoding would change.",
-                ),
-            ],
-            outputs=[io.Image.Output("matched", display_name="matched", tooltip="The result in the photo's colours.")],
-        )
+    table = Table(
+        node_id="AdaDiffSR_ColourMatch",
+        display_name="Colour Match",
+        category="AdaDiffSR/image",
+        description="Gives the result the colours of the photo it came from; diffusion shifts them a little.",
+        inputs=[
+            ("image", io.Image, "The result, from VAE Decode."),
+            (
+                "reference",
+                io.Image,
+                "The photo that went in, of any size; it is stretched to the result's. One for each image, "
+                "or one for all.",
+            ),
+            (
+                "method",
+                Of(io.Combo, options=["wavelet", "adain"], default="wavelet"),
+                "wavelet takes over colours place by place; adain only each channel's mean and contrast.",
+            ),
+            (
+                "mask",
+                Of(io.Mask, optional=True),
+                "The compute mask or noise mask of the run: where it is black the reference's own pixels "
+                "come back, which encoding and decoding would change.",
+            ),
+        ],
+        outputs=[("matched", io.Image, "The result in the photo's colours.")],
+    )
 
     @classmethod
     def execute(cls, image: Tensor, reference: Tensor, method: Method, mask: Tensor | None = None) -> io.NodeOutput:

@@ -9,6 +9,7 @@ from PIL import Image
 from ..adadiffsr_core.config import unknown
 from ..adadiffsr_core.errors import ImageError
 from .images import pictures_to_image
+from .schema import Node, Of, Table
 
 FOLDER = Path(__file__).parents[1] / "photos"  # not `examples`: the host would take that for workflows
 
@@ -16,28 +17,24 @@ FOLDER = Path(__file__).parents[1] / "photos"  # not `examples`: the host would 
 PHOTOS = ("cat", "coffee", "astronaut")
 
 
-class ExamplePhoto(io.ComfyNode):
+class ExamplePhoto(Node):
     """A photo to try things on, without a file of one's own."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """See the host's node API."""
-        return io.Schema(
-            node_id="AdaDiffSR_ExamplePhoto",
-            display_name="Example Photo",
-            category="AdaDiffSR/image",
-            description="A small photo that comes with AdaDiffSR, so that workflows run at once. Put Load Image in its "
-            "place for a photo of your own.",
-            inputs=[
-                io.Combo.Input(
-                    "photo",
-                    options=list(PHOTOS),
-                    default="cat",
-                    tooltip="All are free to use: see the README in the pack's folder photos.",
-                )
-            ],
-            outputs=[io.Image.Output("image", display_name="image", tooltip="The photo, 150 to 300 px on a side.")],
-        )
+    table = Table(
+        node_id="AdaDiffSR_ExamplePhoto",
+        display_name="Example Photo",
+        category="AdaDiffSR/image",
+        description="A small photo that comes with AdaDiffSR, so that workflows run at once. Put Load Image in its "
+        "place for a photo of your own.",
+        inputs=[
+            (
+                "photo",
+                Of(io.Combo, options=list(PHOTOS), default="cat"),
+                "All are free to use: see the README in the pack's folder photos.",
+            )
+        ],
+        outputs=[("image", io.Image, "The photo, 150 to 300 px on a side.")],
+    )
 
     @classmethod
     def execute(cls, photo: str) -> io.NodeOutput:

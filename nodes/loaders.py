@@ -6,54 +6,34 @@ from ..adadiffsr_core.models.networks import load_mmle, load_pfj
 from .host.checkpoints import find_checkpoint, list_checkpoints, open_checkpoint
 from .host.folders import FOLDER, find_file, list_files
 from .host.networks import entrust
-from .types import MmleType, PfjType
+from .schema import MmleType, Node, Of, PfjType, Table
 
 
-class LoadCheckpoint(io.ComfyNode):
+class LoadCheckpoint(Node):
     """A model, ready for every node of the host and of ours."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """See the host's node API."""
-        return io.Schema(
-            node_id="AdaDiffSR_LoadCheckpoint",
-            display_name="Load AdaDiffSR Checkpoint",
-            category="AdaDiffSR/loaders",
-            description="Loads the model that comes with AdaDiffSR (no download), a checkpoint fine-tuned for it, or "
-            "an ordinary Stable Diffusion checkpoint.",
-            inputs=[
-                io.Combo.Input(
-                    "checkpoint",
-                    options=list_checkpoints(),
-                    tooltip="The embedded model needs no file. Others are looked for in models/adadiffsr and "
-                    "models/checkpoints.",
-                ),
-            ],
-            outputs=[
-                io.Model.Output("model", display_name="model", tooltip="The diffusion model, for any sampler."),
-                io.Vae.Output(
-                    "vae",
-                    display_name="vae",
-                    tooltip="Its VAE, for the host's VAE Encode and VAE Decode, tiled ones too.",
-                ),
-                io.Conditioning.Output(
-                    "null_prompt",
-                    display_name="null_prompt",
-                    tooltip="The conditioning of an empty prompt, for both positive and negative.",
-                ),
-                io.Clip.Output(
-                    "clip",
-                    display_name="clip",
-                    tooltip="The text encoder, where the file has one; the embedded model has none.",
-                ),
-                MmleType.Output(
-                    "mmle", display_name="mmle", tooltip="The MMLE regressor, where the file is a bundle that has one."
-                ),
-                PfjType.Output(
-                    "pfj", display_name="pfj", tooltip="The feature injection, where the file is a bundle that has one."
-                ),
-            ],
-        )
+    table = Table(
+        node_id="AdaDiffSR_LoadCheckpoint",
+        display_name="Load AdaDiffSR Checkpoint",
+        category="AdaDiffSR/loaders",
+        description="Loads the model that comes with AdaDiffSR (no download), a checkpoint fine-tuned for it, or "
+        "an ordinary Stable Diffusion checkpoint.",
+        inputs=[
+            (
+                "checkpoint",
+                Of(io.Combo, options=list_checkpoints),
+                "The embedded model needs no file. Others are looked for in models/adadiffsr and models/checkpoints.",
+            )
+        ],
+        outputs=[
+            ("model", io.Model, "The diffusion model, for any sampler."),
+            ("vae", io.Vae, "Its VAE, for the host's VAE Encode and VAE Decode, tiled ones too."),
+            ("null_prompt", io.Conditioning, "The conditioning of an empty prompt, for both positive and negative."),
+            ("clip", io.Clip, "The text encoder, where the file has one; the embedded model has none."),
+            ("mmle", MmleType, "The MMLE regressor, where the file is a bundle that has one."),
+            ("pfj", PfjType, "The feature injection, where the file is a bundle that has one."),
+        ],
+    )
 
     @classmethod
     def execute(cls, checkpoint: str) -> io.NodeOutput:
@@ -62,27 +42,18 @@ class LoadCheckpoint(io.ComfyNode):
         return io.NodeOutput(loaded.model, loaded.vae, loaded.null_prompt, loaded.clip, loaded.mmle, loaded.pfj)
 
 
-class LoadMmle(io.ComfyNode):
+class LoadMmle(Node):
     """The regressor that estimates information gain."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """See the host's node API."""
-        return io.Schema(
-            node_id="AdaDiffSR_LoadMMLE",
-            display_name="Load MMLE Regressor",
-            category="AdaDiffSR/loaders",
-            description="Loads a regressor that guesses image quality from latents. It tells the sampler how much each "
-            "step still adds to a region.",
-            inputs=[
-                io.Combo.Input(
-                    "file", options=list_files(), tooltip="A file of kind mmle or bundle in models/adadiffsr."
-                )
-            ],
-            outputs=[
-                MmleType.Output("mmle", display_name="mmle", tooltip="The regressor, for the Region-Aware KSampler.")
-            ],
-        )
+    table = Table(
+        node_id="AdaDiffSR_LoadMMLE",
+        display_name="Load MMLE Regressor",
+        category="AdaDiffSR/loaders",
+        description="Loads a regressor that guesses image quality from latents. It tells the sampler how much each "
+        "step still adds to a region.",
+        inputs=[("file", Of(io.Combo, options=list_files), "A file of kind mmle or bundle in models/adadiffsr.")],
+        outputs=[("mmle", MmleType, "The regressor, for the Region-Aware KSampler.")],
+    )
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
@@ -90,29 +61,18 @@ class LoadMmle(io.ComfyNode):
         return io.NodeOutput(entrust(load_mmle(find_file(file, FOLDER))))
 
 
-class LoadPfj(io.ComfyNode):
+class LoadPfj(Node):
     """Progressive feature injection."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """See the host's node API."""
-        return io.Schema(
-            node_id="AdaDiffSR_LoadPFJ",
-            display_name="Load PFJ",
-            category="AdaDiffSR/loaders",
-            description="Loads a feature injection: it feeds the network features of the low-quality picture, weighed "
-            "by the information gain of each region.",
-            inputs=[
-                io.Combo.Input(
-                    "file", options=list_files(), tooltip="A file of kind pfj or bundle in models/adadiffsr."
-                )
-            ],
-            outputs=[
-                PfjType.Output(
-                    "pfj", display_name="pfj", tooltip="The feature injection, for the Region-Aware KSampler."
-                )
-            ],
-        )
+    table = Table(
+        node_id="AdaDiffSR_LoadPFJ",
+        display_name="Load PFJ",
+        category="AdaDiffSR/loaders",
+        description="Loads a feature injection: it feeds the network features of the low-quality picture, weighed "
+        "by the information gain of each region.",
+        inputs=[("file", Of(io.Combo, options=list_files), "A file of kind pfj or bundle in models/adadiffsr.")],
+        outputs=[("pfj", PfjType, "The feature injection, for the Region-Aware KSampler.")],
+    )
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:

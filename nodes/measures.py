@@ -8,30 +8,23 @@ from torch import Tensor
 from ..adadiffsr_core.metrics.rating import rate_images
 from ..adadiffsr_core.metrics.registry import create_metric, metric_names
 from .images import image_to_planes, repeat_single
+from .schema import TILES, Node, Of, Table
 from .tiles import Tiles
-from .types import TilesType
 
 
-class RunReport(io.ComfyNode):
+class RunReport(Node):
     """What the run did, for programs."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """See the host's node API."""
-        return io.Schema(
-            node_id="AdaDiffSR_RunReport",
-            display_name="Run Report",
-            category="AdaDiffSR/results",
-            description="Says as JSON what the run did: evaluations spent and saved, and for every tile its place, "
-            "steps, classes and gains. API clients find it in the history as this node's text.",
-            inputs=[TilesType.Input("tiles", tooltip="Finished tiles, from the Region-Aware KSampler.")],
-            outputs=[
-                io.String.Output(
-                    "report", display_name="report", tooltip="The report as JSON; boxes are [top, left, height, width]."
-                )
-            ],
-            is_output_node=True,
-        )
+    table = Table(
+        node_id="AdaDiffSR_RunReport",
+        display_name="Run Report",
+        category="AdaDiffSR/results",
+        description="Says as JSON what the run did: evaluations spent and saved, and for every tile its place, "
+        "steps, classes and gains. API clients find it in the history as this node's text.",
+        inputs=[TILES],
+        outputs=[("report", io.String, "The report as JSON; boxes are [top, left, height, width].")],
+        is_output_node=True,
+    )
 
     @classmethod
     def execute(cls, tiles: Tiles) -> io.NodeOutput:
@@ -40,42 +33,34 @@ class RunReport(io.ComfyNode):
         return io.NodeOutput(report, ui={"text": [report]})
 
 
-class ImageQuality(io.ComfyNode):
+class ImageQuality(Node):
     """How good a picture is, as a number."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """See the host's node API."""
-        return io.Schema(
-            node_id="AdaDiffSR_ImageQuality",
-            display_name="Image Quality",
-            category="AdaDiffSR/results",
-            description="Measures the quality of pictures. PSNR works everywhere; the other metrics need Python "
-            "packages that are for non-commercial use (pyiqa), and some download weights once.",
-            inputs=[
-                io.Image.Input("image", tooltip="The pictures to measure; alpha is left out."),
-                io.Combo.Input(
-                    "metric",
-                    options=list(metric_names()),
-                    default="psnr",
-                    tooltip="psnr to topiq_fr compare with a reference; topiq to piqe judge the picture by itself.",
-                ),
-                io.Image.Input(
-                    "reference",
-                    optional=True,
-                    tooltip="The true picture, of the same size: one for each image, or one for all.",
-                ),
-            ],
-            outputs=[
-                io.Float.Output("value", display_name="value", tooltip="The metric's mean over the batch."),
-                io.String.Output(
-                    "text",
-                    display_name="text",
-                    tooltip="The same in words, with every image's value and the direction.",
-                ),
-            ],
-            is_output_node=True,
-        )
+    table = Table(
+        node_id="AdaDiffSR_ImageQuality",
+        display_name="Image Quality",
+        category="AdaDiffSR/results",
+        description="Measures the quality of pictures. PSNR works everywhere; the other metrics need Python "
+        "packages that are for non-commercial use (pyiqa), and some download weights once.",
+        inputs=[
+            ("image", io.Image, "The pictures to measure; alpha is left out."),
+            (
+                "metric",
+                Of(io.Combo, options=list(metric_names()), default="psnr"),
+                "psnr to topiq_fr compare with a reference; topiq to piqe judge the picture by itself.",
+            ),
+            (
+                "reference",
+                Of(io.Image, optional=True),
+                "The true picture, of the same size: one for each image, or one for all.",
+            ),
+        ],
+        outputs=[
+            ("value", io.Float, "The metric's mean over the batch."),
+            ("text", io.String, "The same in words, with every image's value and the direction."),
+        ],
+        is_output_node=True,
+    )
 
     @classmethod
     def execute(cls, image: Tensor, metric: str, reference: Tensor | None = None) -> io.NodeOutput:

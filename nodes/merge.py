@@ -4,41 +4,29 @@ from comfy_api.v0_0_2 import io
 
 from ..adadiffsr_core.sampling.compute_mask import keep_untouched
 from ..adadiffsr_core.sampling.merge import MIN_SPREAD, SPREAD, merge_tiles
-from .schema import advanced
+from .schema import TILES, Node, Of, Table
 from .tiles import Tiles
-from .types import TilesType
 
 
-class GaussianLatentMerge(io.ComfyNode):
+class GaussianLatentMerge(Node):
     """Overlapping tiles to one latent (section 3.4)."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """See the host's node API."""
-        return io.Schema(
-            node_id="AdaDiffSR_GaussianLatentMerge",
-            display_name="Gaussian Latent Merge",
-            category="AdaDiffSR/sampling",
-            description="Joins finished tiles into one latent, with Gaussian weights, so that no seam shows.",
-            inputs=[
-                TilesType.Input("tiles", tooltip="Finished tiles, from the Region-Aware KSampler."),
-                advanced(
-                    io.Float.Input,
-                    "spread",
-                    default=SPREAD,
-                    min=MIN_SPREAD,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Width of the Gaussian about each tile's centre, as a share of the tile's side. More "
-                    "blends more softly and lets more of the tiles' edges through.",
-                ),
-            ],
-            outputs=[
-                io.Latent.Output(
-                    "latent", display_name="latent", tooltip="The whole picture's latent, ready for VAE Decode."
-                )
-            ],
-        )
+    table = Table(
+        node_id="AdaDiffSR_GaussianLatentMerge",
+        display_name="Gaussian Latent Merge",
+        category="AdaDiffSR/sampling",
+        description="Joins finished tiles into one latent, with Gaussian weights, so that no seam shows.",
+        inputs=[
+            TILES,
+            (
+                "spread",
+                Of(io.Float, default=SPREAD, min=MIN_SPREAD, max=1.0, step=0.01, advanced=True),
+                "Width of the Gaussian about each tile's centre, as a share of the tile's side. More "
+                "blends more softly and lets more of the tiles' edges through.",
+            ),
+        ],
+        outputs=[("latent", io.Latent, "The whole picture's latent, ready for VAE Decode.")],
+    )
 
     @classmethod
     def execute(cls, tiles: Tiles, spread: float) -> io.NodeOutput:

@@ -9,42 +9,38 @@ from ..adadiffsr_core.drawing.pictures import draw_comparison, draw_region_map
 from ..adadiffsr_core.drawing.regions import regions_to_mask, report_to_regions
 from ..adadiffsr_core.photo.enlarging import enlarge
 from .images import image_to_planes, pictures_to_image, repeat_single
+from .schema import TILES, Node, Of, Table
 from .tiles import Tiles
-from .types import TilesType
 
 
-class RegionMap(io.ComfyNode):
+class RegionMap(Node):
     """Where the evaluations went, over the photograph."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """See the host's node API."""
-        return io.Schema(
-            node_id="AdaDiffSR_RegionMap",
-            display_name="Region Map",
-            category="AdaDiffSR/results",
-            description="Shows where the steps went: every tile with its number of evaluations, coloured by it and "
-            "framed by what the tile was doing at its end.",
-            inputs=[
-                TilesType.Input("tiles", tooltip="Finished tiles, from the Region-Aware KSampler."),
-                io.Image.Input(
-                    "image",
-                    tooltip="The picture to draw on: the result, or the photo that went in. One for each image of the "
-                    "run, or one for all; any size is stretched to the result's.",
-                ),
-            ],
-            outputs=[
-                io.Image.Output(
-                    "map", display_name="map", tooltip="One map for each image of the run, with a legend below."
-                ),
-                io.Mask.Output(
-                    "mask",
-                    display_name="mask",
-                    tooltip="Share of the possible steps that were spent, for every pixel of the picture: black is "
-                    "none, white all.",
-                ),
-            ],
-        )
+    table = Table(
+        node_id="AdaDiffSR_RegionMap",
+        display_name="Region Map",
+        category="AdaDiffSR/results",
+        description="Shows where the steps went: every tile with its number of evaluations, coloured by it and "
+        "framed by what the tile was doing at its end.",
+        inputs=[
+            TILES,
+            (
+                "image",
+                io.Image,
+                "The picture to draw on: the result, or the photo that went in. One for each image of the "
+                "run, or one for all; any size is stretched to the result's.",
+            ),
+        ],
+        outputs=[
+            ("map", io.Image, "One map for each image of the run, with a legend below."),
+            (
+                "mask",
+                io.Mask,
+                "Share of the possible steps that were spent, for every pixel of the picture: black is "
+                "none, white all.",
+            ),
+        ],
+    )
 
     @classmethod
     def execute(cls, tiles: Tiles, image: Tensor) -> io.NodeOutput:
@@ -59,27 +55,24 @@ class RegionMap(io.ComfyNode):
         return io.NodeOutput(pictures_to_image(maps), torch.stack(masks))
 
 
-class GainCurves(io.ComfyNode):
+class GainCurves(Node):
     """What each step added, tile by tile."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """See the host's node API."""
-        return io.Schema(
-            node_id="AdaDiffSR_GainCurves",
-            display_name="Gain Curves",
-            category="AdaDiffSR/results",
-            description="Plots how much each step still added to each tile, from noise to the clean picture.",
-            inputs=[TilesType.Input("tiles", tooltip="Finished tiles, from the Region-Aware KSampler.")],
-            outputs=[
-                io.Image.Output(
-                    "curves",
-                    display_name="curves",
-                    tooltip="Left: gain in likeness to the input (FR); right: gain in quality by itself (NR). One line "
-                    "for each tile, coloured as in the Region Map, and their median in white.",
-                )
-            ],
-        )
+    table = Table(
+        node_id="AdaDiffSR_GainCurves",
+        display_name="Gain Curves",
+        category="AdaDiffSR/results",
+        description="Plots how much each step still added to each tile, from noise to the clean picture.",
+        inputs=[TILES],
+        outputs=[
+            (
+                "curves",
+                io.Image,
+                "Left: gain in likeness to the input (FR); right: gain in quality by itself (NR). One line "
+                "for each tile, coloured as in the Region Map, and their median in white.",
+            )
+        ],
+    )
 
     @classmethod
     def execute(cls, tiles: Tiles) -> io.NodeOutput:
@@ -87,37 +80,26 @@ class GainCurves(io.ComfyNode):
         return io.NodeOutput(pictures_to_image([draw_gain_curves(tiles.report, tiles.report.gain_threshold)]))
 
 
-class Compare(io.ComfyNode):
+class Compare(Node):
     """Pictures side by side."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """See the host's node API."""
-        return io.Schema(
-            node_id="AdaDiffSR_Compare",
-            display_name="Compare",
-            category="AdaDiffSR/image",
-            description="Puts two to four pictures side by side at one height, each under its caption.",
-            inputs=[
-                io.Image.Input(
-                    "image_1", tooltip="The leftmost picture. Sizes may differ; a batch gives one row each."
-                ),
-                io.Image.Input("image_2", tooltip="The second picture."),
-                io.String.Input("caption_1", default="before", tooltip="Written above the first picture."),
-                io.String.Input("caption_2", default="after", tooltip="Written above the second picture."),
-                io.Image.Input("image_3", optional=True, tooltip="A third picture; leave it open if there is none."),
-                io.String.Input("caption_3", default="", optional=True, tooltip="Written above the third picture."),
-                io.Image.Input("image_4", optional=True, tooltip="A fourth picture; leave it open if there is none."),
-                io.String.Input("caption_4", default="", optional=True, tooltip="Written above the fourth picture."),
-            ],
-            outputs=[
-                io.Image.Output(
-                    "comparison",
-                    display_name="comparison",
-                    tooltip="One row for each image of the longest batch; a single is repeated.",
-                )
-            ],
-        )
+    table = Table(
+        node_id="AdaDiffSR_Compare",
+        display_name="Compare",
+        category="AdaDiffSR/image",
+        description="Puts two to four pictures side by side at one height, each under its caption.",
+        inputs=[
+            ("image_1", io.Image, "The leftmost picture. Sizes may differ; a batch gives one row each."),
+            ("image_2", io.Image, "The second picture."),
+            ("caption_1", Of(io.String, default="before"), "Written above the first picture."),
+            ("caption_2", Of(io.String, default="after"), "Written above the second picture."),
+            ("image_3", Of(io.Image, optional=True), "A third picture; leave it open if there is none."),
+            ("caption_3", Of(io.String, default="", optional=True), "Written above the third picture."),
+            ("image_4", Of(io.Image, optional=True), "A fourth picture; leave it open if there is none."),
+            ("caption_4", Of(io.String, default="", optional=True), "Written above the fourth picture."),
+        ],
+        outputs=[("comparison", io.Image, "One row for each image of the longest batch; a single is repeated.")],
+    )
 
     @classmethod
     def execute(

@@ -1,12 +1,66 @@
-"""Helpers for schemas that both old and new hosts read."""
+"""Nodes as tables: a node's inputs and outputs are rows of name, kind and tooltip."""
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from comfy_api.v0_0_2 import io
+
+Row = tuple[str, Any, str]
+
+TilesType = io.Custom("ADADIFFSR_TILES")
+MmleType = io.Custom("ADADIFFSR_MMLE")
+PfjType = io.Custom("ADADIFFSR_PFJ")
+
+TILES: Row = ("tiles", TilesType, "Finished tiles, from the Region-Aware KSampler.")
 
 
-def advanced(kind: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """An input that the host folds away until asked for, where it can."""
-    if "advanced" in inspect.signature(kind).parameters:
-        options["advanced"] = True
-    return kind(*args, **options)
+class Of:
+    """A kind of input and what it allows, such as `Of(io.Int, default=0, min=0)`.
+
+    Args:
+        kind: the host's.
+        advanced: whether the host folds it away until asked for; older hosts cannot.
+        options: of the host's `Input`. A function stands for what it returns whenever the host asks.
+    """
+
+    def __init__(self, kind: Any, *, advanced: bool = False, **options: Any) -> None:
+        self.kind, self.options = kind, options
+        if advanced and "advanced" in inspect.signature(kind.Input).parameters:
+            self.options["advanced"] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What a node says of itself, by the names of the host's `Schema`.
+
+    An input's kind is the host's as it is, or `Of` it; an output is shown by its name. Saved workflows hold values by
+    position, so that new inputs go last.
+    """
+
+    node_id: str
+    display_name: str
+    category: str
+    description: str
+    inputs: list[Row]
+    outputs: list[Row]
+    is_output_node: bool = False
+
+
+class Node(io.ComfyNode):
+    """A node that is declared by its `table`."""
+
+    table: ClassVar[Table]
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The table in the host's words."""
+        inputs = [_make_input(*row) for row in cls.table.inputs]
+        outputs = [kind.Output(name, display_name=name, tooltip=tooltip) for name, kind, tooltip in cls.table.outputs]
+        return io.Schema(**{**vars(cls.table), "inputs": inputs, "outputs": outputs})
+
+
+def _make_input(name: str, kind: Any, tooltip: str) -> Any:
+    of = kind if isinstance(kind, Of) else Of(kind)
+    options = {option: value() if callable(value) else value for option, value in of.options.items()}
+    return of.kind.Input(name, tooltip=tooltip, **options)

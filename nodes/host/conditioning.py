@@ -63,34 +63,20 @@ class TiledCall:
         """Evaluate conditionings for a batch of tiles; see the host's `calc_cond_batch`."""
         tiles = [*self.tiles] * (len(x) // len(self.tiles))  # another pack's node may double the batch
         groups = self._group(conds, tiles)
-        if len(groups) == 1:
-            return self._evaluate(executor, model, conds, x, sigma, model_options, [*range(len(x))], tiles)
         merged = [torch.zeros_like(x) for _ in conds]
         for rows in groups:
-            part = self._evaluate(executor, model, conds, x[rows], sigma[rows], model_options, rows, tiles)
-            for whole, values in zip(merged, part, strict=True):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            part, levels = (x, sigma) if len(groups) == 1 else (x[rows], sigma[rows])
+            seek_keyframes(model, conds, levels, model_options)
+            gain = None if self.gain is None else self.gain[[row % len(self.gain) for row in rows]]
+            cropper = _Cropper(self.conditioning, [tiles[row] for row in rows], gain, x.device)
+            local = [None if cond is None else cropper.crop_all(cond) for cond in conds]
+            denoised = executor(model, local, part, levels, model_options)
+            if len(groups) == 1:
+                return denoised
+            for whole, values in zip(merged, denoised, strict=True):
                 whole[rows] = values
         return merged
-
-    def _evaluate(
-        self,
-        executor: Any,
-        model: Any,
-        conds: Conds,
-        x: Tensor,
-        sigma: Tensor,
-        model_options: dict[str, Any],
-        rows: list[int],
-        tiles: list[int],
-    ) -> list[Tensor]:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        seek_keyframes(model, conds, sigma, model_options)
-        here = [tiles[row] for row in rows]
-        gain = None if self.gain is None else self.gain[[row % len(self.gain) for row in rows]]
-        cropper = _Cropper(self.conditioning, here, gain, x.device)
-        return executor(
-            model, [None if cond is None else cropper.crop_all(cond) for cond in conds], x, sigma, model_options
-        )
 
     def _group(self, conds: Conds, tiles: Sequence[int]) -> list[list[int]]:
         """Rows whose conditioning is cut alike."""

@@ -1,6 +1,7 @@
 """A whole run with a KSampler's inputs."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.patcher_extension
@@ -20,6 +21,17 @@ from .sampler import FinishedTiles, RegionSampler
 _OF_EMPTY_LATENTS = ("downscale_ratio_spacial", "downscale_ratio_temporal")
 
 
+@dataclass(frozen=True, kw_only=True)
+class KSamplerSettings:
+    """The numbers and the schedule of the host's KSampler, as it means them."""
+
+    seed: int
+    steps: int
+    cfg: float = 1.0
+    scheduler: str = "simple"
+    denoise: float = 1.0
+
+
 def scheduler_names() -> list[str]:
     """The host's schedules."""
     return list(comfy.samplers.KSampler.SCHEDULERS)
@@ -31,43 +43,38 @@ def sample_regions(
     negative: Any,
     latent: Mapping[str, Any],
     settings: RegionSettings,
-    *,
-    seed: int,
-    steps: int,
-    cfg: float,
-    scheduler: str,
-    denoise: float,
+    base: KSamplerSettings,
 ) -> Tiles:
     """Sample a LATENT's regions as the host's KSampler would sample the whole.
 
     Args:
         model, positive, negative, latent: as the host's KSampler takes them; none is changed.
         settings: how regions are sampled.
-        seed, steps, cfg, scheduler, denoise: as in the host's KSampler.
+        base: the run that regions make less of.
 
     Raises:
         ConfigError, ShapeError, DenoiserError: see `RegionSampler.sample`.
     """
-    if scheduler not in scheduler_names():
-        raise unknown("scheduler", scheduler, scheduler_names())
+    if base.scheduler not in scheduler_names():
+        raise unknown("scheduler", base.scheduler, scheduler_names())
     patcher = model.clone()
     patcher.add_wrapper_with_key(
         comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, KEY, _ask_memory_for_tiles(settings)
     )
     samples = comfy.sample.fix_empty_latent_channels(patcher, latent["samples"])
-    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    noise = comfy.sample.prepare_noise(samples, base.seed, latent.get("batch_index"))
     schedule = comfy.samplers.KSampler(
         patcher,
-        steps=steps,
+        steps=base.steps,
         device=patcher.load_device,
         sampler=settings.config.solver,
-        scheduler=scheduler,
-        denoise=denoise,
+        scheduler=base.scheduler,
+        denoise=base.denoise,
         model_options=patcher.model_options,
     )
     guider = comfy.samplers.CFGGuider(patcher)
     guider.set_conds(positive, negative)
-    guider.set_cfg(cfg)
+    guider.set_cfg(base.cfg)
     kept: list[FinishedTiles] = []
     guider.sample(
         noise,
@@ -75,9 +82,9 @@ def sample_regions(
         RegionSampler(settings, kept.append),
         schedule.sigmas,
         denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(patcher, steps),
+        callback=latent_preview.prepare_callback(patcher, base.steps),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed,
+        seed=base.seed,
     )
     tiles = kept[0]
     clean = {key: value for key, value in latent.items() if key not in _OF_EMPTY_LATENTS}

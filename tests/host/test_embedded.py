@@ -107,18 +107,9 @@ def test_the_node_does_what_the_command_line_does(host, pack, loaded, model, pho
         pfj=entrust(pfj) if pfj else None,
     )
     null = loaded.null_prompt
-    tiles = pack("nodes.host.run").sample_regions(
-        loaded.model,
-        null,
-        null,
-        {"samples": latent},
-        chosen,
-        seed=5,
-        steps=10,
-        cfg=1.0,
-        scheduler="simple",
-        denoise=1.0,
-    )
+    runs = pack("nodes.host.run")
+    base = runs.KSamplerSettings(seed=5, steps=10, cfg=1.0, scheduler="simple", denoise=1.0)
+    tiles = runs.sample_regions(loaded.model, null, null, {"samples": latent}, chosen, base)
     assert tiles.grid == grid
     assert [tile.nfe for tile in tiles.report.tiles] == [tile.nfe for tile in report.tiles]
     close(merging.merge_tiles(tiles.estimates, tiles.grid) * SCALE, ours)

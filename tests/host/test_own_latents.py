@@ -165,7 +165,9 @@ def test_the_nodes_do_what_the_command_line_does(host, pack, either_path, photo,
 def test_small_networks_of_other_latents_are_refused(host, pack, loaded):
     entrust = pack("nodes.host.networks").entrust
     nets, errors = pack("adadiffsr_core.nets.pfj"), pack("adadiffsr_core.errors")
-    regressors = pack("adadiffsr_core.nets.mmle")
+    regressors, runs = pack("adadiffsr_core.nets.mmle"), pack("nodes.host.run")
+    base = runs.KSamplerSettings(seed=5, steps=2, cfg=1.0, scheduler="simple", denoise=1.0)
+    null = loaded.null_prompt
     mmle = regressors.Mmle(regressors.MmleConfig())
     pfj = nets.Pfj(nets.PfjConfig(channels=own.UNET.widths))
     for given, sentence in (
@@ -174,10 +176,7 @@ def test_small_networks_of_other_latents_are_refused(host, pack, loaded):
     ):
         chosen = pack("nodes.settings").read_settings(intervals="1, 2, 3, 4", tile_size=64, overlap=16, **given)
         with pytest.raises(errors.ConfigError, match=sentence) as refused:
-            pack("nodes.host.run").sample_regions(
-                loaded.model, loaded.null_prompt, loaded.null_prompt, {"samples": tiny.draw(1, 16, 15, 20)}, chosen,
-                seed=5, steps=2, cfg=1.0, scheduler="simple", denoise=1.0,
-            )  # fmt: skip
+            runs.sample_regions(loaded.model, null, null, {"samples": tiny.draw(1, 16, 15, 20)}, chosen, base)
         assert "\n" not in str(refused.value)
 
 
