@@ -27,8 +27,8 @@ _REGION_INPUTS: list[Row] = [
     (
         "intervals",
         Of(io.String, default=", ".join(map(str, _DTSS.intervals)), advanced=True),
-        "Of the rule paper: the ladder of steps that a region may take at once, smallest first. Four equal numbers turn "
-        "adaptivity off.",
+        "Of the rule paper: the ladder of steps that a region may take at once, smallest first. Four equal "
+        "numbers turn adaptivity off.",
     ),
     (
         "gain_threshold",

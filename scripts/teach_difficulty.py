@@ -1,6 +1,6 @@
 """Teaches the regressor of a weights file how far tiles stray where steps are skipped (decision D71).
 
-    python -m scripts.teach_difficulty PHOTOS OUT [--model FILE] [--walks 320] [--held-out 64] [--seed 0]
+    python -m scripts.teach_difficulty PHOTOS OUT [--model FILE] [--walks 256] [--held-out 48] [--seed 0]
 
 The file's other networks and what its regressor says of metrics stay as they are. Prints the rank correlation of what
 it guesses with what is so, on photographs that it did not learn from, by visit.
@@ -24,7 +24,6 @@ from adadiffsr_core.models.networks import MMLE_PREFIX
 from adadiffsr_core.sampling.agreement import spearman
 from adadiffsr_core.settings import PRESETS
 from adadiffsr_core.training.walks.difficulty import EVALUATIONS, Ends, fit_difficulty, guess_difficulty, walk_ends
-from adadiffsr_core.training.walks.walked_model import OwnModel
 
 BATCH = 8
 HOLDOUT = 0.05
@@ -46,8 +45,8 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", type=Path, default=embedded_weights())
-    parser.add_argument("--walks", type=int, default=320)
-    parser.add_argument("--held-out", type=int, default=64)
+    parser.add_argument("--walks", type=int, default=256)
+    parser.add_argument("--held-out", type=int, default=48)
     parser.add_argument("--size-px", type=int, default=256)
     parser.add_argument("--scales", type=float, nargs=2, default=(2.0, 4.0))
     parser.add_argument("--seed", type=int, default=0)
@@ -66,7 +65,7 @@ def main() -> None:
         batches = [range(first, min(first + BATCH, count)) for first in range(0, count, BATCH)]
         with tqdm(total=count, desc="walks", mininterval=5) as bar:
             dataset = PairDataset(paths, config, seed, count)
-            ends.append(walk_ends(OwnModel(model), model.mmle, dataset, sampling, batches, bar.update))
+            ends.append(walk_ends(model, dataset, sampling, batches, bar.update))
     taught = fit_difficulty(model.mmle, ends[0])
     facts = {"walks": args.walks, "seed": args.seed, **describe(guess_difficulty(taught, ends[1]), ends[1])}
     sys.stdout.write(json.dumps(facts) + "\n")

@@ -7,24 +7,19 @@ Source: decision D71.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...errors import ConfigError
+from ...gain.mmle import MmleEstimator
+from ...models.model import Model
 from ...nets.mmle import Mmle
-from ...sampling.bounded import even_path
-from ...sampling.codebook import Codebook
-from ...sampling.denoiser import Denoiser
-from ...sampling.noise import FIELD_INDEX, StepNoise
-from ...sampling.tiles import build_grid
+from ...pipeline import sample_latent
 from ...settings import SamplingConfig
-from .walked_model import WalkedModel
-from .walks import walk_tiles
 
-EVALUATIONS = 7  # of the walk whose error is a tile's difficulty
+EVALUATIONS = 7  # of the run whose error is a tile's difficulty
 _LEAST_ERROR = 1e-9
 
 
@@ -41,53 +36,63 @@ class Ends:
     difficulty: Tensor
 
 
+class _Watched(MmleEstimator):
+    """Keeps what the regressor sees, and tells no difficulty, so that all tiles go the same way."""
+
+    def __init__(self, mmle: Mmle) -> None:
+        super().__init__(mmle)
+        self.seen: list[Tensor] = []
+
+    def quality(self, denoised: Tensor, lq_latent: Tensor, sigma: Tensor) -> Tensor:
+        self.seen.append(self.mmle.look(denoised, lq_latent, sigma).cpu())
+        return super().quality(denoised, lq_latent, sigma)[:, :2]
+
+
 @torch.inference_mode()
 def walk_ends(
-    model: WalkedModel,
-    mmle: Mmle,
+    model: Model,
     dataset: Dataset[tuple[Tensor, Tensor]],
     sampling: SamplingConfig,
     batches: Sequence[Sequence[int]],
     on_step: Callable[[int], None] = lambda more: None,
 ) -> Ends:
-    """Walk degraded tiles with all steps, and with `EVALUATIONS` evenly spread.
+    """Sample degraded tiles with all steps, and with `EVALUATIONS` evenly spread.
+
+    Gain is told to feature injection in both, as when a picture is made: what it injects by depends on the steps.
 
     Args:
-        model: the frozen networks.
-        mmle: the regressor, where the model's latents are.
-        dataset: of pairs `(gt, lq)`, uint8 `[3,H,W]`.
-        sampling: schedule, solver and seed.
+        model: the networks, the regressor among them.
+        dataset: of pairs `(gt, lq)`, uint8 `[3,H,W]`, squares of one size.
+        sampling: schedule, solver and seed; every batch has a noise of its own.
         batches: numbers of the pairs, those that go side by side together.
         on_step: told how many more walks are done.
+
+    Raises:
+        ConfigError: the model has no regressor.
     """
-    codebook = model.build_codebook(sampling)
-    paths = [even_path(codebook.steps, count) for count in (codebook.steps, EVALUATIONS)]
+    if model.mmle is None:
+        raise ConfigError("the model holds no regressor to teach")
     seen, errors = [], []
-    for batch in batches:
-        lq = torch.stack([dataset[number][1] for number in batch])
-        lq_latent = model.encode(lq.float() / 255)
-        side = lq_latent.shape[-1]
-        noise = StepNoise(sampling.seed, build_grid(side, side, side, 0, model.multiple), model.channels)
-        start = noise(batch, torch.full((len(batch),), FIELD_INDEX), lq_latent.device)
-        ends, looks = [], []
-        for path in paths:
-            stops = torch.tensor([[*path, codebook.steps]]).expand(len(batch), -1)
-            walk = partial(_walk, codebook=codebook, stops=stops, walks=batch, noise=noise)
-            estimates = model.visit(codebook, lq_latent, start, walk)
-            ends.append(model.decode(estimates[:, -1]).clamp(0, 1))
-            for visit, index in enumerate(path):
-                sigma = codebook.sigmas[index].to(lq_latent.device).expand(len(batch))
-                looks.append(mmle.look(estimates[:, visit], lq_latent, sigma).cpu())
-        seen.append(torch.stack(looks, dim=1))
+    for number, batch in enumerate(batches):
+        lq = torch.stack([dataset[pair][1] for pair in batch])
+        lq_latent = model.encode(lq.to(model.device).float() / 255)
+        config = replace(
+            sampling,
+            seed=sampling.seed + number,
+            tile_size=lq.shape[-1],
+            overlap=0,
+            tile_fit=False,
+            tile_batch=len(batch),
+        )
+        short = replace(config, dtss=replace(config.dtss, rule="bounded", budget=float(EVALUATIONS)))
+        watched, ends = _Watched(model.mmle), []
+        for way in (config.every_step(), short):
+            sampled = sample_latent(replace(model, estimator=watched), lq_latent, way)
+            ends.append(model.decode(sampled.latent).clamp(0, 1))
+        seen.append(torch.stack(watched.seen, dim=1))
         errors.append((ends[0] - ends[1]).square().mean(dim=(1, 2, 3)).cpu())
         on_step(len(batch))
     return Ends(torch.cat(seen), torch.cat(errors).clamp_min(_LEAST_ERROR).log10())
-
-
-def _walk(
-    denoise: Denoiser, x: Tensor, codebook: Codebook, stops: Tensor, walks: Sequence[int], noise: StepNoise
-) -> Tensor:
-    return walk_tiles(denoise, codebook, x, stops, walks, noise)
 
 
 def fit_difficulty(mmle: Mmle, ends: Ends, penalty: float = 0.5) -> Mmle:

@@ -10,10 +10,8 @@ from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.gain.mmle import MmleEstimator
 from adadiffsr_core.nets.mmle import Mmle
 from adadiffsr_core.pipeline import sample_latent
-from adadiffsr_core.sampling.tiles import build_grid
 from adadiffsr_core.settings import PRESETS
 from adadiffsr_core.training.walks.difficulty import EVALUATIONS, Ends, fit_difficulty, guess_difficulty, walk_ends
-from adadiffsr_core.training.walks.walked_model import OwnModel
 from tests.oracles import randomise
 from tests.walked import NET
 
@@ -31,28 +29,32 @@ def pairs(photos):
 
 
 @pytest.fixture(scope="module")
-def ends(model, mmle, pairs):
-    return walk_ends(OwnModel(model), mmle, pairs, EVERYDAY, [range(2), range(2, 4)])
+def rated(model, mmle):
+    return replace(model, mmle=mmle)
 
 
-def test_it_is_the_error_of_seven_evaluations_beside_all_of_them(model, mmle, pairs, ends):
-    """By the sampler itself, on the noise of walk 0, which is that of a canvas of one tile."""
-    lq_latent = model.encode(pairs[0][1][None].float() / 255)
-    bare = replace(model, mmle=None)  # which takes every tile for typical: a budget is then a schedule
-    seven = replace(EVERYDAY, dtss=replace(EVERYDAY.dtss, rule="bounded", budget=float(EVALUATIONS)))
-    runs = [sample_latent(bare, lq_latent, config) for config in (EVERYDAY.uniform(1), seven)]
-    assert [run.report.nfe for run in runs] == [EVERYDAY.steps, EVALUATIONS]
-    assert runs[0].grid.count == build_grid(8, 8, 8, 0).count
-    pictures = [model.decode(run.latent).clamp(0, 1) for run in runs]
-    error = (pictures[0] - pictures[1]).square().mean()
-    # The field of noise is another than that of walks; the size of the error is that of the tile.
-    assert abs(float(error.log10() - ends.difficulty[0])) < 1
+@pytest.fixture(scope="module")
+def ends(rated, pairs):
+    return walk_ends(rated, pairs, EVERYDAY, [range(2), range(2, 4)])
 
 
-def test_walks_are_the_same_however_they_are_batched(model, mmle, pairs, ends):
-    again = walk_ends(OwnModel(model), mmle, pairs, EVERYDAY, [[3], [0, 1, 2]])
-    torch.testing.assert_close(again.difficulty, ends.difficulty[[3, 0, 1, 2]], rtol=1e-3, atol=1e-3)
+def test_it_is_the_error_of_seven_evaluations_beside_all_of_them(rated, pairs, ends):
+    """By the dial that a user has, on the same noise."""
+    lq_latent = rated.encode(torch.stack([pairs[pair][1] for pair in (0, 1)]).float() / 255)
+    config = replace(EVERYDAY, tile_size=64, overlap=0, tile_fit=False)
+    seven = replace(config, dtss=replace(config.dtss, budget=float(EVALUATIONS)))
+    runs = [sample_latent(rated, lq_latent, way) for way in (config.every_step(), seven)]
+    assert [run.report.mean_nfe for run in runs] == [EVERYDAY.steps, EVALUATIONS]
+    pictures = [rated.decode(run.latent).clamp(0, 1) for run in runs]
+    errors = (pictures[0] - pictures[1]).square().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(ends.difficulty[:2], errors.log10(), rtol=1e-4, atol=1e-4)
+
+
+def test_what_was_seen_is_what_the_regressor_sees_at_every_visit(rated, ends):
     assert ends.seen.shape == (4, EVERYDAY.steps + EVALUATIONS, NET.hidden)
+    first_of_all, first_of_seven = ends.seen[:, 0], ends.seen[:, EVERYDAY.steps]
+    torch.testing.assert_close(first_of_all, first_of_seven)  # both begin at the same noise
+    assert not torch.allclose(ends.seen[:, 1], ends.seen[:, EVERYDAY.steps + 1])
 
 
 def test_the_regression_finds_what_is_there():
@@ -76,7 +78,9 @@ def test_what_it_says_of_metrics_stays(mmle, ends):
     assert torch.equal(after[:, :2], before)
 
 
-def test_too_little_to_learn_from_is_refused(mmle, ends):
+def test_too_little_to_learn_from_is_refused(model, mmle, pairs, ends):
+    with pytest.raises(ConfigError, match="no regressor"):
+        walk_ends(replace(model, mmle=None), pairs, EVERYDAY, [range(2)])
     with pytest.raises(ConfigError, match="at least two walks, got 1"):
         fit_difficulty(mmle, Ends(ends.seen[:1], ends.difficulty[:1]))
     with pytest.raises(ConfigError, match="tells no difficulty"):
