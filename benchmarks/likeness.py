@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adadiffsr_core.gain.mmle import MmleEstimator
 from adadiffsr_core.models.model import Model, load_model
 from adadiffsr_core.photo.enlarging import enlarge
 from adadiffsr_core.photo.reading import read_photo
@@ -41,6 +42,14 @@ def tiles(paths: list[Path], side_px: int, scale: int, seed: int) -> Iterator[tu
             yield path.name, enlarge(photo[..., top : top + side, left : left + side], (side_px, side_px))
 
 
+class Blind(MmleEstimator):
+    """Tells gain, and no difficulty, so that a budget is the same schedule for all."""
+
+    def quality(self, denoised: Tensor, lq_latent: Tensor, sigma: Tensor) -> Tensor:
+        """See `GainEstimator.quality`."""
+        return super().quality(denoised, lq_latent, sigma)[:, :2]
+
+
 def methods(config: SamplingConfig, count: int) -> dict[str, SamplingConfig]:
     """What is compared, by name; with `count` base steps."""
     rule = config.dtss
@@ -59,13 +68,13 @@ def measure(
     """Evaluations, squared error and that of blocks, of every tile, by method."""
     chosen = methods(config, config.steps)
     rows: dict[str, dict[str, list[float]]] = {name: {"nfe": [], "error": [], "blocks": []} for name in chosen}
-    plain = replace(model, mmle=None)  # which knows no difficulty, so that a budget is the same schedule for all
+    blind = model if model.mmle is None else replace(model, estimator=Blind(model.mmle))
     for place, (name, tile) in enumerate(tiles(paths, args.tile_px, args.scale, args.seed)):
         lq_latent = model.encode(tile)
         whole = replace(config.every_step(), seed=place)
         truth = model.decode(sample_latent(model, lq_latent, whole).latent).clamp(0, 1)
         for method, settings in chosen.items():
-            who = plain if method.startswith("even") else model
+            who = blind if method.startswith("even") else model
             sampled = sample_latent(who, lq_latent, replace(settings, seed=place))
             error = (model.decode(sampled.latent).clamp(0, 1) - truth).square().mean(dim=1, keepdim=True)
             row = rows[method]
