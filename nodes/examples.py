@@ -12,8 +12,6 @@ from .images import pictures_to_image
 from .schema import Node, Of, Table
 
 FOLDER = Path(__file__).parents[1] / "photos"  # not `examples`: the host would take that for workflows
-
-
 PHOTOS = ("cat", "coffee", "astronaut")
 
 

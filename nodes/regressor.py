@@ -142,11 +142,6 @@ def train_regressor(model: HostModel, settings: TrainingSettings) -> Trained:
     return Trained(entrust(load_mmle(file)), file, f"{report}\n{about}", chart)
 
 
-def list_photographs(image_folder: str) -> str:
-    """A hash of the photographs, by which the host sees that they have changed."""
-    return fingerprint_files(find_photographs(image_folder))
-
-
 def check_packages() -> None:
     """Refuse to begin without what training needs beyond the host's own requirements.
 

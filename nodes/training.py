@@ -4,10 +4,12 @@ from typing import Any, get_args
 
 from comfy_api.v0_0_2 import io
 
+from ..adadiffsr_core.data.origin import fingerprint_files
 from ..adadiffsr_core.training.walks.targets import Reference
+from .host.training import find_photographs
 from .host.walks import HostModel
 from .images import pictures_to_image
-from .regressor import TrainingSettings, list_photographs, train_regressor
+from .regressor import TrainingSettings, train_regressor
 from .schema import MmleType, Node, Of, PfjType, Table
 
 
@@ -107,8 +109,8 @@ class TrainMmle(Node):
 
     @classmethod
     def fingerprint_inputs(cls, image_folder: str, **_: Any) -> str:
-        """See the host's node API: the node runs again when photographs come or go."""
-        return list_photographs(image_folder)
+        """A hash of the photographs: the node runs again when some come or go."""
+        return fingerprint_files(find_photographs(image_folder))
 
     @classmethod
     def execute(

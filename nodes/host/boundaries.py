@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import CellType
 from typing import Any
 
+from .guards import leaves
+
 _TINY = 1e-6
 _EMPTY_CELL = CellType()
 
@@ -33,7 +35,7 @@ def find_boundaries(guider: Any, model_options: Mapping[str, Any]) -> list[float
             found += _switches(*(control.timestep_range or (None, None)))
         for hook in hooks_of(cond):
             found += [float(frame.start_t) for frame in hook.hook_keyframe.keyframes]
-    for function in _functions(model_options):
+    for function in filter(callable, leaves(model_options)):
         for sigma in _sigmas_held_by(function):
             found += _switches(sigma, sigma)
     return [sigma for sigma in found if 0 < sigma < math.inf]
@@ -64,18 +66,6 @@ def _switches(start: Any, end: Any) -> list[float]:
     """The host counts both ends as inside, so an end's own sigma is on the noisier side."""
     edges = [] if start is None else [float(start)]
     return edges if end is None else [*edges, float(end) * (1 - _TINY)]
-
-
-def _functions(options: Any) -> Iterator[Callable[..., Any]]:
-    """Everything callable in nested options."""
-    if isinstance(options, Mapping):
-        for value in options.values():
-            yield from _functions(value)
-    elif isinstance(options, list | tuple):
-        for value in options:
-            yield from _functions(value)
-    elif callable(options):
-        yield options
 
 
 def _sigmas_held_by(function: Callable[..., Any]) -> list[float]:

@@ -1,25 +1,23 @@
 """Checkpoints: the embedded model, files of ours, and ordinary Stable Diffusion ones."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import comfy.sd
+import folder_paths
 import torch
-from torch import nn
 
 from ...adadiffsr_core.errors import CheckpointError
 from ...adadiffsr_core.models.checkpoint import FORMAT
 from ...adadiffsr_core.models.model import embedded_weights
-from ...adadiffsr_core.models.networks import MMLE_PREFIX, PFJ_PREFIX, Networks, has_own_autoencoder, open_networks
+from ...adadiffsr_core.models.networks import MMLE_PREFIX, PFJ_PREFIX, has_own_autoencoder, open_networks
 from ...adadiffsr_core.models.tensor_file import TensorFile
 from ...adadiffsr_core.nets.mmle import Mmle
 from ...adadiffsr_core.nets.pfj import Pfj
 from ...adadiffsr_core.text import shown
-from .folders import FOLDER, embedding_folders, find_file, list_files
+from .folders import FOLDER, find_file, list_files
 from .models import Loaded, build_model, build_vae, null_conditioning
 from .networks import entrust
-
-N = TypeVar("N", bound=nn.Module)
 
 EMBEDDED = "embedded model"
 _SAFE = (".safetensors", ".sft")
@@ -73,20 +71,23 @@ def open_checkpoint(path: Path) -> Loaded:
             model,
             vae,
             null_conditioning(model),
-            mmle=entrust(_build(networks, Mmle)) if networks.has(Mmle) else None,
-            pfj=entrust(_build(networks, Pfj)) if networks.has(Pfj) else None,
+            mmle=entrust(networks.build(Mmle, "cpu", torch.float32)) if networks.has(Mmle) else None,
+            pfj=entrust(networks.build(Pfj, "cpu", torch.float32)) if networks.has(Pfj) else None,
         )
     try:
+        embeddings = list(folder_paths.get_folder_paths("embeddings"))
         model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(
-            str(path), output_vae=True, output_clip=True, embedding_directory=embedding_folders()
+            str(path), output_vae=True, output_clip=True, embedding_directory=embeddings
         )
     except Exception as error:  # the host's readers raise what they like
-        raise CheckpointError(f"{path.name} is not a checkpoint that ComfyUI can open: {_first_line(error)}") from error
+        reason = shown((str(error).splitlines() or [type(error).__name__])[0])
+        raise CheckpointError(f"{path.name} is not a checkpoint that ComfyUI can open: {reason}") from error
     if model is None or getattr(vae, "first_stage_model", None) is None:
         raise CheckpointError(
             f"{path.name} holds no complete checkpoint (diffusion model and VAE); load its parts apart"
         )
-    return Loaded(model, vae, null_conditioning(model) if clip is None else _encode_nothing(clip), clip)
+    nothing = null_conditioning(model) if clip is None else clip.encode_from_tokens_scheduled(clip.tokenize(""))
+    return Loaded(model, vae, nothing, clip)
 
 
 def _reload_model(path: Path, **_: Any) -> Any:
@@ -96,17 +97,3 @@ def _reload_model(path: Path, **_: Any) -> Any:
 
 def _reload_vae(path: Path, **_: Any) -> Any:
     return build_vae(open_networks(path, "ldm", "bundle")).patcher
-
-
-def _encode_nothing(clip: Any) -> list[Any]:
-    """The conditioning of an empty prompt."""
-    conditioning: list[Any] = clip.encode_from_tokens_scheduled(clip.tokenize(""))
-    return conditioning
-
-
-def _build(networks: Networks, net: type[N]) -> N:
-    return networks.build(net, "cpu", torch.float32)
-
-
-def _first_line(error: Exception) -> str:
-    return shown((str(error).splitlines() or [type(error).__name__])[0])

@@ -27,7 +27,7 @@ class TiledConditioning:
     Attributes:
         grid: where tiles are.
         images: in the batch of canvases.
-        injection: adds residuals to a control, or None: `(control, tiles, gain, local, device) -> control`.
+        injection: adds residuals to a control, or None: `(control, tiles, gain, part) -> control`.
         controls: the user's, cropped.
     """
 
@@ -62,19 +62,21 @@ class TiledCall:
     ) -> list[Tensor]:
         """Evaluate conditionings for a batch of tiles; see the host's `calc_cond_batch`."""
         tiles = [*self.tiles] * (len(x) // len(self.tiles))  # another pack's node may double the batch
-        groups = self._group(conds, tiles)
-        merged = [torch.zeros_like(x) for _ in conds]
-        for rows in groups:
+
+        def evaluate(rows: list[int], x: Tensor, sigma: Tensor) -> list[Tensor]:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            part, levels = (x, sigma) if len(groups) == 1 else (x[rows], sigma[rows])
-            seek_keyframes(model, conds, levels, model_options)
+            seek_keyframes(model, conds, sigma, model_options)
             gain = None if self.gain is None else self.gain[[row % len(self.gain) for row in rows]]
             cropper = _Cropper(self.conditioning, [tiles[row] for row in rows], gain, x.device)
             local = [None if cond is None else cropper.crop_all(cond) for cond in conds]
-            denoised = executor(model, local, part, levels, model_options)
-            if len(groups) == 1:
-                return denoised
-            for whole, values in zip(merged, denoised, strict=True):
+            return executor(model, local, x, sigma, model_options)
+
+        groups = self._group(conds, tiles)
+        if len(groups) == 1:
+            return evaluate(groups[0], x, sigma)
+        merged = [torch.zeros_like(x) for _ in conds]
+        for rows in groups:
+            for whole, values in zip(merged, evaluate(rows, x[rows], sigma[rows]), strict=True):
                 whole[rows] = values
         return merged
 
@@ -156,12 +158,9 @@ class _Cropper:
         """`[M,C,H,W]`, repeated over the images as the host does, to `[B,C,h,w]`."""
         images, grid = self.run.images, self.run.grid
         if len(canvas) != images:
-            canvas = canvas.expand(images, -1, -1, -1) if len(canvas) == 1 else canvas[_repeat(len(canvas), images)]
+            rows = [image % len(canvas) for image in range(images)]
+            canvas = canvas.expand(images, -1, -1, -1) if len(canvas) == 1 else canvas[rows]
         return crop_tiles(pad_canvas(canvas, grid), grid, self.tiles)
-
-
-def _repeat(count: int, images: int) -> list[int]:
-    return [image % count for image in range(images)]
 
 
 def _gligen_boxes(cond: Cond) -> list[tuple[Any, tuple[int, int, int, int]]]:

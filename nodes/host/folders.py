@@ -49,8 +49,3 @@ def find_file(name: str, *folders: str) -> Path:
         if path:
             return Path(path)
     raise CheckpointError(f"there is no file {shown(name, 80)} in models/{' or models/'.join(folders)}; put it there")
-
-
-def embedding_folders() -> list[str]:
-    """Where textual inversions are."""
-    return list(folder_paths.get_folder_paths("embeddings"))

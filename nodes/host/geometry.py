@@ -9,9 +9,8 @@ import comfy.model_management
 from ...adadiffsr_core.sampling.config import LatentSizes
 from ...adadiffsr_core.sampling.tiles import TileGrid
 
-MULTIPLE = (
-    4  # latent px: on the way up the host's UNets resize to the skip connection, and no transformer patch is larger
-)
+# Latent px: on the way up the host's UNets resize to the skip connection, and no transformer patch is larger.
+MULTIPLE = 4
 LARGEST_BATCH = 8
 
 

@@ -41,14 +41,14 @@ def refuse_unsuitable(model_options: Mapping[str, Any], latent: Tensor, sigmas: 
         )
     if model_options.get("context_handler") is not None:
         raise ConfigError("context windows on the model are for video; remove their node to sample by regions")
-    names = [_name(leaf) for leaf in _leaves(model_options)]
+    names = [_name(leaf) for leaf in leaves(model_options)]
     for mark, cache in _CACHES.items():
         if any(mark in name for name in names):
             raise ConfigError(
                 f"{cache} is on the model and would hand one region's result to another; remove or bypass its "
                 f"node (region-aware sampling already skips the steps that add nothing)"
             )
-    if any(hasattr(patch, "encoded_image") for patch in _leaves(model_options)):
+    if any(hasattr(patch, "encoded_image") for patch in leaves(model_options)):
         raise ConfigError(
             "a patch on the model holds a picture of the whole canvas, which cannot be cropped to regions; "
             "remove its node, or use a ControlNet through Apply ControlNet"
@@ -65,15 +65,15 @@ def is_flow(model_sampling: Any) -> bool:
     return isinstance(model_sampling, comfy.model_sampling.CONST)
 
 
-def _leaves(options: Any) -> Iterator[Any]:
+def leaves(options: Any) -> Iterator[Any]:
     """What nested options hold, and their keys."""
     if isinstance(options, Mapping):
         for key, value in options.items():
             yield key
-            yield from _leaves(value)
+            yield from leaves(value)
     elif isinstance(options, list | tuple):
         for value in options:
-            yield from _leaves(value)
+            yield from leaves(value)
     else:
         yield options
 

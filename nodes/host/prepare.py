@@ -42,15 +42,16 @@ def prepare(
         beside: other networks that must be on the device.
     """
     model = call.model
-    injects = pfj is not None and strength > 0
-    load_beside(call.guider, [*beside, *([pfj] if pfj is not None and injects else [])])
+    if strength <= 0:
+        pfj = None
+    load_beside(call.guider, beside if pfj is None else [*beside, pfj])
     padded = replace(
         call,
         latent=pad_canvas(call.latent, grid),
         noise=pad_noise(call.noise, grid, call.seed),
         denoise_mask=None if call.denoise_mask is None else pad_canvas(call.denoise_mask, grid),
     )
-    injection = HostInjection(pfj.module, model, padded.latent, grid, strength) if pfj is not None and injects else None
+    injection = None if pfj is None else HostInjection(pfj.module, model, padded.latent, grid, strength)
     conditioning = TiledConditioning(grid, len(call.latent), latent_sizes(model).factor, injection)
     is_noisiest = sampler.max_denoise(call.guider, call.sigmas)
     x = model.model_sampling.noise_scaling(call.sigmas[0], padded.noise, padded.latent, is_noisiest)

@@ -50,7 +50,7 @@ def sample_regions(
     Args:
         model, positive, negative, latent: as the host's KSampler takes them; none is changed.
         settings: how regions are sampled.
-        base: the run that regions make less of.
+        base: the run whose steps are spread over regions.
 
     Raises:
         ConfigError, ShapeError, DenoiserError: see `RegionSampler.sample`.
