@@ -94,7 +94,7 @@ _REGION_INPUTS: list[Row] = [
     ),
     (
         "rule",
-        Of(io.Combo, options=["bounded", "paper"], optional=True),
+        Of(io.Combo, options=["bounded", "paper"], default="bounded", optional=True),
         "How steps are chosen. bounded: as few as keep every region near what all steps would give. paper: "
         "by classes of information gain, with intervals, gain_threshold, early_exit and first_jump.",
     ),
