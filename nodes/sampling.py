@@ -101,7 +101,7 @@ _REGION_INPUTS: list[Row] = [
     (
         "likeness",
         Of(io.Float, optional=True, default=_DTSS.likeness, min=20.0, max=100.0, step=0.5, round=0.1),
-        "Of the rule bounded: how near a region must come to what all steps would give, in dB. From 42 a "
+        "Of the rule bounded: how near a region must come to what all steps would give, in dB. From 40 a "
         "difference is hard to see; higher takes more steps, 100 all.",
     ),
     (

@@ -19,7 +19,7 @@ _DEVIATIONS = np.array([-1.25, -0.48, 0.02, 0.44, 0.64, 0.93, 1.18, 1.45])
 # Of a tile that nothing is known of, which may be one of the harder ones: log10 of its mean squared error, levels in
 # [0,1], by jumps of a sixth. The mean is -4.5, and one in ten is harder than this.
 TYPICAL_DIFFICULTY = -4.05
-MARGIN_DB = 2.0  # by which guesses are mistrusted, so that nineteen of twenty tiles are as near as was promised
+MARGIN_DB = 3.0  # by which guesses are mistrusted, so that nine of ten tiles are as near as was promised
 MASK_DB = 24.0  # that the compute mask moves the likeness by, from its darkest to its brightest
 
 

@@ -46,7 +46,7 @@ Press **Run**. Nothing has to be downloaded: the model comes with the pack and a
 **What to change first**
 - *scale_by*: how much larger. The embedded model is made for **3 to 8**; for less, leave 4 and wake *Reduce*.
 - *seed*: another draw of the same details.
-- *likeness*: how near to the result of all steps. 42 is hard to tell from it; 30 is a quick draft, 50 slower.
+- *likeness*: how near to the result of all steps. 40 is hard to tell from it; 30 is a quick draft, 50 slower.
 """,
     )
     enlarged = add_picture(g)
@@ -121,7 +121,7 @@ def adaptive_and_uniform(g: Graph) -> None:
 
 The same photo, noise and model, twice:
 
-- **adaptive**: *rule* bounded. Each tile takes as few evaluations as keep it within 42 dB of what all 24 would give,
+- **adaptive**: *rule* bounded. Each tile takes as few evaluations as keep it within 40 dB of what all 24 would give,
 evenly spread, the last of them on the last step.
 - **uniform**: *rule* paper with *intervals* 3, 3, 3, 3. Every tile takes every third step, as a sampler without
 regions would with 8 steps.

@@ -10,8 +10,8 @@ NARROW, PICTURE, BROAD = 340, 560, 900
 # The rule for models that the bounded one was not measured on; all end on the least noisy step.
 BY_CLASSES: dict[str, Any] = {"rule": "paper", "visit_last": True}
 _BOUNDED_NOTE = (
-    "Each tile takes as few steps as keep it within *likeness* of what all steps would give. 42 dB spends about a "
-    "quarter; higher spends more. *budget*, if not 0, says how many on average instead."
+    "Each tile takes as few steps as keep it within *likeness* of what all steps would give. 40 dB spends about a "
+    "third; higher spends more. *budget*, if not 0, says how many on average instead."
 )
 BY_CLASSES_NOTE = (
     "*rule* **paper**: each tile moves by what its steps still add. *intervals* is the ladder of strides, four equal "
