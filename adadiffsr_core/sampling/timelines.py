@@ -6,7 +6,7 @@ import torch
 
 from .bounded import likeness_db
 from .controller import Decision, TileStates, evaluations_left, find_likeness, start_states
-from .rule import DtssConfig
+from .rule import ALL_STEPS_DB, DtssConfig
 
 
 class Timelines:
@@ -22,6 +22,7 @@ class Timelines:
     Attributes:
         touched, untouched: ids of tiles to evaluate, and of those that the compute mask leaves alone.
         likeness: dB, that the bounded rule goes by at present.
+        promised: the lowest that it has gone by; a budget that has something left at the end raises it for the last.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Timelines:
     ) -> None:
         self.steps, self.sides, self.dtss = steps, sides, dtss
         self.likeness = dtss.likeness
+        self.promised = ALL_STEPS_DB if dtss.budget else dtss.likeness
         self._states = start_states(count, dtss, compute)
         levels = torch.ones(count) if compute is None else compute.cpu()
         self.touched: list[int] = torch.nonzero(levels > 0).flatten().tolist()
@@ -46,6 +48,7 @@ class Timelines:
             begun = states.visits > 0
             begun[rows] = True
             self.likeness = find_likeness(states.take(torch.nonzero(begun).flatten()), self.dtss, self.steps)
+            self.promised = min(self.promised, self.likeness)
         return self.likeness
 
     def put(self, ids: Sequence[int], decision: Decision) -> None:

@@ -154,6 +154,9 @@ def test_the_budget_is_met(mode, budget):
     spent = [tile.nfe for tile in report.tiles]
     easiest, hardest = (spent[values.index(end(values))] for end in (min, max))
     assert easiest < hardest
+    assert (
+        0 < report.likeness <= min(tile.likeness for tile in report.tiles)
+    )  # what is promised is kept, as it is thought
 
 
 @given(count=st.integers(1, 20), budget=st.floats(1, 24), seed=st.integers(0, 99))
