@@ -182,7 +182,7 @@ def test_field_noise_is_the_host_s(seed, shape):
 
 
 def test_pad_noise_keeps_the_field_and_fills_the_rest_with_fresh_noise():
-    grid = build_grid(40, 300, 128, 8)
+    grid = build_grid(40, 300, 128, 8, multiple=128)
     field = field_noise((2, 4, 40, 300), seed=3)
     padded = pad_noise(field, grid, seed=3)
     assert padded.shape == (2, 4, 128, 300)
