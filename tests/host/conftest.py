@@ -104,7 +104,7 @@ def clean_log(server) -> Iterator[None]:
     """Fails the test if the host complained while it ran."""
     start = len(server.log())
     yield
-    assert server.complaints(start) == []
+    assert not (found := server.complaints(start)), "\n".join(found)
 
 
 @pytest.fixture(scope="session")
