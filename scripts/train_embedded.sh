@@ -19,6 +19,7 @@ for mode in pfj concat cross_attention; do
 done
 cd "$here"
 python -m scripts.assemble_bundle "$weights/embedded.safetensors" "$model" "$mmle" "$run/pfj/weights.safetensors" --photos "$photos"
+python -m scripts.teach_difficulty "$photos" "$weights/embedded.safetensors" --model "$weights/embedded.safetensors"
 mkdir -p "$weights/ablation"
 for mode in concat cross_attention; do
     cp "$run/$mode/weights.safetensors" "$weights/ablation/$mode.safetensors"

@@ -8,6 +8,7 @@ which an estimator guesses, and that of its jumps, which is the same for all.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ _SHARES = np.log10(np.array([2, 3, 4, 5, 6, 23 / 3, 23 / 2, 23]) / 23)
 _DEVIATIONS = np.array([-1.25, -0.48, 0.02, 0.44, 0.64, 0.93, 1.18, 1.45])
 # Of a tile that nothing is known of, which may be one of the harder ones: log10 of its mean squared error, levels in
 # [0,1], by jumps of a sixth. The mean is -4.5, and one in ten is harder than this.
-TYPICAL_DIFFICULTY = -4.05
+UNKNOWN_DIFFICULTY = -4.05
 MARGIN_DB = 3.0  # by which guesses are mistrusted, so that nine of ten tiles are as near as was promised
 MASK_DB = 24.0  # that the compute mask moves the likeness by, from its darkest to its brightest
 
@@ -27,21 +28,23 @@ def deviation(jump: Tensor, steps: int) -> Tensor:
     """What a jump adds to a tile's deviation.
 
     Args:
-        jump: base steps that it covers, at least 1; of any shape.
+        jump: base steps that it covers, 1 to N; integers of any shape.
         steps: base steps N.
 
     Returns:
         float64, the same shape; 0 for jumps of one base step.
     """
-    last = max(1, steps - 1)
-    return jump / last * (_law(jump / last) - _law(torch.tensor(1 / last))).clamp_min(0)
+    return _deviations(steps)[jump]
 
 
-def _law(share: Tensor) -> Tensor:
-    """Deviation of a run in jumps of this share each; beyond what was measured, its slope goes on."""
-    place = np.log10(share.double().numpy())
+@lru_cache(maxsize=8)
+def _deviations(steps: int) -> Tensor:
+    """Of jumps of 0 to N base steps, `[N+1]`; beyond what was measured, the slope goes on."""
+    share = np.arange(1, steps + 1) / max(1, steps - 1)
+    place = np.log10(share)
     below = (place - _SHARES[0]).clip(max=0) * (_DEVIATIONS[1] - _DEVIATIONS[0]) / (_SHARES[1] - _SHARES[0])
-    return torch.as_tensor(10 ** (np.interp(place, _SHARES, _DEVIATIONS) + below))
+    law = 10 ** (np.interp(place, _SHARES, _DEVIATIONS) + below)
+    return torch.from_numpy(np.concatenate([[0.0], share * (law - law[0]).clip(min=0)]))
 
 
 def next_jump(left: Tensor, more: Tensor) -> Tensor:

@@ -83,7 +83,12 @@ class RegionConfig(Config):
         return replace(self, dtss=dtss)
 
     def every_step(self) -> Self:
-        """The same with every base step, which likeness is measured by: gain is estimated and told to the injection."""
+        """The same with every base step, which likeness is measured by.
+
+        Gain is told to feature injection as in the run itself, so that it is not estimated where that has none.
+        """
+        if self.dtss.is_uniform:
+            return self.uniform(1)
         return replace(self, dtss=replace(self.dtss, rule="bounded", likeness=ALL_STEPS_DB, budget=0.0))
 
 

@@ -14,7 +14,7 @@ from ..gain.information import information_gain
 from .bounded import (
     MARGIN_DB,
     MASK_DB,
-    TYPICAL_DIFFICULTY,
+    UNKNOWN_DIFFICULTY,
     deviation,
     evaluations_needed,
     likeness_that_spends,
@@ -111,7 +111,7 @@ def start_states(count: int, config: DtssConfig, compute: Tensor | None = None) 
         highest_rung=highest,
         may_exit=(level < 1) & config.early_exit & (config.rule == "paper"),
         level=level,
-        difficulty=torch.full((count,), TYPICAL_DIFFICULTY),
+        difficulty=torch.full((count,), UNKNOWN_DIFFICULTY),
         spent=torch.zeros(count, dtype=torch.float64),
     )
 
@@ -259,15 +259,13 @@ def evaluations_left(states: TileStates, config: DtssConfig, steps: int, likenes
 
 
 def find_likeness(states: TileStates, config: DtssConfig, steps: int) -> float:
-    """The likeness, dB, that spends the budget on these tiles; that of the config where there is none.
+    """The likeness, dB, at which the bounded rule spends the budget on these tiles.
 
     Args:
         states: of the tiles that have been evaluated; others are taken to cost as much in the mean.
-        config: the rule's numbers.
+        config: the rule's numbers; there is a budget.
         steps: base steps N.
     """
-    if config.rule == "paper" or not config.budget:
-        return config.likeness
 
     def cost_at(likeness: float) -> float:
         return float((states.visits + evaluations_left(states, config, steps, likeness)).float().mean())

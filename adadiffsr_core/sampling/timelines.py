@@ -30,7 +30,8 @@ class Timelines:
     ) -> None:
         self.steps, self.sides, self.dtss = steps, sides, dtss
         self.likeness = dtss.likeness
-        self.promised = ALL_STEPS_DB if dtss.budget else dtss.likeness
+        self._has_budget = dtss.rule == "bounded" and dtss.budget > 0
+        self.promised = ALL_STEPS_DB if self._has_budget else dtss.likeness
         self._states = start_states(count, dtss, compute)
         levels = torch.ones(count) if compute is None else compute.cpu()
         self.touched: list[int] = torch.nonzero(levels > 0).flatten().tolist()
@@ -42,7 +43,7 @@ class Timelines:
 
     def aim(self, ids: Sequence[int], rated: TileStates) -> float:
         """The likeness that spends the budget, if there is one, now that a batch has been rated."""
-        if self.dtss.budget:
+        if self._has_budget:
             rows = torch.tensor(ids)
             states = self._states.put(rows, rated)
             begun = states.visits > 0

@@ -18,6 +18,7 @@ from adadiffsr_core.sampling.bounded import (
     next_jump,
     spread_deviation,
 )
+from adadiffsr_core.sampling.config import RegionConfig
 from adadiffsr_core.sampling.controller import decide, find_likeness, start_states
 from adadiffsr_core.sampling.rule import ALL_STEPS_DB, DtssConfig, TileClass
 from tests.core.sampling.test_sampler import SIXTEEN, make_job, run
@@ -185,6 +186,12 @@ def decide_all(states, config):
 def test_the_highest_likeness_is_every_step_however_easy_a_tile_is():
     job = make_job(dtss=replace(BOUNDED, likeness=ALL_STEPS_DB), estimator=Difficulties([-20.0]))
     assert visits_of(run(job)[1]) == [list(range(STEPS))]
+
+
+def test_every_step_tells_injection_of_gain_where_the_run_does():
+    everyday = RegionConfig()
+    assert everyday.every_step().dtss.likeness == ALL_STEPS_DB
+    assert everyday.uniform(3).every_step() == everyday.uniform(1)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
