@@ -17,6 +17,7 @@ from ..adadiffsr_core.errors import CheckpointError, ConfigError, MissingExtraEr
 from ..adadiffsr_core.files import whole_file
 from ..adadiffsr_core.metrics.base import Metric
 from ..adadiffsr_core.metrics.registry import create_metric
+from ..adadiffsr_core.models.checkpoint import load_checkpoint
 from ..adadiffsr_core.models.networks import load_mmle
 from ..adadiffsr_core.models.processor import Processor
 from ..adadiffsr_core.text import quoted
@@ -27,7 +28,9 @@ from ..adadiffsr_core.training.walks.teaching import (
     Teacher,
     check_disk,
     check_recipe,
+    describe_difficulty,
     describe_figures,
+    learn_difficulty,
     make_task,
     rate_walks,
     split_few,
@@ -122,7 +125,8 @@ def train_regressor(model: HostModel, settings: TrainingSettings) -> Trained:
         except ConfigError as error:
             reason = str(error).partition(";")[0]
             raise ConfigError(f"{reason}; choose another file_name, or remove that folder to begin anew") from error
-        watch = Watch(2 * (recipe.walks + recipe.held_out) + settings.steps)
+        ends = recipe.ends + recipe.held_out_ends
+        watch = Watch(2 * (recipe.walks + recipe.held_out) + settings.steps + ends)
         name = type(model.model.model).__name__
         # Made by hand: `open` would change the host's own settings of the graphics card.
         processor = Processor(training_device())
@@ -131,15 +135,17 @@ def train_regressor(model: HostModel, settings: TrainingSettings) -> Trained:
         run = train_watched(task, recipe.loop, folder, watch)
         report = describe_figures(run.check(), recipe.net.metrics)
         chart = task.sheet(run.average)
+        taught = learn_difficulty(recipe, model, split, folder, watch.advance)
     with whole_file(file) as partial:
-        shutil.copyfile(folder / "weights.safetensors", partial)
+        shutil.copyfile(taught, partial)
     about = (
         f"{run.step} steps on {recipe.walks} walks of {len(split.train)} photographs, measured on {recipe.held_out} "
         f"of {len(split.held_out)} others."
     )
     if left_out := len(found) - len(photos):
         about += f" {left_out} more files could not be read; the log names them."
-    return Trained(entrust(load_mmle(file)), file, f"{report}\n{about}", chart)
+    lines = [report, describe_difficulty(load_checkpoint(file, "mmle").facts), about]
+    return Trained(entrust(load_mmle(file)), file, "\n".join(lines), chart)
 
 
 def check_packages() -> None:
@@ -203,6 +209,7 @@ def build_recipe(model: HostModel, settings: TrainingSettings, holdout: float) -
         reference=settings.reference,
         walks=settings.walks,
         held_out=max(2, round(settings.walks * _HELD_OUT_WALKS)),
+        ends=min(MmleRecipe().ends, max(2, settings.walks)),
         holdout=holdout,
     )
     return MmleRecipe.from_dict(values)
@@ -215,6 +222,6 @@ def _parse_names(text: str) -> Iterable[str]:
 def _lasting(recipe: MmleRecipe, model: HostModel) -> dict[str, Any]:
     """Settings that must not change while a run goes on."""
     values = recipe.to_dict()
-    steady = {name: value for name, value in values.items() if name != "loop"}
+    steady = {name: value for name, value in values.items() if name not in ("loop", "ends")}
     steady["data"] = {name: value for name, value in values["data"].items() if name != "cache_mb"}
     return {**steady, "seed": recipe.loop.seed, "cfg": model.cfg, "denoise": model.denoise}

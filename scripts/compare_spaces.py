@@ -16,12 +16,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from adadiffsr_core.commands.options import choose_device, set_threads
 from adadiffsr_core.commands.train.autoencoder import begin_with
@@ -168,6 +168,8 @@ class Comparison:
         folder = self.run / "pairs" / folder_name(f"{way.space}: pairs")
         held_out = build_latent_pairs(folder, self.measured, encoder, self.args.workers)
         task = LdmTask(recipe.net, config, coder, Examples(pairs, held_out), self.pictures, self.setup)
+        if self.args.unseen:
+            hide_condition(task.networks["unet"], channels)
         rate = {"learning_rate": self.args.learning_rate, "warmup_steps": 100}
         loop = self.loop(self.args.minutes, steps=self.args.steps, **rate)
         run = Run(task, loop, self.run / way.folder)
@@ -187,6 +189,21 @@ class Comparison:
             made = task.restore(run.average, shown, STEPS)[0]
             levels = made.mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
             Image.fromarray(levels).save(folder / f"{name}.png")
+
+
+def hide_condition(unet: nn.Module, channels: int) -> None:
+    """Let a UNet never see the condition, as an ordinary checkpoint does not: its weights are 0 and stay so.
+
+    Args:
+        unet: whose first layer takes `channels` of the noisy latent, then the condition's.
+        channels: of a latent.
+    """
+    weight = next(unet.get_submodule("input_blocks.0").parameters())
+    seen = torch.zeros_like(weight)
+    seen[:, :channels] = 1
+    with torch.no_grad():
+        weight.mul_(seen)
+    cast(Any, weight).register_hook(lambda gradient: gradient * seen)
 
 
 def read_inputs(folder: Path) -> Iterator[tuple[str, Tensor]]:
@@ -221,6 +238,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=32, help="batch of the UNets")
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="learning rate of the UNets")
     parser.add_argument("--window", type=int, default=2048, help="pairs kept at a time")
+    parser.add_argument("--unseen", action="store_true", help="do not show the UNets the low-quality picture")
     parser.add_argument("--device")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int)

@@ -12,7 +12,9 @@ adadiffsr train autoencoder "$photos" --run "$run/autoencoder"
 adadiffsr train autoencoder "$photos" --run "$run/decoder" --init "$run/autoencoder/weights.safetensors" --config "$configs/decoder.json"
 adadiffsr train ldm "$photos" --autoencoder "$run/decoder/weights.safetensors" --run "$run/ldm" --cache "$run/pairs"
 model=$run/ldm/weights.safetensors
-adadiffsr train mmle "$photos" --model "$model" --iqa-weights "$iqa" --run "$run/mmle"
+# Difficulty is taught at the end, with feature injection, which is yet to come.
+echo '{"ends": 0}' > "$run/no_ends.json"
+adadiffsr train mmle "$photos" --model "$model" --iqa-weights "$iqa" --run "$run/mmle" --config "$run/no_ends.json"
 mmle=$run/mmle/weights.safetensors
 for mode in pfj concat cross_attention; do
     adadiffsr train pfj "$photos" --model "$model" --mmle "$mmle" --mode $mode --run "$run/$mode" --cache "$run/pairs"

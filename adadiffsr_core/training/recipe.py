@@ -135,6 +135,7 @@ class MmleRecipe(Recipe):
         walks: to train on.
         held_out: walks to measure on.
         holdout: share of the photographs that those come from.
+        ends: tiles restored by all steps besides, from which the trained regressor learns difficulty; 0 teaches none.
     """
 
     net: MmleConfig = field(default_factory=MmleConfig)
@@ -144,11 +145,19 @@ class MmleRecipe(Recipe):
     reference: Reference = "lq"
     walks: int = 600
     held_out: int = 96
+    ends: int = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.walks, self.held_out) < 1:
             raise ConfigError(f"walks and held_out must be at least 1, got {self.walks} and {self.held_out}")
+        if self.ends < 0 or self.ends == 1:
+            raise ConfigError(f"ends must be 0, or at least 2 to learn from, got {self.ends}")
+
+    @property
+    def held_out_ends(self) -> int:
+        """Of other photographs, to measure on."""
+        return min(self.held_out, self.ends)
 
 
 @dataclass(frozen=True, kw_only=True)

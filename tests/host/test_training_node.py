@@ -137,6 +137,7 @@ STAGES = {
     "walking": ("adadiffsr_core.data.dataset", "PairDataset", "__getitem__", 11),
     "measuring": ("adadiffsr_core.training.walks.targets", None, "_measure_walk", 4),
     "learning": ("adadiffsr_core.training.tasks.mmle", "MmleTask", "turns", 4),
+    "difficulty": ("adadiffsr_core.training.walks.difficulty", None, "_walk_batch", 2),
 }
 
 
@@ -158,11 +159,12 @@ def test_a_cancelled_run_goes_on_to_the_same_bits(pack, host, train, places, mon
         train(walks=10)
     assert not management.processing_interrupted()
     assert not places.file.exists()
-    assert (places.run / "state.safetensors").exists() == (stage == "learning")
+    assert (places.run / "state.safetensors").exists() == (stage in ("learning", "difficulty"))
     stopped = len(calls)
     train(walks=10)
-    again = {"walking": 12 - 10, "measuring": 12 - 4, "learning": 6 - 4}[stage]
-    assert len(calls) - stopped == again  # nothing that was whole is made again
+    # Nothing that was whole is made again; difficulty is taught at a stretch, in three batches of 10 and 2 tiles.
+    again = {"walking": 12 - 10 + 12, "measuring": 12 - 4, "learning": 6 - 4, "difficulty": 3}[stage]
+    assert len(calls) - stopped == again
     for file in ("state.safetensors", "walks/denoised.npy", "walks/targets/psnr-lq/values.npy"):
         assert same(places.run / file, places.run.with_name("whole") / file), file
     assert same(places.file, places.models / "whole.safetensors")
@@ -202,6 +204,7 @@ def test_a_regressor_is_trained_saved_and_described(train, places):
     assert report.splitlines()[1].startswith("psnr: ")
     assert "piqe: " in report
     assert "class chosen agrees in" in report
+    assert "stray where steps are skipped: " in report
     assert "6 steps on 4 walks of" in report
     assert output.ui == {"text": [report]}
     assert (chart.ndim, chart.shape[0], chart.shape[-1], chart.dtype) == (4, 1, 3, torch.float32)
@@ -226,6 +229,7 @@ def test_the_file_loads_and_drives_the_sampler(pack, train, places, embedded):
     (tiles,) = output.args
     gains = [gain for tile in tiles.report.tiles for step in tile.steps for gain in (step.fr_gain, step.nr_gain)]
     assert max(map(abs, gains)) > 0
+    assert len({tile.likeness for tile in tiles.report.tiles}) > 1  # each of a difficulty of its own
     assert bool(tiles.estimates.isfinite().all())
 
 
@@ -251,7 +255,7 @@ def test_progress_reaches_its_end_and_never_turns_back(host, train):
         train(steps=8)
     finally:
         utils.set_progress_bar_global_hook(before)
-    parts = 2 * (4 + 2)
+    parts = 3 * (4 + 2)  # walked, measured, and restored for difficulty
     for part, steps in ((seen[:first], 6), (seen[first:], 8)):
         assert part == sorted(part)
         assert part[-1] == (parts + steps, parts + steps)

@@ -10,9 +10,10 @@ from ...models.model import embedded_weights, load_model
 from ...training.recipe import MmleRecipe
 from ...training.tasks.mmle import choose_metrics
 from ...training.walks.targets import Reference
-from ...training.walks.teaching import Teacher, check_disk, check_recipe, make_task, rate_walks
+from ...training.walks.teaching import Teacher, check_disk, check_recipe, learn_difficulty, make_task, rate_walks
 from ...training.walks.walked_model import OwnModel
 from ..options import parse_folder, parse_names, parse_path, parse_source
+from ..terminal import say
 from .common import (
     add_common,
     choose_recipe,
@@ -43,7 +44,7 @@ def add_parser(networks: Any) -> None:
 
 
 def train_mmle(args: argparse.Namespace) -> int:
-    """Walk degraded tiles with the frozen diffusion model, measure, then train.
+    """Walk degraded tiles with the frozen diffusion model, measure, then train; in the end, teach difficulty.
 
     Raises:
         AdaDiffSRError: anything that makes training impossible, in one sentence.
@@ -72,4 +73,7 @@ def train_mmle(args: argparse.Namespace) -> int:
     }
     walks = rate_walks(recipe, Teacher(model, metrics), split, args.cache or args.folder, origin)
     task = make_task(recipe, walks, weights.name, processor)
-    return train_task(task, recipe.loop, args.folder)
+    train_task(task, recipe.loop, args.folder)
+    if recipe.ends:
+        say(f"{learn_difficulty(recipe, model, split, args.folder)}: with what it tells of difficulty")
+    return 0

@@ -1,8 +1,9 @@
 """From photographs to an `MmleTask`: walks of the frozen model and their metrics, whoever hosts the model."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,10 +13,12 @@ from ...data.origin import claim_cache
 from ...errors import ConfigError
 from ...metrics.base import Metric
 from ...metrics.registry import metric_info
+from ...models.networks import load_mmle
 from ...models.processor import Processor
 from ..recipe import MmleRecipe
 from ..tasks.mmle import MmleTask, RatedWalks
 from ..tasks.setup import Examples, TaskSetup
+from .difficulty import knows_difficulty, teach_difficulty, write_difficulty
 from .targets import measure_targets, target_folder, target_layouts
 from .walked_model import WalkedModel
 from .walks import build_walks, walk_layouts
@@ -125,6 +128,39 @@ def rate_walks(
     return Examples(walks, held_out)
 
 
+def learn_difficulty(
+    recipe: MmleRecipe,
+    model: WalkedModel,
+    split: PhotoSplit,
+    folder: Path,
+    on_step: Callable[[int], None] = lambda more: None,
+) -> Path:
+    """Teach the regressor in `weights.safetensors` difficulty; what was taught before is not taught again.
+
+    Args:
+        recipe: how.
+        model: that the regressor is of.
+        split: photographs.
+        folder: of the regressor's run.
+        on_step: told how many more walks are done, `ends + held_out_ends` in all.
+
+    Returns:
+        The regressor that was taught, `taught.safetensors` beside the other.
+    """
+    weights, out, seed = folder / "weights.safetensors", folder / "taught.safetensors", recipe.loop.seed
+    if out.exists() and knows_difficulty(out, weights):
+        on_step(recipe.ends + recipe.held_out_ends)
+        return out
+    tiles = Examples(
+        PairDataset(split.train, recipe.data, seed, recipe.ends),
+        PairDataset(split.held_out, recipe.data, seed + 1, recipe.held_out_ends),
+    )
+    sampling = replace(recipe.walk.sampling, seed=seed)
+    taught, facts = teach_difficulty(model, load_mmle(weights), tiles, sampling, on_step)
+    write_difficulty(weights, taught, facts, out)
+    return out
+
+
 def make_task(
     recipe: MmleRecipe, walks: Examples[RatedWalks, RatedWalks], model: str, processor: Processor
 ) -> MmleTask:
@@ -160,6 +196,13 @@ def describe_figures(figures: Mapping[str, float], metrics: Sequence[str]) -> st
         f"(always guessing their commonest would in {commonest})."
     )
     return "\n".join(lines)
+
+
+def describe_difficulty(facts: Mapping[str, Any]) -> str:
+    """What `teach_difficulty` found, in a line, of a regressor's facts."""
+    ranks = [rank for rank in facts["difficulty"]["rank_correlation"] if rank is not None]
+    found = _say(max(ranks)) if ranks else "unknown"
+    return f"Which regions stray where steps are skipped: {found} (rank correlation, as above)."
 
 
 def _say(value: float) -> str:

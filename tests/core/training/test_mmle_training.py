@@ -25,6 +25,7 @@ from adadiffsr_core.training.loop.state import load_state
 from adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from adadiffsr_core.training.tasks.mmle import MmleTask, MmleTaskConfig, RatedWalks, choose_metrics, fit_range
 from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
+from adadiffsr_core.training.walks import teaching
 from adadiffsr_core.training.walks.teaching import LEAST_PHOTOS, Teacher, describe_figures, rate_walks, split_few
 from adadiffsr_core.training.walks.walked_model import OwnModel
 from tests.walked import BLUR, METRICS, NET, made_up, save_photos
@@ -257,6 +258,7 @@ SECTIONS = {
     "walk": {"visits": 7, "batch_size": 2},
     "walks": 3,
     "held_out": 3,
+    "ends": 2,
     "holdout": 0.4,
 }
 
@@ -286,7 +288,10 @@ def words(folder, *more):
 
 def test_a_regressor_is_trained_by_command_and_goes_on(project, capsys):
     assert main(words(project)) == 0
-    assert capsys.readouterr().out == f"{project / 'run' / 'weights.safetensors'}: mmle after 2 steps\n"
+    assert capsys.readouterr().out.splitlines() == [
+        f"{project / 'run' / 'weights.safetensors'}: mmle after 2 steps",
+        f"{project / 'run' / 'taught.safetensors'}: with what it tells of difficulty",
+    ]
     checkpoint = load_checkpoint(project / "run" / "weights.safetensors", "mmle")
     assert checkpoint.facts["walks"] == 3
     assert checkpoint.facts["reference"] == "lq"
@@ -294,8 +299,7 @@ def test_a_regressor_is_trained_by_command_and_goes_on(project, capsys):
     assert load_mmle(project / "run" / "weights.safetensors").config.metrics == ("psnr", "brisque")
     assert {path.name for path in (project / "run").iterdir()} == {
         "held_out", "walks", "losses.png", "origin.json", "photographs.json", "recipe.json", "sheet-0000002.png",
-        "state.safetensors",
-        "weights.safetensors",
+        "state.safetensors", "taught.safetensors", "weights.safetensors",
     }  # fmt: skip
     assert main(words(project, "--steps", 3)) == 0
     assert load_state(project / "run" / "state.safetensors")[1]["step"] == 3
@@ -319,6 +323,26 @@ def test_a_regressor_is_trained_by_command_and_goes_on(project, capsys):
     (project / "mmle.json").write_text(json.dumps(SECTIONS | {"data": {"size_px": 60}}))
     assert main(words(project)) == 2
     assert "size_px 60 is not a multiple of 16" in capsys.readouterr().err
+
+
+def test_difficulty_is_taught_beside_what_was_trained_and_only_once(project, monkeypatch):
+    assert main(words(project)) == 0
+    trained, taught = (load_checkpoint(project / "run" / f"{name}.safetensors") for name in ("weights", "taught"))
+    assert {*taught.tensors} - {*trained.tensors} == {"mmle.difficulty.weight", "mmle.difficulty.bias"}
+    assert all(torch.equal(taught.tensors[name], value) for name, value in trained.tensors.items())
+    assert taught.facts["difficulty"]["walks"] == SECTIONS["ends"]
+    assert load_mmle(project / "run" / "taught.safetensors").difficulty is not None
+    monkeypatch.setattr(teaching, "teach_difficulty", None)  # not callable
+    assert main(words(project)) == 0
+
+
+def test_a_recipe_without_ends_teaches_no_difficulty(project, capsys):
+    (project / "mmle.json").write_text(json.dumps(SECTIONS | {"ends": 0}))
+    assert main(words(project)) == 0
+    assert capsys.readouterr().out == f"{project / 'run' / 'weights.safetensors'}: mmle after 2 steps\n"
+    (project / "mmle.json").write_text(json.dumps(SECTIONS | {"ends": 1}))
+    assert main(words(project)) == 2
+    assert "ends must be 0, or at least 2 to learn from, got 1" in capsys.readouterr().err
 
 
 def test_the_shipped_recipe_is_whole():
