@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +14,11 @@ from .models.unet_denoiser import UNetDenoiser
 from .photo.checks import check_image, check_mask
 from .photo.colour import match_colour
 from .photo.enlarging import enlarge, reduce
-from .photo.scales import Size, base_size, plan_work
+from .photo.scales import Scales, Size, base_size, plan_work
 from .photo.transparency import fill_hidden
 from .sampling.codebook import build_codebook
 from .sampling.compute_mask import find_needed, fit_pixels, keep_pixels, pool_latents
+from .sampling.config import LatentSizes
 from .sampling.noise import field_noise, pad_noise
 from .sampling.report import RunLog, RunReport
 from .sampling.run import Sampled, Start, run
@@ -88,8 +90,56 @@ def sample_latent(
     return run(start, config, mask, on_step)
 
 
+class Restorer(Protocol):
+    """Whoever has the networks.
+
+    Attributes:
+        scales: how many times larger they were trained to make pictures.
+        sizes: what tiles go by.
+    """
+
+    @property
+    def scales(self) -> Scales:
+        """See above."""
+        ...
+
+    @property
+    def sizes(self) -> LatentSizes:
+        """See above."""
+        ...
+
+    def restore(
+        self, enlarged: Tensor, config: SamplingConfig, mask: Tensor | None, on_step: Callable[[Progress], None]
+    ) -> Sampled:
+        """Encode, sample and decode.
+
+        Args:
+            enlarged: picture `[N,3,H,W]` in [0,1], of any size.
+            config: how to sample.
+            mask: compute mask `[N or 1,1,*,*]` of any size, or None.
+            on_step: told after each turn.
+
+        Returns:
+            What `run` does, with the picture `[N,3,H,W]`, on the CPU, in the place of the latent.
+        """
+        ...
+
+
 def upscale(
     model: Model,
+    image: Tensor,
+    size: Size,
+    config: SamplingConfig,
+    *,
+    mask: Tensor | None = None,
+    on_step: Callable[[Progress], None] = lambda progress: None,
+) -> Upscaled:
+    """Upscale a batch of images of one size by a model of ours; see `upscale_by`."""
+    return upscale_by(OwnRestorer(model), image, size, config, mask=mask, on_step=on_step)
+
+
+def upscale_by(
+    restorer: Restorer,
     image: Tensor,
     size: Size,
     config: SamplingConfig,
@@ -103,7 +153,7 @@ def upscale(
     black the image comes back as `enlarge` makes it, to the bit; what is wholly black costs nothing (decision D40).
 
     Args:
-        model: the networks.
+        restorer: has the networks.
         image: `[N,3,h,w]` in [0,1], or `[N,4,h,w]` with opacity, whose hidden colours are seen by nobody (decision
             D42).
         size: (height, width) of the result, px.
@@ -118,7 +168,7 @@ def upscale(
     check_image(image, size)
     check_mask(image, mask)
     source: Size = (image.shape[-2], image.shape[-1])
-    work = plan_work(source, size, model.scales)
+    work = plan_work(source, size, restorer.scales)
     image, alpha = image[:, :3], image[:, 3:]
     visible = fill_hidden(image, alpha) if alpha.shape[1] else image
     original = None
@@ -126,14 +176,14 @@ def upscale(
         # Not what is visible of it: what nobody asked to change keeps even its hidden colours.
         original = enlarge(image if size == source else visible, size).cpu()
         if not bool(mask.any()):
-            return _leave(model, original, config)
+            return _leave(restorer, original, config)
     start = enlarge(enlarge(visible, base_size(source, size)), work.size)
-    restored, report, grid = _restore(model, start, config, mask, on_step)
+    restored, report, grid = restorer.restore(start, config, mask, on_step)
     # Matched before it is reduced: colours are then held to the photo over fewer of its pixels.
     result = reduce(match_colour(restored, start, config.colour).clamp(0, 1), size)
     if mask is not None and original is not None:
         result = keep_pixels(result, original, fit_pixels(mask.cpu(), size))
-    return Upscaled(result, report, grid, model.autoencoder.config.factor, work.size, work.note)
+    return Upscaled(result, report, grid, restorer.sizes.factor, work.size, work.note)
 
 
 def compare_tiles(result: Upscaled, truth: Tensor) -> list[float]:
@@ -153,43 +203,64 @@ def compare_tiles(result: Upscaled, truth: Tensor) -> list[float]:
     return values
 
 
-def plan_tiles(model: Model, size: Size, config: SamplingConfig) -> TileGrid:
+def plan_tiles(sizes: LatentSizes, size: Size, config: SamplingConfig) -> TileGrid:
     """Tiles for a picture that is worked at this size, (height, width) in px."""
-    height, width = (-(-side // model.autoencoder.config.factor) for side in size)
-    return config.plan_tiles(height, width, model.sizes)
+    height, width = (-(-side // sizes.factor) for side in size)
+    return config.plan_tiles(height, width, sizes)
 
 
-def _leave(model: Model, original: Tensor, config: SamplingConfig) -> Upscaled:
+def _leave(restorer: Restorer, original: Tensor, config: SamplingConfig) -> Upscaled:
     """The result of a mask that is black all over."""
     size: Size = (original.shape[-2], original.shape[-1])
-    grid = plan_tiles(model, size, config)
+    grid = plan_tiles(restorer.sizes, size, config)
     log = RunLog(grid, len(original), config.steps)
     report = log.close(config.tile_batch, gain_threshold=config.dtss.gain_threshold)
-    return Upscaled(original, report, grid, model.autoencoder.config.factor, size)
+    return Upscaled(original, report, grid, restorer.sizes.factor, size)
 
 
-def _restore(
-    model: Model,
-    enlarged: Tensor,
-    config: SamplingConfig,
-    mask: Tensor | None,
-    on_step: Callable[[Progress], None],
-) -> Sampled:
-    """Encode, sample and decode; what the mask leaves alone and no network looks at stays as it is."""
-    c = model.autoencoder.config
-    height, width = enlarged.shape[-2:]
-    padding = (0, -width % c.factor, 0, -height % c.factor)
-    levels = touched = needed = None
-    if mask is not None:
-        levels = pool_latents(fit_pixels(mask, (height, width)), c.factor)
-        grid = plan_tiles(model, (height, width), config)
-        needed = find_needed(levels, grid, len(enlarged), c.decoder_halo)
-        touched = (levels > 0).any(dim=0)[0].cpu()
-        levels = levels.to(model.device)
-    lq_latent = model.encode(F.pad(enlarged, padding, mode="replicate"), needed)
-    sampled = sample_latent(model, lq_latent, config, mask=levels, on_step=on_step)
-    restored = model.decode(sampled.latent, touched, "cpu")[..., :height, :width]
-    if touched is not None:
-        is_touched = touched.repeat_interleave(c.factor, 0).repeat_interleave(c.factor, 1)[:height, :width]
-        restored = torch.where(is_touched, restored, enlarged.cpu())
-    return sampled._replace(latent=restored)
+def pad_to_latents(image: Tensor, factor: int) -> Tensor:
+    """A picture `[N,C,H,W]` with its lower and right edge repeated up to whole latent px."""
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, -width % factor, 0, -height % factor), mode="replicate")
+
+
+@dataclass(frozen=True)
+class OwnRestorer:
+    """A model of our own architecture as a `Restorer`.
+
+    Attributes:
+        model: the networks.
+    """
+
+    model: Model
+
+    @property
+    def scales(self) -> Scales:
+        """See `Restorer`."""
+        return self.model.scales
+
+    @property
+    def sizes(self) -> LatentSizes:
+        """See `Restorer`."""
+        return self.model.sizes
+
+    def restore(
+        self, enlarged: Tensor, config: SamplingConfig, mask: Tensor | None, on_step: Callable[[Progress], None]
+    ) -> Sampled:
+        """See `Restorer`; what the mask leaves alone and no network looks at stays as it is."""
+        model, c = self.model, self.model.autoencoder.config
+        height, width = enlarged.shape[-2:]
+        levels = touched = needed = None
+        if mask is not None:
+            levels = pool_latents(fit_pixels(mask, (height, width)), c.factor)
+            grid = plan_tiles(model.sizes, (height, width), config)
+            needed = find_needed(levels, grid, len(enlarged), c.decoder_halo)
+            touched = (levels > 0).any(dim=0)[0].cpu()
+            levels = levels.to(model.device)
+        lq_latent = model.encode(pad_to_latents(enlarged, c.factor), needed)
+        sampled = sample_latent(model, lq_latent, config, mask=levels, on_step=on_step)
+        restored = model.decode(sampled.latent, touched, "cpu")[..., :height, :width]
+        if touched is not None:
+            is_touched = touched.repeat_interleave(c.factor, 0).repeat_interleave(c.factor, 1)[:height, :width]
+            restored = torch.where(is_touched, restored, enlarged.cpu())
+        return sampled._replace(latent=restored)

@@ -14,6 +14,7 @@ from .merge import GaussianLatentMerge
 from .pictures import Compare, GainCurves, RegionMap
 from .sampling import RegionAwareKSampler, RegionAwareSampler
 from .training import TrainMmle
+from .upscale import UpscaleByRegions
 
 NODES: list[type[io.ComfyNode]] = [
     LoadCheckpoint,
@@ -30,6 +31,7 @@ NODES: list[type[io.ComfyNode]] = [
     Compare,
     ExamplePhoto,
     TrainMmle,
+    UpscaleByRegions,
 ]
 
 

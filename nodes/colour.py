@@ -6,7 +6,7 @@ from torch import Tensor
 from ..adadiffsr_core.photo.colour import ColourMatch as Method
 from ..adadiffsr_core.photo.colour import match_colour
 from ..adadiffsr_core.photo.enlarging import enlarge
-from ..adadiffsr_core.sampling.compute_mask import fit_pixels, keep_pixels
+from ..adadiffsr_core.sampling.compute_mask import MaskMeans, fit_pixels, keep_pixels, mask_to_levels
 from .images import crop_as_encoded, image_to_planes, planes_to_image, repeat_single
 from .schema import Node, Of, Table
 
@@ -38,12 +38,24 @@ class ColourMatch(Node):
                 "The compute mask or noise mask of the run: where it is black the reference's own pixels "
                 "come back, which encoding and decoding would change.",
             ),
+            (
+                "mask_means",
+                Of(io.Combo, options=["more", "only", "levels"], default="levels", optional=True, advanced=True),
+                "As on the sampler. more leaves nothing alone, so that nothing is put back.",
+            ),
         ],
         outputs=[("matched", io.Image, "The result in the photo's colours.")],
     )
 
     @classmethod
-    def execute(cls, image: Tensor, reference: Tensor, method: Method, mask: Tensor | None = None) -> io.NodeOutput:
+    def execute(
+        cls,
+        image: Tensor,
+        reference: Tensor,
+        method: Method,
+        mask: Tensor | None = None,
+        mask_means: MaskMeans = "levels",
+    ) -> io.NodeOutput:
         """Match every image to its reference, and put the reference back where the mask is black."""
         planes = image_to_planes(image)
         size = (planes.shape[-2], planes.shape[-1])
@@ -51,6 +63,6 @@ class ColourMatch(Node):
         original = repeat_single(original, len(planes), "reference")
         matched = match_colour(planes, original, method).clamp(0, 1)
         if mask is not None:
-            levels = fit_pixels(crop_as_encoded(mask, size), size)
+            levels = fit_pixels(crop_as_encoded(mask_to_levels(mask, mask_means), size), size)
             matched = keep_pixels(matched, original, repeat_single(levels, len(planes), "mask"))
         return io.NodeOutput(planes_to_image(matched))

@@ -1,6 +1,7 @@
 """Gaussian Latent Merge."""
 
 from comfy_api.v0_0_2 import io
+from torch import Tensor
 
 from ..adadiffsr_core.sampling.compute_mask import keep_untouched
 from ..adadiffsr_core.sampling.merge import MIN_SPREAD, SPREAD, merge_tiles
@@ -30,8 +31,13 @@ class GaussianLatentMerge(Node):
 
     @classmethod
     def execute(cls, tiles: Tiles, spread: float) -> io.NodeOutput:
-        """Merge, and put the input back where the compute mask is black."""
-        merged = merge_tiles(tiles.estimates, tiles.grid, spread)
-        if tiles.mask is not None:
-            merged = keep_untouched(merged, tiles.latent["samples"].to(merged), tiles.mask)
-        return io.NodeOutput({**tiles.latent, "samples": merged})
+        """See `merge`."""
+        return io.NodeOutput({**tiles.latent, "samples": merge(tiles, spread)})
+
+
+def merge(tiles: Tiles, spread: float = SPREAD) -> Tensor:
+    """Finished tiles as one latent `[N,C,h,w]`, with the input where the compute mask is black."""
+    merged = merge_tiles(tiles.estimates, tiles.grid, spread)
+    if tiles.mask is not None:
+        merged = keep_untouched(merged, tiles.latent["samples"].to(merged), tiles.mask)
+    return merged

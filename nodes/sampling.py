@@ -22,13 +22,13 @@ _SAMPLER_NAME: Row = (
     "The solver, the host's of the same name. dpmpp_2m is the everyday choice; ddpm is the paper's.",
 )
 # What both nodes ask for, all with defaults; what is new is optional and goes last, so that graphs saved before it run.
-# Prompts of a program that lack the last four go by the paper's rule, as they did; a canvas is filled by the front end.
+# Prompts of a program that lack the last five go by the paper's rule and take masks for levels, as they did.
 _REGION_INPUTS: list[Row] = [
     (
         "intervals",
         Of(io.String, default=", ".join(map(str, _DTSS.intervals)), advanced=True),
         "Of the rule paper: the ladder of steps that a region may take at once, smallest first. Four equal "
-        "numbers turn adaptivity off.",
+        "numbers turn adaptivity off: 1, 1, 1, 1 is every step for every region.",
     ),
     (
         "gain_threshold",
@@ -82,15 +82,19 @@ _REGION_INPUTS: list[Row] = [
     (
         "mmle",
         Of(MmleType, optional=True),
-        "Regressor that estimates the gain and, if it was taught to, how hard a region is. Without it, statistics of "
-        "the latents estimate the gain, and the rule bounded takes all regions for hard ones.",
+        "MMLE regressor: estimates the gain and, if it was taught to, how hard a region is. Without one the model's own "
+        "is taken; a model that has none goes by statistics of the latents, and all its regions count as hard.",
     ),
-    ("pfj", Of(PfjType, optional=True), "Feature injection. Without it nothing is injected."),
+    (
+        "pfj",
+        Of(PfjType, optional=True),
+        "PFJ, feature injection. Without one the model's own is taken, where it has one; pfj_strength 0 injects nothing.",
+    ),
     (
         "compute_mask",
         Of(io.Mask, optional=True),
-        "Where to spend work: black keeps its latent and costs no steps, grey decides by itself, white "
-        "gets every step. Connect it to Colour Match too, which keeps black's pixels.",
+        "Where to spend work, such as a mask painted on Load Image; mask_means says how. Connect it to Colour Match "
+        "too, which puts back the pixels of what is left alone.",
     ),
     (
         "rule",
@@ -114,6 +118,12 @@ _REGION_INPUTS: list[Row] = [
         "visit_last",
         Of(io.Boolean, optional=True, default=True, advanced=True),
         "Of the rule paper: end every region on the last, least noisy step. The rule bounded always does.",
+    ),
+    (
+        "mask_means",
+        Of(io.Combo, options=["more", "only", "levels"], default="more", optional=True),
+        "What compute_mask says. more: what is painted gets every step, the rest decides. only: what is painted is "
+        "restored, the rest left alone. levels: black is left alone, grey decides, white gets every step.",
     ),
 ]
 

@@ -1,6 +1,7 @@
 """Nodes as tables: a node's inputs and outputs are rows of name, kind and tooltip."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,7 +36,7 @@ class Table:
     """What a node says of itself, by the names of the host's `Schema`.
 
     An input's kind is the host's as it is, or `Of` it; an output is shown by its name. Saved workflows hold values by
-    position, so that new inputs go last.
+    position, so that new inputs go last. Aliases are what people type in search of it, where the host can be told.
     """
 
     node_id: str
@@ -45,6 +46,7 @@ class Table:
     inputs: list[Row]
     outputs: list[Row]
     is_output_node: bool = False
+    search_aliases: Sequence[str] = ()
 
 
 class Node(io.ComfyNode):
@@ -57,7 +59,9 @@ class Node(io.ComfyNode):
         """The table in the host's words."""
         inputs = [_make_input(*row) for row in cls.table.inputs]
         outputs = [kind.Output(name, display_name=name, tooltip=tooltip) for name, kind, tooltip in cls.table.outputs]
-        return io.Schema(**{**vars(cls.table), "inputs": inputs, "outputs": outputs})
+        said = {**vars(cls.table), "inputs": inputs, "outputs": outputs}
+        known = inspect.signature(io.Schema).parameters
+        return io.Schema(**{name: value for name, value in said.items() if name in known})
 
 
 def _make_input(name: str, kind: Any, tooltip: str) -> Any:

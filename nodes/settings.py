@@ -1,10 +1,12 @@
 """What the sampling nodes let a user choose, as the core wants it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
+from ..adadiffsr_core.config import unknown
+from ..adadiffsr_core.sampling.compute_mask import MaskMeans, mask_to_levels
 from ..adadiffsr_core.sampling.config import EVERYDAY_DTSS, RegionConfig, parse_intervals
 
 # What a graph means that was saved before these inputs were there.
@@ -21,24 +23,50 @@ class RegionSettings:
         config: the numbers.
         mmle, pfj: networks in the host's care (`nodes.host.networks.Network`), or None.
         compute_mask: `[M,H,W]` in [0,1] of any size, or None.
+        mask_means: what its levels are.
+        takes_companions: whether the MODEL's own networks take part where none is connected.
     """
 
     config: RegionConfig
     mmle: Any = None
     pfj: Any = None
     compute_mask: Tensor | None = None
+    mask_means: MaskMeans = "levels"
+    takes_companions: bool = True
+
+    @property
+    def levels(self) -> Tensor | None:
+        """The compute mask's, `[M,H,W]` in [0,1], or None."""
+        return None if self.compute_mask is None else mask_to_levels(self.compute_mask, self.mask_means)
 
 
 def read_settings(
-    *, mmle: Any = None, pfj: Any = None, compute_mask: Tensor | None = None, **inputs: Any
+    *,
+    mmle: Any = None,
+    pfj: Any = None,
+    compute_mask: Tensor | None = None,
+    mask_means: MaskMeans = "levels",
+    **inputs: Any,
 ) -> RegionSettings:
     """From the inputs of a sampling node; what none of them says is the everyday preset's.
+
+    A graph without a `rule` was saved before there was one: it has what it was connected to, and no more.
 
     Raises:
         ConfigError: a value is unknown or out of its range. Older hosts do not check what is chosen from a list.
     """
+    if mask_means not in get_args(MaskMeans):
+        raise unknown("mask_means", mask_means, get_args(MaskMeans))
+    takes_companions = "rule" in inputs
     dtss: dict[str, Any] = {**EVERYDAY_DTSS.to_dict(), **_BEFORE, "intervals": parse_intervals(inputs.pop("intervals"))}
     dtss |= {name: inputs.pop(name) for name in dtss if name in inputs}
     values = {_NAMES.get(name, name): value for name, value in inputs.items()}
     config = RegionConfig.from_dict({**values, "dtss": dtss})
-    return RegionSettings(config=config, mmle=mmle, pfj=pfj, compute_mask=compute_mask)
+    return RegionSettings(
+        config=config,
+        mmle=mmle,
+        pfj=pfj,
+        compute_mask=compute_mask,
+        mask_means=mask_means,
+        takes_companions=takes_companions,
+    )

@@ -14,9 +14,8 @@ from ..drawing.pictures import comparison_zooms, map_zoom
 from ..errors import ConfigError
 from ..files import check_writable, follow_links
 from ..photo.containers import Motion
-from ..photo.limits import MAX_PIXELS
 from ..photo.reading import open_photo
-from ..photo.scales import Size
+from ..photo.scales import Size, target_size
 from ..photo.writing import WRITABLE, check_output_fits, check_output_path, holds_all
 from .interrupts import stop_if_asked
 from .naming import common_folder, grant_wishes, make_wish
@@ -111,27 +110,6 @@ def draft_photo(source: Source, scale: float, size: Size | int | None) -> Draft:
             )
         )
     return Draft(source=source, pages=tuple(pages), motion=file.motion, parts=file.parts)
-
-
-def target_size(source: Size, scale: float, size: Size | int | None) -> Size:
-    """(height, width) of the result, px.
-
-    Args:
-        source: (height, width) of the photograph.
-        scale: used if `size` is None.
-        size: (height, width), or the long side alone, which keeps the shape.
-
-    Raises:
-        ConfigError: the result would have no pixels, or more than `MAX_PIXELS`.
-    """
-    if isinstance(size, int):
-        scale = size / max(source)
-    height, width = size if isinstance(size, tuple) else (round(side * scale) for side in source)
-    if min(height, width) < 1:
-        raise ConfigError(f"the result would be {width} x {height} px; ask for at least 1 px on each side")
-    if height * width > MAX_PIXELS:
-        raise ConfigError(f"the result would be {width} x {height} px; at most {MAX_PIXELS // 10**6} megapixels fit")
-    return height, width
 
 
 @dataclass

@@ -171,7 +171,7 @@ def _upscale_all(
     refuse: Refuse,
 ) -> None:
     works = [[plan_work(page.source_size, page.size, model.scales).size for page in job.pages] for job in jobs]
-    tiles = [sum(plan_tiles(model, work, config).count for work in pages) for pages in works]
+    tiles = [sum(plan_tiles(model.sizes, work, config).count for work in pages) for pages in works]
     bar = ProgressBar(tiles, -(-config.steps // config.dtss.intervals[0]))
     try:
         for job, count in zip(jobs, tiles, strict=True):

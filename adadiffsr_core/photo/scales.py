@@ -46,6 +46,27 @@ class Work:
     note: str = ""
 
 
+def target_size(source: Size, scale: float, size: Size | int | None = None) -> Size:
+    """(height, width) of the result, px.
+
+    Args:
+        source: (height, width) of the photograph.
+        scale: used if `size` is None.
+        size: (height, width), or the long side alone, which keeps the shape.
+
+    Raises:
+        ConfigError: the result would have no pixels, or more than `MAX_PIXELS`.
+    """
+    if isinstance(size, int):
+        scale = size / max(source)
+    height, width = size if isinstance(size, tuple) else (round(side * scale) for side in source)
+    if min(height, width) < 1:
+        raise ConfigError(f"the result would be {width} x {height} px; ask for at least 1 px on each side")
+    if height * width > MAX_PIXELS:
+        raise ConfigError(f"the result would be {width} x {height} px; at most {MAX_PIXELS // 10**6} megapixels fit")
+    return height, width
+
+
 def plan_work(source: Size, size: Size, scales: Scales) -> Work:
     """Choose the size at which a picture is restored before it is brought to the size that was asked for.
 

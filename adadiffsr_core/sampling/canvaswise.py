@@ -38,7 +38,7 @@ def sample_canvas(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
     run, depth = Turns(job), ahead or choose_depth(job.x.device)
     everything = range(len(job.x) * job.grid.count)
     estimates = crop_tiles(job.lq_latent, job.grid, everything)
-    best = estimates.clone() if job.dtss.early_exit else estimates
+    best = estimates.clone() if job.dtss.exits else estimates
     # The sampler works on the padded canvas.
     canvas = TileMerger(TileGrid(job.grid.padded, job.grid.tile, job.grid.tops, job.grid.lefts), len(job.x))
     canvas.add(everything, estimates)

@@ -4,6 +4,8 @@ Source: decision D6. Levels: 0 is never evaluated, 0.5 automatic, 1 every step; 
 between, the ladder of intervals loses its small or its large rungs.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,7 +13,15 @@ from torch import Tensor
 from ..errors import ShapeError
 from .tiles import TileGrid, crop_tiles, pad_canvas
 
+# What a mask's levels are: as they are, or a painter's, who wants more work where it is painted, or work only there.
+MaskMeans = Literal["more", "only", "levels"]
+
 FEATHER_PX = 8  # a latent pixel's worth: wide enough that no edge shows, narrow enough to work where it was asked for
+
+
+def mask_to_levels(mask: Tensor, means: MaskMeans) -> Tensor:
+    """Levels of a mask of any shape, in [0,1]: of "more" 0.5 to 1, so that nothing is left out, of "only" 0 to 0.5."""
+    return {"more": 0.5 + mask / 2, "only": mask / 2, "levels": mask}[means]
 
 
 def fit_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:

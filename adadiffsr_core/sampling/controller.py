@@ -103,13 +103,13 @@ def start_states(count: int, config: DtssConfig, compute: Tensor | None = None) 
         index=zeros.clone(),
         visits=zeros.clone(),
         interval=zeros.clone(),
-        rung=(highest if config.first_jump else lowest).clone(),
+        rung=(highest if config.jumps_ahead else lowest).clone(),
         quality=torch.zeros(count, 2),
         gain=torch.zeros(count, 2),
         best_nr=torch.full((count,), -torch.inf),
         lowest_rung=lowest,
         highest_rung=highest,
-        may_exit=(level < 1) & config.early_exit & (config.rule == "paper"),
+        may_exit=(level < 1) & config.exits,
         level=level,
         difficulty=torch.full((count,), UNKNOWN_DIFFICULTY),
         spent=torch.zeros(count, dtype=torch.float64),
@@ -216,7 +216,7 @@ def _choose_by_class(states: TileStates, seen: Seen, config: DtssConfig, steps: 
 def _choose_interval(states: TileStates, rung: Tensor, config: DtssConfig, steps: int) -> Tensor:
     """Base steps to jump: the rung's, but for the first jump of tiles that are not to take every step."""
     ladder = torch.tensor(config.intervals)[rung]
-    first = ladder.clamp_min(round(config.first_jump * steps))
+    first = ladder.clamp_min(round(config.first_jump * steps)) if config.jumps_ahead else ladder
     return ladder.where((states.visits > 0) | (states.highest_rung == 0), first)
 
 

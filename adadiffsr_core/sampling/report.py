@@ -108,6 +108,11 @@ class RunReport:
         """Mean share of each batch that was filled, 0 to 1."""
         return sum(self.calls) / (len(self.calls) * self.tile_batch) if self.calls else 1.0
 
+    @property
+    def note(self) -> str:
+        """What a user would not expect, in a sentence, or nothing."""
+        return "" if self.nfe else "the compute mask is black everywhere, so that the picture is left as it is"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a gain that is no number becomes None."""
         return {
@@ -120,6 +125,7 @@ class RunReport:
             "occupancy": round(self.occupancy, 4),
             "seconds": round(self.seconds, 3),
             "likeness_db": None if self.likeness is None else round(self.likeness, 2),
+            "note": self.note,
             "tiles": [_tile_to_dict(tile) for tile in self.tiles],
         }
 

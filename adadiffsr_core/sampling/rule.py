@@ -72,5 +72,15 @@ class DtssConfig(Config):
 
     @property
     def is_uniform(self) -> bool:
-        """Whether gains cannot change anything, so that none need be estimated."""
-        return self.rule == "paper" and self.intervals[0] == self.intervals[-1] and not self.early_exit
+        """Whether adaptivity is off: of one interval, gains change nothing, no tile exits early or jumps ahead."""
+        return self.rule == "paper" and self.intervals[0] == self.intervals[-1]
+
+    @property
+    def exits(self) -> bool:
+        """Whether a tile may stop early."""
+        return self.rule == "paper" and self.early_exit and not self.is_uniform
+
+    @property
+    def jumps_ahead(self) -> bool:
+        """Whether tiles have a first jump of their own."""
+        return self.first_jump > 0 and not self.is_uniform

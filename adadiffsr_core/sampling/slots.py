@@ -29,7 +29,7 @@ class Slots:
         self.job = job
         self.x = job.x.new_empty(room, job.x.shape[1], *job.grid.tile)
         self.lq_latent, self.previous = buffer(is_rated), buffer(job.codebook.second_order)
-        self.best = buffer(job.dtss.early_exit)
+        self.best = buffer(job.dtss.exits)
         self.places: dict[int, int] = {}
         self.previous_start, self.has_best = [-1] * room, [False] * room
         self._free = list(range(room))[::-1]

@@ -17,7 +17,7 @@ from ...adadiffsr_core.nets.pfj import Pfj
 from ...adadiffsr_core.text import shown
 from .folders import FOLDER, find_file, list_files
 from .models import Loaded, build_model, build_vae, null_conditioning
-from .networks import entrust
+from .networks import Companions, entrust
 
 EMBEDDED = "embedded model"
 _SAFE = (".safetensors", ".sft")
@@ -67,13 +67,10 @@ def open_checkpoint(path: Path) -> Loaded:
         # From these the host makes copies for other devices.
         model.cached_patcher_init = (_reload_model, (path,))
         vae.patcher.cached_patcher_init = (_reload_vae, (path,))
-        return Loaded(
-            model,
-            vae,
-            null_conditioning(model),
-            mmle=entrust(networks.build(Mmle, "cpu", torch.float32)) if networks.has(Mmle) else None,
-            pfj=entrust(networks.build(Pfj, "cpu", torch.float32)) if networks.has(Pfj) else None,
-        )
+        mmle = entrust(networks.build(Mmle, "cpu", torch.float32)) if networks.has(Mmle) else None
+        pfj = entrust(networks.build(Pfj, "cpu", torch.float32)) if networks.has(Pfj) else None
+        Companions(mmle, pfj, networks.scales).join(model)
+        return Loaded(model, vae, null_conditioning(model), mmle=mmle, pfj=pfj)
     try:
         embeddings = list(folder_paths.get_folder_paths("embeddings"))
         model, clip, vae, *_ = comfy.sd.load_checkpoint_guess_config(

@@ -1,11 +1,15 @@
 """Our small networks in the host's care: loaded and unloaded by its rules, beside the models of other nodes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
 from torch import nn
+
+from ...adadiffsr_core.photo.scales import Scales
+
+_KEY = "adadiffsr"
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,30 @@ class Network:
     def module(self) -> Any:
         """The network itself, on the device once it is loaded."""
         return self.patcher.model
+
+
+@dataclass(frozen=True)
+class Companions:
+    """What belongs to a MODEL of ours and travels with it, through whatever patches it.
+
+    Attributes:
+        mmle, pfj: its regressor and its feature injection, where its file has them.
+        scales: how many times larger it was trained to make pictures; an ordinary checkpoint takes any.
+    """
+
+    mmle: Network | None = None
+    pfj: Network | None = None
+    scales: Scales = field(default_factory=lambda: Scales(1e-3, 1e3))
+
+    def join(self, model: Any) -> None:
+        """Let a MODEL, and whatever is cloned from it, have them."""
+        model.set_attachments(_KEY, self)
+
+
+def companions(model: Any) -> Companions:
+    """Those of a MODEL; none of one that is not ours."""
+    found = getattr(model, "attachments", {}).get(_KEY)
+    return found if isinstance(found, Companions) else Companions()
 
 
 def entrust(module: nn.Module) -> Network:

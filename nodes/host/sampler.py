@@ -22,6 +22,7 @@ from ..settings import RegionSettings
 from .denoiser import SamplerCall
 from .geometry import choose_tile_batch, latent_sizes
 from .guards import is_flow, refuse_unsuitable
+from .networks import Companions, companions
 from .prepare import prepare
 from .preview import Preview
 
@@ -96,7 +97,7 @@ class RegionSampler(comfy.samplers.Sampler):
             denoise_mask=denoise_mask,
         )
         start, settings = self._start(call), self.settings
-        mask = None if settings.compute_mask is None else fit_mask(settings.compute_mask, start.grid.canvas)
+        mask = None if settings.levels is None else fit_mask(settings.levels, start.grid.canvas)
         preview, kept = Preview(callback, start.lq_latent, start.grid, disable_pbar), _Kept()
         config = replace(settings.config, tile_batch=settings.config.tile_batch or _choose_tile_batch(call, start.grid))
         try:
@@ -110,12 +111,12 @@ class RegionSampler(comfy.samplers.Sampler):
 
     def _start(self, call: SamplerCall) -> Start:
         settings, config, sampling = self.settings, self.settings.config, call.model.model_sampling
+        own = companions(call.guider.model_patcher) if settings.takes_companions else Companions()
+        mmle, pfj = settings.mmle or own.mmle, settings.pfj or own.pfj
         height, width = call.latent.shape[-2:]
         grid = config.plan_tiles(height, width, latent_sizes(call.model))
-        mmle = None if settings.mmle is None else settings.mmle.module
-        estimator = choose_estimator(mmle, call.latent.shape[1])
-        beside = [] if settings.mmle is None else [settings.mmle]
-        ready = prepare(self, call, grid, settings.pfj, config.pfj_strength, beside)
+        estimator = choose_estimator(None if mmle is None else mmle.module, call.latent.shape[1])
+        ready = prepare(self, call, grid, pfj, config.pfj_strength, [] if mmle is None else [mmle])
         schedule = Schedule("flow" if is_flow(sampling) else "eps")
         return Start(
             denoiser=ready.denoiser,

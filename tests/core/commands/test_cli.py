@@ -13,7 +13,6 @@ from PIL import Image
 from adadiffsr_core.cli import build_parser, main
 from adadiffsr_core.commands import upscale as command
 from adadiffsr_core.commands.options import add_arguments, choose_device, choose_dtype, parse_size
-from adadiffsr_core.commands.plan import target_size
 from adadiffsr_core.commands.terminal import ProgressBar
 from adadiffsr_core.errors import DenoiserError
 from adadiffsr_core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -23,6 +22,7 @@ from adadiffsr_core.nets.unet import UNet, UNetConfig
 from adadiffsr_core.photo.enlarging import enlarge
 from adadiffsr_core.photo.limits import MAX_PIXELS
 from adadiffsr_core.photo.reading import read_photo
+from adadiffsr_core.photo.scales import target_size
 from adadiffsr_core.pipeline import upscale
 from adadiffsr_core.sampling.turn import Progress
 from adadiffsr_core.settings import PRESETS, SamplingConfig

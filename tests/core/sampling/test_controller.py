@@ -268,12 +268,16 @@ def test_next_rung_stays_on_the_ladder():
     [
         ({}, False),
         ({"early_exit": False}, False),
-        ({"intervals": (2, 2)}, False),
-        ({"intervals": (2, 2), "early_exit": False}, True),
+        ({"intervals": (2, 2)}, True),
+        ({"intervals": (2, 2), "early_exit": True, "first_jump": 0.5}, True),
+        ({"intervals": (2, 2), "rule": "bounded"}, False),
     ],
 )
-def test_is_uniform_where_gains_change_nothing(settings, is_uniform):
-    assert DtssConfig(**settings).is_uniform is is_uniform
+def test_of_one_interval_adaptivity_is_off_wherever_its_switches_stand(settings, is_uniform):
+    config = DtssConfig(**settings)
+    assert config.is_uniform is is_uniform
+    assert not (is_uniform and (config.exits or config.jumps_ahead))
+    assert not bool(start_states(2, config).may_exit.any()) or not is_uniform
 
 
 @pytest.mark.parametrize(

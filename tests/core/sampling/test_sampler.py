@@ -424,7 +424,7 @@ def test_equal_intervals_without_early_exit_need_no_estimator(estimator, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("rule", [DtssConfig(), DtssConfig(early_exit=False), DtssConfig(intervals=(2, 2))])
+@pytest.mark.parametrize("rule", [DtssConfig(), DtssConfig(early_exit=False), DtssConfig(intervals=(2, 3))])
 def test_adaptive_steps_need_one(rule, mode):
     job = make_job(dtss=rule)
     with pytest.raises(ConfigError, match="gain estimator"):
