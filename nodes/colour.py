@@ -17,6 +17,7 @@ class ColourMatch(Node):
     table = Table(
         node_id="AdaDiffSR_ColourMatch",
         display_name="Colour Match",
+        search_aliases=["AdaDiffSR", "color match", "colour transfer", "wavelet", "adain"],
         category="AdaDiffSR/image",
         description="Gives the result the colours of the photo it came from; diffusion shifts them a little.",
         inputs=[

@@ -21,6 +21,7 @@ class ExamplePhoto(Node):
     table = Table(
         node_id="AdaDiffSR_ExamplePhoto",
         display_name="Example Photo",
+        search_aliases=["AdaDiffSR", "sample image", "test image", "photo"],
         category="AdaDiffSR/image",
         description="A small photo that comes with AdaDiffSR, so that workflows run at once. Put Load Image in its "
         "place for a photo of your own.",

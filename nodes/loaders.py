@@ -15,6 +15,7 @@ class LoadCheckpoint(Node):
     table = Table(
         node_id="AdaDiffSR_LoadCheckpoint",
         display_name="Load AdaDiffSR Checkpoint",
+        search_aliases=["AdaDiffSR", "checkpoint loader", "upscale model", "super resolution"],
         category="AdaDiffSR/loaders",
         description="Loads the model that comes with AdaDiffSR (no download), a checkpoint fine-tuned for it, or "
         "an ordinary Stable Diffusion checkpoint.",
@@ -48,6 +49,7 @@ class LoadMmle(Node):
     table = Table(
         node_id="AdaDiffSR_LoadMMLE",
         display_name="Load MMLE Regressor",
+        search_aliases=["AdaDiffSR", "MMLE", "information gain", "quality regressor"],
         category="AdaDiffSR/loaders",
         description="Loads a regressor that guesses image quality from latents. It tells the sampler how much each "
         "step still adds to a region.",
@@ -67,6 +69,7 @@ class LoadPfj(Node):
     table = Table(
         node_id="AdaDiffSR_LoadPFJ",
         display_name="Load PFJ",
+        search_aliases=["AdaDiffSR", "PFJ", "feature injection"],
         category="AdaDiffSR/loaders",
         description="Loads a feature injection: it feeds the network features of the low-quality picture, weighed "
         "by the information gain of each region.",

@@ -18,6 +18,7 @@ class RunReport(Node):
     table = Table(
         node_id="AdaDiffSR_RunReport",
         display_name="Run Report",
+        search_aliases=["AdaDiffSR", "statistics", "json", "evaluations"],
         category="AdaDiffSR/results",
         description="Says as JSON what the run did: evaluations spent and saved, and for every tile its place, "
         "steps, classes and gains. API clients find it in the history as this node's text.",
@@ -39,6 +40,7 @@ class ImageQuality(Node):
     table = Table(
         node_id="AdaDiffSR_ImageQuality",
         display_name="Image Quality",
+        search_aliases=["AdaDiffSR", "metric", "psnr", "lpips", "brisque", "niqe"],
         category="AdaDiffSR/results",
         description="Measures the quality of pictures. PSNR works everywhere; the other metrics need Python "
         "packages that are for non-commercial use (pyiqa), and some download weights once.",

@@ -15,6 +15,7 @@ class GaussianLatentMerge(Node):
     table = Table(
         node_id="AdaDiffSR_GaussianLatentMerge",
         display_name="Gaussian Latent Merge",
+        search_aliases=["AdaDiffSR", "merge tiles", "tile", "blend", "seams"],
         category="AdaDiffSR/sampling",
         description="Joins finished tiles into one latent, with Gaussian weights, so that no seam shows.",
         inputs=[

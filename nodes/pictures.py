@@ -19,6 +19,7 @@ class RegionMap(Node):
     table = Table(
         node_id="AdaDiffSR_RegionMap",
         display_name="Region Map",
+        search_aliases=["AdaDiffSR", "tile map", "heat map", "steps"],
         category="AdaDiffSR/results",
         description="Shows where the steps went: every tile with its number of evaluations, coloured by it and "
         "framed by what the tile was doing at its end.",
@@ -36,8 +37,8 @@ class RegionMap(Node):
             (
                 "mask",
                 io.Mask,
-                "Share of the possible steps that were spent, for every pixel of the picture: black is "
-                "none, white all.",
+                "Where more was spent than elsewhere, for every pixel of the picture: grey is the mean, white twice as "
+                "much or more, black nothing. Fits compute_mask with mask_means levels.",
             ),
         ],
     )
@@ -61,6 +62,7 @@ class GainCurves(Node):
     table = Table(
         node_id="AdaDiffSR_GainCurves",
         display_name="Gain Curves",
+        search_aliases=["AdaDiffSR", "information gain", "plot", "chart"],
         category="AdaDiffSR/results",
         description="Plots how much each step still added to each tile, from noise to the clean picture.",
         inputs=[TILES],
@@ -86,6 +88,7 @@ class Compare(Node):
     table = Table(
         node_id="AdaDiffSR_Compare",
         display_name="Compare",
+        search_aliases=["AdaDiffSR", "before and after", "side by side"],
         category="AdaDiffSR/image",
         description="Puts two to four pictures side by side at one height, each under its caption.",
         inputs=[

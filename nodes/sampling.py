@@ -82,13 +82,14 @@ _REGION_INPUTS: list[Row] = [
     (
         "mmle",
         Of(MmleType, optional=True),
-        "MMLE regressor: estimates the gain and, if it was taught to, how hard a region is. Without one the model's own "
-        "is taken; a model that has none goes by statistics of the latents, and all its regions count as hard.",
+        "MMLE regressor: estimates the gain and, if it was taught to, how hard a region is. Without one the model's "
+        "own is taken; a model that has none goes by statistics of the latents, and all its regions count as hard.",
     ),
     (
         "pfj",
         Of(PfjType, optional=True),
-        "PFJ, feature injection. Without one the model's own is taken, where it has one; pfj_strength 0 injects nothing.",
+        "PFJ, feature injection. Without one the model's own is taken, where it has one; pfj_strength 0 injects "
+        "nothing.",
     ),
     (
         "compute_mask",
@@ -134,6 +135,7 @@ class RegionAwareKSampler(Node):
     table = Table(
         node_id="AdaDiffSR_RegionAwareKSampler",
         display_name="Region-Aware KSampler",
+        search_aliases=["AdaDiffSR", "upscale", "super resolution", "tile", "tiled sampler", "restore", "enlarge"],
         category="AdaDiffSR/sampling",
         description="Restores a picture tile by tile and gives each tile only the steps that still add "
         "information. Follow it with Gaussian Latent Merge.",
@@ -200,6 +202,7 @@ class RegionAwareSampler(Node):
     table = Table(
         node_id="AdaDiffSR_RegionAwareSampler",
         display_name="Region-Aware Sampler",
+        search_aliases=["AdaDiffSR", "upscale", "super resolution", "tile", "tiled sampler", "restore", "enlarge"],
         category="AdaDiffSR/sampling",
         description="Region-aware sampling for SamplerCustomAdvanced, with any guider and schedule that ends at 0. "
         "The latent that goes in is the low-quality picture; the one that comes out is merged.",

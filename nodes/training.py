@@ -19,6 +19,7 @@ class TrainMmle(Node):
     table = Table(
         node_id="AdaDiffSR_TrainMMLE",
         display_name="Train MMLE Regressor",
+        search_aliases=["AdaDiffSR", "MMLE", "train", "information gain"],
         category="AdaDiffSR/training",
         description="Teaches a small network to guess image quality from this model's latents, so that the "
         "Region-Aware KSampler knows what each step still adds. Cancel at any time; Run goes on from there.",

@@ -24,6 +24,7 @@ from .primitives import (
     ramp_colour,
     text_item,
 )
+from .regions import colour_end
 
 PLOT_PX = (498, 420)  # of each panel, inside its ticks and titles
 MARGIN_PX = (78, 46, 24, 62)  # of a panel about its plot: left, top, right, bottom
@@ -41,7 +42,7 @@ class Curve:
     Attributes:
         indices: base indices of its evaluations but the first, which compares with nothing.
         gains: one for each, finite.
-        share: evaluations it took, of those possible.
+        share: evaluations it took, of those at the colours' end.
     """
 
     indices: list[int]
@@ -56,8 +57,12 @@ def collect_curves(report: RunReport, kind: Literal["fr_gain", "nr_gain"]) -> li
         points = [(step.index, float(getattr(step, kind))) for step in tile.steps[1:]]
         points = [(index, gain) for index, gain in points if math.isfinite(gain)]
         if points:
-            curves.append(Curve([i for i, _ in points], [gain for _, gain in points], tile.nfe / report.base_steps))
+            curves.append(Curve([i for i, _ in points], [gain for _, gain in points], tile.nfe / _end(report)))
     return curves
+
+
+def _end(report: RunReport) -> int:
+    return colour_end(max(tile.nfe for tile in report.tiles), report.base_steps)
 
 
 def explain_no_gains(report: RunReport) -> str:
@@ -86,7 +91,7 @@ def median_curve(curves: Sequence[Curve]) -> list[tuple[int, float]]:
 def draw_gain_curves(report: RunReport, gain_threshold: float | None = None) -> NDArray[np.uint8]:
     """The information gain of every tile at each of its evaluations: FR on the left, NR on the right.
 
-    Curves are coloured by the share of evaluations that their tile took, as in the region map. A white curve is the
+    Curves are coloured by the evaluations that their tile took, as in the region map. A white curve is the
     median of the tiles, as far as half of them were still being evaluated.
 
     Source: Eq. 1, plotted over base indices.
@@ -183,7 +188,7 @@ def _draw_legend(report: RunReport, marks: Sequence[Image.Image], width: int) ->
     tiles = f"{len(report.tiles)} tile" + "s" * (len(report.tiles) != 1)
     mean = text_item(f"{report.mean_nfe:.1f} of {report.base_steps} evaluations per tile", TEXT_PX)
     items = [
-        colour_bar(report.base_steps, TEXT_PX),
+        colour_bar(_end(report), TEXT_PX),
         *marks,
         text_item(tiles + (f", {untouched} untouched" if untouched else ""), TEXT_PX),
         join_row([mean, text_item(f"{report.saved:.0%} saved", TEXT_PX, FAINT_INK)], TEXT_PX // 2),

@@ -23,7 +23,7 @@ from .primitives import (
     tensor_to_image,
     text_item,
 )
-from .regions import Box, Region, split_overlaps
+from .regions import Box, Region, colour_end, split_overlaps
 
 __all__ = ["LONG_SIDE_PX", "Region", "comparison_zooms", "draw_comparison", "draw_region_map", "map_zoom"]
 
@@ -55,11 +55,14 @@ def draw_region_map(image: Tensor, regions: Sequence[Region]) -> NDArray[np.uint
     boxes = split_overlaps(regions, photo.height, photo.width)
     zoom = map_zoom(photo.height, photo.width)
     canvas = _mute(_resize(photo, zoom))
-    text_px = _text_size(canvas)
+    text_px, end = _text_size(canvas), _colour_end(regions)
+    # A word that all would have tells nothing; the legend has it.
+    is_labelled = len({region.tile_class for region in regions}) > 1
     for region, box in zip(regions, boxes, strict=True):
         left, top, right, bottom = (round(edge * zoom) for edge in box)
         if right > left and bottom > top:
-            _draw_cell(canvas, region, (left, top, right, bottom), text_px)
+            _draw_cell(canvas, region, (left, top, right, bottom), region.nfe / end, text_px)
+            _write_in_cell(canvas, region, (left, top, right, bottom), text_px, is_labelled)
     legend = _draw_legend(regions, max(canvas.width, MIN_WIDTH_PX) - 2 * text_px, text_px)
     return _stack(canvas, legend, text_px)
 
@@ -114,22 +117,25 @@ def _mute(photo: Image.Image) -> Image.Image:
     return ImageEnhance.Brightness(ImageEnhance.Color(photo).enhance(0.15)).enhance(0.75)
 
 
-def _draw_cell(canvas: Image.Image, region: Region, box: Box, text_px: int) -> None:
+def _colour_end(regions: Sequence[Region]) -> int:
+    return colour_end(max(region.nfe for region in regions), max(region.max_nfe for region in regions))
+
+
+def _draw_cell(canvas: Image.Image, region: Region, box: Box, share: float, text_px: int) -> None:
     left, top, right, bottom = box
     if region.tile_class != "untouched":
         cell = canvas.crop(box)
-        canvas.paste(Image.blend(cell, Image.new("RGB", cell.size, ramp_colour(region.share)), 0.42), box)
+        canvas.paste(Image.blend(cell, Image.new("RGB", cell.size, ramp_colour(share)), 0.42), box)
     draw = ImageDraw.Draw(canvas)
     side = min(right - left, bottom - top)
     if side >= 8:
         draw.rectangle((left, top, right - 1, bottom - 1), outline=PAPER)
         border = max(1, min(text_px // 6, side // 24))
         draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), None, CLASS_COLOURS[region.tile_class], border)
-    _write_in_cell(draw, region, box, text_px)
 
 
-def _write_in_cell(draw: ImageDraw.ImageDraw, region: Region, box: Box, text_px: int) -> None:
-    left, top, right, bottom = box
+def _write_in_cell(canvas: Image.Image, region: Region, box: Box, text_px: int, is_labelled: bool) -> None:
+    draw, (left, top, right, bottom) = ImageDraw.Draw(canvas), box
     width, height = right - left, bottom - top
     number, label = str(region.nfe), region.tile_class
     number_px = min(int(0.36 * height), int(1.3 * width / (len(number) + 1)), 3 * text_px)
@@ -138,7 +144,7 @@ def _write_in_cell(draw: ImageDraw.ImageDraw, region: Region, box: Box, text_px:
     middle = ((left + right) / 2, (top + bottom) / 2)
     label_px = max(12, round(0.36 * number_px))
     longest = max(load_font(label_px).getlength(name) for name in CLASS_COLOURS)  # all cells of a size agree
-    if longest < 0.85 * width and number_px + 2.2 * label_px < 0.9 * height:
+    if is_labelled and longest < 0.85 * width and number_px + 2.2 * label_px < 0.9 * height:
         below = (middle[0], middle[1] + 0.62 * number_px)
         _write(draw, below, label, label_px)
         middle = (middle[0], middle[1] - 0.3 * label_px)
@@ -155,7 +161,7 @@ def _draw_legend(regions: Sequence[Region], width: int, text_px: int) -> Image.I
     saved = f"{1 - spent / possible:.0%} saved" if possible else "nothing to do"
     total = text_item(f"{spent} of {possible} evaluations", text_px)
     items = [
-        colour_bar(max(region.max_nfe for region in regions), text_px),
+        colour_bar(_colour_end(regions), text_px),
         *(_class_item(name, count, text_px) for name, count in counts.items() if count),
         join_row([total, text_item(saved, text_px, FAINT_INK)], text_px // 2),
     ]

@@ -44,10 +44,13 @@ class Region:
         if self.tile_class not in TILE_CLASSES:
             raise ConfigError(f"a region is {', '.join(TILE_CLASSES)}; got {quoted(self.tile_class, 80)}")
 
-    @property
-    def share(self) -> float:
-        """Evaluations spent, of those possible, in [0, 1]."""
-        return self.nfe / max(self.max_nfe, 1)
+
+def colour_end(most: int, steps: int) -> int:
+    """Evaluations at the bright end of colours: half the base steps, or the most that a region took if that is more.
+
+    Over all base steps the regions of a run that saves two thirds would look alike.
+    """
+    return max(1, most, -(-steps // 2))
 
 
 def report_to_regions(report: RunReport, factor: float | tuple[float, float], image: int = 0) -> list[Region]:
@@ -75,7 +78,9 @@ def report_to_regions(report: RunReport, factor: float | tuple[float, float], im
 
 
 def regions_to_mask(regions: Sequence[Region], canvas_px: tuple[int, int], size_px: tuple[int, int]) -> Tensor:
-    """How much was spent where: every pixel has the share of evaluations of its cell.
+    """Where more was spent than elsewhere, as levels of a compute mask: 0.5 is the regions' mean, 1 twice as much.
+
+    So a picture on which all was spent alike is grey, which as a compute mask changes nothing; black is untouched.
 
     Args:
         regions: tiles of a regular grid over the canvas, in any order.
@@ -90,9 +95,10 @@ def regions_to_mask(regions: Sequence[Region], canvas_px: tuple[int, int], size_
     """
     zoom = [side / canvas for side, canvas in zip(size_px, canvas_px, strict=True)]
     mask = torch.empty(size_px)
+    mean = sum(region.nfe for region in regions) / len(regions)
     for region, (left, top, right, bottom) in zip(regions, split_overlaps(regions, *canvas_px), strict=True):
         rows, columns = (round(top * zoom[0]), round(bottom * zoom[0])), (round(left * zoom[1]), round(right * zoom[1]))
-        mask[slice(*rows), slice(*columns)] = region.share
+        mask[slice(*rows), slice(*columns)] = min(1.0, region.nfe / (2 * mean)) if mean else 0.0
     return mask
 
 

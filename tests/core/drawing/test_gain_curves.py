@@ -116,8 +116,8 @@ def test_axes_place_corners_and_middle():
 
 def test_curves_leave_out_first_evaluations_and_what_is_no_number():
     report = make_report([(0, 9.0, 9.0), (2, 0.1, 0.2), (5, math.nan, 0.3)], [], [(0, 0.0, 0.0)])
-    assert collect_curves(report, "fr_gain") == [Curve([2], [0.1], 3 / STEPS)]
-    assert collect_curves(report, "nr_gain") == [Curve([2, 5], [0.2, 0.3], 3 / STEPS)]
+    assert collect_curves(report, "fr_gain") == [Curve([2], [0.1], 3 / (STEPS // 2))]
+    assert collect_curves(report, "nr_gain") == [Curve([2, 5], [0.2, 0.3], 3 / (STEPS // 2))]
 
 
 def test_median_is_taken_where_half_of_the_curves_reach():
@@ -135,7 +135,7 @@ def test_the_picture_says_what_was_spent():
     nfe = 1 + 12 + 1 + 7
     for text in ("3 tiles, 1 untouched", "threshold 0.0006", f"{nfe / 3:.1f} of 24 evaluations per tile"):
         assert count(picture[-60:], text_item(text, TEXT_PX)) == 1
-    assert count(picture[-60:], colour_bar(STEPS, TEXT_PX)) == 1
+    assert count(picture[-60:], colour_bar(1 + 12, TEXT_PX)) == 1  # the most that a tile took
 
 
 def test_each_panel_has_its_own_gains():

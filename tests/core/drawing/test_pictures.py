@@ -58,7 +58,7 @@ def test_neighbours_share_their_overlap_half_and_half():
     zoom=st.sampled_from([(1, 1), (2, 2), (3, 1), (1, 4)]),
     seed=st.integers(0, 9),
 )
-def test_mask_has_the_share_of_the_cell_at_every_pixel(height, width, size, zoom, seed):
+def test_mask_is_grey_at_the_mean_and_white_at_twice_as_much(height, width, size, zoom, seed):
     shuffled = random.Random(seed)
     regions = [
         replace(region, nfe=shuffled.randint(0, 20), tile_class="growing")
@@ -68,7 +68,9 @@ def test_mask_has_the_share_of_the_cell_at_every_pixel(height, width, size, zoom
     mask = regions_to_mask(regions, (height, width), (height * zoom[0], width * zoom[1]))
     naive = np.full((height, width), np.nan)
     for region, (left, top, right, bottom) in zip(regions, split_overlaps(regions, height, width), strict=True):
-        naive[top:bottom, left:right] = region.nfe / region.max_nfe
+        naive[top:bottom, left:right] = region.nfe
+    mean = np.mean([region.nfe for region in regions])
+    naive = np.minimum(naive / (2 * mean or 1), 1)
     assert mask.dtype == torch.float32
     np.testing.assert_allclose(mask.numpy(), naive.repeat(zoom[0], 0).repeat(zoom[1], 1), rtol=1e-6)
 
@@ -129,8 +131,8 @@ def cell_colour(region, grey=0.5):
 def test_cell_is_tinted_by_its_share_of_evaluations():
     (region,) = make_regions(700, 700, 700)
     muted = np.full(3, 0.75 * 128)
-    for nfe in (0, 10, 20):
-        tinted = 0.58 * muted + 0.42 * np.array(ramp_colour(nfe / 20))
+    for nfe, end in ((0, 10), (5, 10), (10, 10), (15, 15), (20, 20)):  # of 20 steps, half of which are bright already
+        tinted = 0.58 * muted + 0.42 * np.array(ramp_colour(nfe / end))
         assert np.abs(cell_colour(replace(region, nfe=nfe)) - tinted).max() <= 2
     assert np.abs(cell_colour(replace(region, nfe=0, tile_class="untouched")) - muted).max() <= 2
 
@@ -143,17 +145,29 @@ def test_border_shows_the_class(tile_class):
 
 
 def test_number_and_label_are_those_of_the_cell():
-    (region,) = make_regions(700, 700, 700)
-    photo = torch.full((3, 700, 700), 0.5)
+    left, right = make_regions(350, 700, 350)
+    photo = torch.full((3, 350, 700), 0.5)
 
     def middle(**changes):
-        changed = replace(region, nfe=11, max_nfe=11, **changes)  # the same tint: only the writing may differ
-        return draw_region_map(photo, [changed])[250:450, 250:450]
+        """Of the left cell; the tint is the same, so that only the writing may differ."""
+        changed = replace(left, nfe=11, max_nfe=11, **changes)
+        return draw_region_map(photo, [changed, replace(right, nfe=11, max_nfe=11, tile_class="untouched")])[
+            75:275, 75:275
+        ]
 
     eleven, other_class = middle(), middle(tile_class="growing")
     assert (eleven > 230).all(2).any()
     assert not np.array_equal(eleven, other_class)
     assert np.array_equal(eleven, middle())
+
+
+def test_a_class_that_all_cells_have_is_left_to_the_legend():
+    photo = torch.full((3, 350, 700), 0.5)
+    stable, growing = (
+        draw_region_map(photo, make_regions(350, 700, 350, nfe=11, tile_class=name))[75:275, 75:275]
+        for name in ("stable", "growing")
+    )
+    assert np.array_equal(stable, growing)
 
 
 def test_region_map_says_what_was_saved():
