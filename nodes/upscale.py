@@ -95,6 +95,12 @@ class UpscaleByRegions(Node):
                 f"How much of the picture is drawn anew. 0 chooses: 1 for models that are shown the photo, such as "
                 f"the embedded one, {DENOISE:g} for all others.",
             ),
+            (
+                "tile_size",
+                Of(io.Int, optional=True, default=0, min=0, max=4096, step=32, advanced=True),
+                "Side of a region in pixels. 0 is the size that the model was trained on. Smaller ones differ more "
+                "from each other, and cost a little more in all.",
+            ),
         ],
         outputs=[
             ("image", io.Image, "The photo, sharp and larger."),
@@ -131,12 +137,13 @@ def prepare(
     seed: int = 0,
     likeness: float = _EVERYDAY.dtss.likeness,
     denoise: float = 0.0,
+    tile_size: int = 0,
     **connected: Any,
 ) -> tuple[HostRestorer, SamplingConfig]:
     """What restores, and how.
 
     Args:
-        preset, seed, likeness, denoise: see the node.
+        preset, seed, likeness, denoise, tile_size: see the node.
         connected: model, vae, positive, negative and cfg, those that are there.
 
     Raises:
@@ -156,6 +163,7 @@ def prepare(
     config = replace(
         chosen,
         dtss=replace(chosen.dtss, likeness=likeness),
+        tile_size=tile_size,
         denoise=denoise or (1.0 if sees_picture(model) else DENOISE),
     )
     return HostRestorer(model=model, vae=vae, base=base, **connected), config
