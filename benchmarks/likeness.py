@@ -1,6 +1,7 @@
 """How near tiles come to what all steps would have given, by schedule and by rule, at which number of evaluations.
 
-    python -m benchmarks.likeness PHOTOS... [--tile-px 512] [--scale 4] [--every 1 --from 0] [--model FILE] [--out JSON]
+    python -m benchmarks.likeness PHOTOS... [--tile-px 512] [--scale 4] [--every 1 --from 0] [--model FILE]
+        [--steps 24] [--denoise 1] [--out JSON]
 
 One tile of each photograph is enlarged and sampled as a canvas of its own. Likeness is the PSNR in dB of the decoded
 tile to that of all base steps: of the mean tile, of the worst twentieth, of the worst; and of the worst twentieth of
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only every so many-th photograph")
     parser.add_argument("--from", dest="first", type=int, default=0, help="beginning with this one")
     parser.add_argument("--steps", type=int, default=PRESETS["everyday"].steps)
+    parser.add_argument("--denoise", type=float, default=1.0, help="as an ordinary checkpoint wants it: 0.2 to 0.5")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--threads", type=int, default=1)
@@ -117,7 +119,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     files = [sorted(path.iterdir()) if path.is_dir() else [path] for path in args.photos]
     paths = [path for group in files for path in group[args.first :: args.every]]
-    config = replace(PRESETS["everyday"], steps=args.steps, tile_size=args.tile_px, tile_fit=False, overlap=0)
+    given = {"steps": args.steps, "denoise": args.denoise, "tile_size": args.tile_px}
+    config = replace(PRESETS["everyday"], **given, tile_fit=False, overlap=0)
     rows = measure(load_model(args.model), paths, config, args)
     print(summarise(rows))
     if args.out:
