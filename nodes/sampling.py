@@ -22,7 +22,8 @@ _SAMPLER_NAME: Row = (
     "The solver, the host's of the same name. dpmpp_2m is the everyday choice; ddpm is the paper's.",
 )
 # What both nodes ask for, all with defaults; what is new is optional and goes last, so that graphs saved before it run.
-# Prompts of a program that lack the last five go by the paper's rule and take masks for levels, as they did.
+# Prompts of a program that lack the last six go by the paper's rule, take masks for levels and have no network but what
+# is connected, as they did; canvases are helped by `web/older_graphs.js`.
 _REGION_INPUTS: list[Row] = [
     (
         "intervals",
@@ -125,6 +126,11 @@ _REGION_INPUTS: list[Row] = [
         Of(io.Combo, options=["more", "only", "levels"], default="more", optional=True),
         "What compute_mask says. more: what is painted gets every step, the rest decides. only: what is painted is "
         "restored, the rest left alone. levels: black is left alone, grey decides, white gets every step.",
+    ),
+    (
+        "own_networks",
+        Of(io.Boolean, optional=True, default=True, advanced=True),
+        "Let the model's own MMLE and PFJ take part where none is connected; the embedded model has both.",
     ),
 ]
 

@@ -24,7 +24,7 @@ class RegionSettings:
         mmle, pfj: networks in the host's care (`nodes.host.networks.Network`), or None.
         compute_mask: `[M,H,W]` in [0,1] of any size, or None.
         mask_means: what its levels are.
-        takes_companions: whether the MODEL's own networks take part where none is connected.
+        own_networks: whether the MODEL's own take part where none is connected.
     """
 
     config: RegionConfig
@@ -32,7 +32,7 @@ class RegionSettings:
     pfj: Any = None
     compute_mask: Tensor | None = None
     mask_means: MaskMeans = "levels"
-    takes_companions: bool = True
+    own_networks: bool = True
 
     @property
     def levels(self) -> Tensor | None:
@@ -46,18 +46,18 @@ def read_settings(
     pfj: Any = None,
     compute_mask: Tensor | None = None,
     mask_means: MaskMeans = "levels",
+    own_networks: bool = False,
     **inputs: Any,
 ) -> RegionSettings:
     """From the inputs of a sampling node; what none of them says is the everyday preset's.
 
-    A graph without a `rule` was saved before there was one: it has what it was connected to, and no more.
+    What a graph lacks that was saved before it was there, is as it was then: see also the defaults here.
 
     Raises:
         ConfigError: a value is unknown or out of its range. Older hosts do not check what is chosen from a list.
     """
     if mask_means not in get_args(MaskMeans):
         raise unknown("mask_means", mask_means, get_args(MaskMeans))
-    takes_companions = "rule" in inputs
     dtss: dict[str, Any] = {**EVERYDAY_DTSS.to_dict(), **_BEFORE, "intervals": parse_intervals(inputs.pop("intervals"))}
     dtss |= {name: inputs.pop(name) for name in dtss if name in inputs}
     values = {_NAMES.get(name, name): value for name, value in inputs.items()}
@@ -68,5 +68,5 @@ def read_settings(
         pfj=pfj,
         compute_mask=compute_mask,
         mask_means=mask_means,
-        takes_companions=takes_companions,
+        own_networks=own_networks,
     )

@@ -111,7 +111,7 @@ class RegionSampler(comfy.samplers.Sampler):
 
     def _start(self, call: SamplerCall) -> Start:
         settings, config, sampling = self.settings, self.settings.config, call.model.model_sampling
-        own = companions(call.guider.model_patcher) if settings.takes_companions else Companions()
+        own = companions(call.guider.model_patcher) if settings.own_networks else Companions()
         mmle, pfj = settings.mmle or own.mmle, settings.pfj or own.pfj
         height, width = call.latent.shape[-2:]
         grid = config.plan_tiles(height, width, latent_sizes(call.model))

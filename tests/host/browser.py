@@ -2,12 +2,12 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tests.host.api import Client, Entry
+from tests.host.api import Client, Entry, Prompt
 
 FLAGS = [
     "--headless=new",
@@ -82,6 +82,14 @@ class Browser:
         self._until("return app.graph._nodes.length && !app.graph._nodes.some(node => node.wasBefore)")
         self._driver.execute_script(FIT)  # by a script, for a notice may lie above the button
         time.sleep(DRAW_SECONDS)
+
+    def load(self, workflow: Mapping[str, Any]) -> Prompt:
+        """Open a saved workflow; the prompt that Run would post."""
+        script = """
+        const done = arguments[arguments.length - 1];
+        app.loadGraphData(arguments[0]).then(() => app.graphToPrompt()).then(made => done(made.output));
+        """
+        return dict(self._driver.execute_async_script(script, workflow))
 
     def missing_nodes(self) -> list[str]:
         """Types of the nodes on the canvas that the host does not know."""

@@ -9,8 +9,8 @@ from tests.host.graphs import build_upscale
 
 NODES = ["RegionAwareKSampler", "RegionAwareSampler"]
 KSAMPLER = {"seed", "steps", "cfg", "scheduler", "denoise"}  # which are not of regions
-LAST = ["rule", "likeness", "budget", "visit_last"]
-BEFORE = {"rule": "paper", "visit_last": False}
+LAST = ["rule", "likeness", "budget", "visit_last", "mask_means", "own_networks"]
+BEFORE = {"rule": "paper", "visit_last": False, "mask_means": "levels", "own_networks": False}
 # Base indices of evaluations among 8 steps in strides of three.
 PATHS = {
     "none of them": ({}, [0, 3, 6]),

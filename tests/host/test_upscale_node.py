@@ -146,12 +146,11 @@ def test_a_program_names_photo_and_scale_alone(client):
 
 @pytest.mark.usefixtures("clean_log")
 def test_a_new_sampler_takes_what_travels_with_the_model(client):
-    """MMLE and PFJ need not be connected; a graph that was saved before there was a rule takes what it has."""
-    bounded = {"rule": "bounded", "visit_last": True}
-    own = {"mmle": ["model", 4], "pfj": ["model", 5]}
+    """MMLE and PFJ need not be connected; a graph that was saved before that takes what it is connected to."""
+    new, own = {"own_networks": True}, {"mmle": ["model", 4], "pfj": ["model", 5]}
     pictures = {}
-    for name, more in {"new": bounded, "connected": {**bounded, **own}, "old": {}, "old, connected": own}.items():
+    for name, more in {"new": new, "connected": {**new, **own}, "old": {}, "old, connected": own}.items():
         report = json.loads(client.run(build_upscale(steps=6, **more))["outputs"]["report"]["text"][0])
         pictures[name] = [(tile["index"], tile["fr_gain"]) for tile in report["tiles"]]
-    assert pictures["new"] == pictures["connected"]
-    assert pictures["old"] != pictures["old, connected"]
+    assert pictures["new"] == pictures["connected"] == pictures["old, connected"]
+    assert pictures["old"] != pictures["new"]
