@@ -78,11 +78,11 @@ class Outputs:
             "output_size_px": page.size[::-1],
             "latent_px": result.factor,
             "work_size_px": result.work_size[::-1],
-            "note": result.note,
         }
         if checked is not None:
             about["checked_db"] = [None if math.isinf(value) else round(value, 2) for value in checked]
-        self.reports.append(about | result.report.to_dict())
+        note = "; ".join(words for words in (result.note, result.report.note) if words)
+        self.reports.append(about | result.report.to_dict() | {"note": note})
 
     def write(self) -> None:
         """Write every file, each whole or not at all; one that cannot be written does not take the others with it.

@@ -18,6 +18,7 @@ from ..photo.reading import open_photo
 from ..photo.scales import Size, target_size
 from ..photo.writing import WRITABLE, check_output_fits, check_output_path, holds_all
 from .interrupts import stop_if_asked
+from .journal import History
 from .naming import common_folder, grant_wishes, make_wish
 from .resources import DiskBudget, check_memory
 from .sources import Source
@@ -74,12 +75,17 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoJob:
-    """One photograph to upscale: its file, the frames or pages that are made, and the files it becomes."""
+    """One photograph to upscale: its file, the frames or pages that are made, and the files it becomes.
+
+    Attributes:
+        history: is told when they are written.
+    """
 
     source: Path
     pages: tuple[Page, ...]
     motion: Motion | None
     targets: Targets
+    history: History = field(default_factory=History)
 
 
 def draft_photo(source: Source, scale: float, size: Size | int | None) -> Draft:
@@ -122,6 +128,7 @@ class Planner:
         inputs: files that must not be written over.
         device: of the networks.
         tell: is told in a sentence what a file cannot hold.
+        ending: of results in a folder; None is each photograph's own.
     """
 
     out: str
@@ -132,6 +139,7 @@ class Planner:
     inputs: dict[Path, Path]
     device: torch.device
     tell: Callable[[str], None]
+    ending: str | None = None
     _claimed: dict[Path, Path] = field(default_factory=dict)
     _disk: DiskBudget = field(default_factory=DiskBudget)
 
@@ -147,7 +155,7 @@ class Planner:
         asked = {kind: (text, self._folder(text)) for kind, text in given.items() if text is not None}
         places = [(kind, number) for number in range(len(drafts)) for kind in asked]
         wishes = {
-            (kind, number): make_wish(drafts[number].source, _ending(kind, drafts[number]), folder, common)
+            (kind, number): make_wish(drafts[number].source, self._ending(kind, drafts[number]), folder, common)
             for kind, number in places
             if (folder := asked[kind][1]) is not None
         }
@@ -176,6 +184,16 @@ class Planner:
         self._reserve(targets, pages)
         self._tell_what_is_left_out(draft, targets)
         return PhotoJob(source=draft.source.path, pages=pages, motion=draft.motion, targets=targets)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where results get names of their own; None if the user named the file."""
+        return self._folder(self.out)
+
+    def _ending(self, kind: str, draft: Draft) -> str:
+        if kind == "result" and self.ending is not None:
+            return self.ending
+        return _ending(kind, draft)
 
     def _folder(self, given: str) -> Path | None:
         """The folder that files are named in, made if need be; None if the user named the file."""

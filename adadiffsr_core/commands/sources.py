@@ -2,9 +2,10 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import ImageError
 from ..files import follow_links
@@ -30,26 +31,49 @@ class Source:
     folder: Path = Path()
 
 
-def find_photos(names: Iterable[str], on_error: Callable[[BaseException, object], None]) -> list[Source]:
+def find_photos(
+    names: Iterable[str],
+    on_error: Callable[[BaseException, object], None],
+    *,
+    is_recursive: bool = False,
+    left_out: Sequence[Path] = (),
+) -> list[Source]:
     """Files that the user named, by themselves, by their folder or by a pattern; each once, in order.
 
-    Of a folder, its pictures without those in sub-folders. What cannot be found, and pictures that are passed over
-    because they are of kinds that are not read, are told to `on_error`.
+    Of a folder, its pictures, without those in sub-folders unless it `is_recursive`; folders that are `left_out`, such
+    as those that results go to, and hidden ones are not entered, and links to folders not followed. What cannot be
+    found, and pictures that are passed over because they are of kinds that are not read, are told to `on_error`.
     """
     found: dict[Path, Source] = {}
     for name in names:
         try:
-            for source in _expand(name, on_error):
+            for source in _expand(name, on_error, _Walk(is_recursive, {follow_links(path) for path in left_out})):
                 found.setdefault(follow_links(source.path), source)
         except (ImageError, OSError) as error:
             on_error(error, name)
     return list(found.values())
 
 
-def _expand(name: str, on_error: Callable[[BaseException, object], None]) -> list[Source]:
+class _Walk(NamedTuple):
+    """How folders are gone through: see `find_photos`."""
+
+    is_recursive: bool
+    left_out: set[Path]
+
+    def below(self, root: Path) -> Iterator[Path]:
+        """A folder, and those below it that are to be entered, in order."""
+        yield root
+        if self.is_recursive:
+            for folder in sorted(root.iterdir()):
+                is_own = not folder.name.startswith(".") and folder.is_dir() and not folder.is_symlink()
+                if is_own and follow_links(folder) not in self.left_out:
+                    yield from self.below(folder)
+
+
+def _expand(name: str, on_error: Callable[[BaseException, object], None], walk: _Walk) -> list[Source]:
     path = Path(name)
     if path.is_dir():
-        return [Source(file) for file in _list_folder(path, name, on_error)]
+        return _list_folders(path, name, on_error, walk)
     if glob.has_magic(name) and not path.exists():
         matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207 (takes any root)
         if not (files := [match for match in matches if match.is_file()]):
@@ -82,18 +106,31 @@ def _fixed_part(pattern: Path) -> Path:
     return fixed
 
 
-def _list_folder(folder: Path, name: str, on_error: Callable[[BaseException, object], None]) -> list[Path]:
+def _list_folders(
+    path: Path, name: str, on_error: Callable[[BaseException, object], None], walk: _Walk
+) -> list[Source]:
+    found: list[Source] = []
+    passed_over: dict[Path, str] = {}
+    for folder in walk.below(path):
+        pictures, others = _list_folder(folder)
+        found += [Source(file, sub_folders(folder, path)) for file in pictures]
+        if others:
+            kinds = f"not a name or a kind that is read ({', '.join(READABLE)})"
+            passed_over[folder] = f"passed over {_join(others)}: {kinds}"
+    if not found:
+        rest = "".join(f"; {told}" for told in passed_over.values()) or f" ({', '.join(READABLE)})"
+        raise ImageError(f"{name} holds no picture that can be read{rest}")
+    for folder, told in passed_over.items():
+        on_error(ImageError(f"{name if folder == path else folder}: {told}"), name)
+    return found
+
+
+def _list_folder(folder: Path) -> tuple[list[Path], list[str]]:
+    """Pictures of kinds that are read, and the names of those of others."""
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
     pictures = [file for file in files if file.suffix.lower() in READABLE]
     others = [file for file in files if file.suffix.lower() not in READABLE]
-    passed_over = [file.name for file in others if file.suffix.lower() in _OTHER_PICTURES or is_picture(file)]
-    told = f"passed over {_join(passed_over)}: not a name or a kind that is read ({', '.join(READABLE)})"
-    if not pictures:
-        rest = f"; {told}" if passed_over else f" ({', '.join(READABLE)})"
-        raise ImageError(f"{name} holds no picture that can be read{rest}")
-    if passed_over:
-        on_error(ImageError(f"{name}: {told}"), name)
-    return pictures
+    return pictures, [file.name for file in others if file.suffix.lower() in _OTHER_PICTURES or is_picture(file)]
 
 
 def _join(names: Sequence[str]) -> str:

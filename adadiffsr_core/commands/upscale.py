@@ -22,8 +22,10 @@ from ..sampling.rule import DtssConfig, Rule
 from ..sampling.schedule import MAX_TIMESTEP
 from ..settings import PRESETS, SamplingConfig
 from ..text import quoted
+from .arguments import add_arguments
 from .interrupts import stop_if_asked
-from .options import add_arguments, choose_device, choose_dtype, set_threads
+from .journal import History, Journal, fingerprint_run
+from .options import choose_device, choose_dtype, set_threads
 from .outputs import Outputs, describe_settings
 from .plan import Draft, PhotoJob, Planner, draft_photo
 from .sources import Source, find_photos
@@ -61,13 +63,17 @@ def run(args: argparse.Namespace) -> int:
     mask = None if args.mask is None else read_mask(args.mask)
     device = choose_device(args.device)
     model = load_model(args.model, device, choose_dtype(args.dtype, device))
+    facts = {name: getattr(args, name) for name in ("scale", "size", "quality", "strip", "check")}
+    # Neither device nor batch: a run may go on elsewhere.
+    facts["settings"] = {name: value for name, value in config.to_dict().items() if name != "tile_batch"}
+    run_print = fingerprint_run(facts, {"weights": args.model or embedded_weights(), "mask": args.mask})
     refused: list[BaseException] = []
 
     def refuse(error: BaseException, about: object) -> None:
         refused.append(error)
         complain(error, str(about))
 
-    jobs = _plan_jobs(args, device, refuse)
+    jobs = _plan_jobs(args, device, run_print, refuse)
     if jobs:
         _upscale_all(jobs, model, config, mask, args, refuse)
     return 2 if refused else 0
@@ -122,8 +128,9 @@ def read_mask(path: Path) -> Tensor:
     return levels if photo.alpha is None else torch.lerp(torch.full_like(levels, 0.5), levels, photo.alpha[None])
 
 
-def _plan_jobs(args: argparse.Namespace, device: torch.device, refuse: Refuse) -> list[PhotoJob]:
-    sources = find_photos(args.inputs, refuse)
+def _plan_jobs(args: argparse.Namespace, device: torch.device, run_print: str, refuse: Refuse) -> list[PhotoJob]:
+    outputs = [Path(path) for path in (args.output, args.map, args.compare, args.report) if path is not None]
+    sources = find_photos(args.inputs, refuse, is_recursive=args.recursive, left_out=outputs)
     paths = [source.path for source in sources]
     protected = [*paths, *(path for path in (args.mask, args.model or embedded_weights()) if path is not None)]
     drafts = _draft_photos(sources, args, refuse)
@@ -138,14 +145,28 @@ def _plan_jobs(args: argparse.Namespace, device: torch.device, refuse: Refuse) -
         inputs={follow_links(path): path for path in protected},
         device=device,
         tell=lambda text: say(f"adadiffsr: {text}", sys.stderr),
+        ending=None if args.format is None else f".{args.format}",
     )
+    names = planner.name(drafts)
+    history = _open_history(args, planner.folder, run_print)
     jobs = []
-    for draft, targets in zip(drafts, planner.name(drafts), strict=True):
+    for draft, targets in zip(drafts, names, strict=True):
         try:
-            jobs.append(planner.plan(draft, targets))
+            if history.is_done(draft.source.path, targets.paths):
+                say(f"{draft.source.path}: done before")
+            else:
+                jobs.append(replace(planner.plan(draft, targets), history=history))
         except REFUSALS as error:
             refuse(error, draft.source.path)
     return jobs
+
+
+def _open_history(args: argparse.Namespace, folder: Path | None, run_print: str) -> History:
+    """What is known of results that are there already: of files in a folder all, of one that the user named nothing."""
+    goes_on = args.resume if args.resume is not None else folder is not None
+    place = Path(args.output).parent if folder is None else folder
+    journal = Journal(place, run_print) if goes_on else None
+    return History(journal, keeps_others=folder is not None and not args.overwrite, makes_again=args.overwrite)
 
 
 def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, refuse: Refuse) -> list[Draft]:
@@ -216,7 +237,8 @@ def _upscale_one(
     if len(outputs.reports) < len(job.pages):
         raise ImageError(f"{job.source} was changed while it was worked on; start again")
     stop_if_asked()
-    outputs.write()
+    with job.history.told(job.source, job.targets.paths):
+        outputs.write()
     seconds = time.monotonic() - began
     spent, full = (sum(report[name] for report in outputs.reports) for name in ("nfe", "full_nfe"))
     saved = f"{100 * (1 - spent / full):.0f} % saved"

@@ -12,7 +12,9 @@ from PIL import Image
 
 from adadiffsr_core.cli import build_parser, main
 from adadiffsr_core.commands import upscale as command
-from adadiffsr_core.commands.options import add_arguments, choose_device, choose_dtype, parse_size
+from adadiffsr_core.commands.arguments import add_arguments
+from adadiffsr_core.commands.journal import NAME as JOURNAL
+from adadiffsr_core.commands.options import choose_device, choose_dtype, parse_size
 from adadiffsr_core.commands.terminal import ProgressBar
 from adadiffsr_core.errors import DenoiserError
 from adadiffsr_core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -78,7 +80,9 @@ def make_photo(path, mode="RGB", side=SIDE, seed=0):
 
 
 def files_in(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """All but the journal of a folder of results."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != JOURNAL]
+    return sorted(str(path.relative_to(folder)) for path in files)
 
 
 def test_one_photo_becomes_one_file_and_one_line(run, tmp_path):

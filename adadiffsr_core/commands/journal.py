@@ -1,0 +1,150 @@
+"""What earlier runs of `adadiffsr upscale` finished in a folder: the same command goes on where one was stopped.
+
+A line is added before a photograph is worked on and another when all its files are there. Files appear whole or not at
+all, so that what is between the two lines is made again and what is behind the second is whole.
+
+Source: decision D73.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.origin import fingerprint_content
+from ..errors import ConfigError
+from ..plain_json import parse_json
+
+NAME = ".adadiffsr.jsonl"
+
+
+def fingerprint_run(facts: Mapping[str, Any], files: Mapping[str, Path | None]) -> str:
+    """What all results of a run depend on besides their photographs.
+
+    Args:
+        facts: settings, as plain values.
+        files: weights and mask by name; None for those that are not there.
+    """
+    contents = {name: None if path is None else fingerprint_content(path) for name, path in files.items()}
+    return _digest({"facts": facts, "files": contents})
+
+
+class Journal:
+    """The journal of a folder of results.
+
+    Args:
+        folder: of the results.
+        run: see `fingerprint_run`.
+    """
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self.path, self.run = folder / NAME, run
+        self._begun: dict[str, str] = {}
+        self._done: dict[str, Mapping[str, int]] = {}
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else ():
+            self._take(line)
+
+    def _take(self, line: str) -> None:
+        try:
+            entry = parse_json(line)
+            name, fingerprint, sizes = entry["result"], entry["fingerprint"], entry.get("bytes")
+        except (ConfigError, ValueError, KeyError, TypeError, AttributeError):
+            return  # the last line of a run that was killed while it wrote it
+        self._begun[name] = fingerprint
+        self._done.pop(name, None)
+        if isinstance(sizes, dict):
+            self._done[name] = sizes
+
+    def fingerprint(self, source: Path, targets: Sequence[Path]) -> str:
+        """Of one photograph's results: the file's bytes, the run, and which files are asked for."""
+        return _digest({"run": self.run, "input": fingerprint_content(source), "files": self._names(targets)})
+
+    def is_done(self, targets: Sequence[Path], fingerprint: str) -> bool:
+        """Whether all files are there as they were left, made from the same by the same settings."""
+        name, sizes = self._names(targets)[0], {}
+        if self._begun.get(name) == fingerprint:
+            sizes = dict(self._done.get(name, {}))
+        return bool(sizes) and all(
+            path.is_file() and path.stat().st_size == sizes.get(written)
+            for path, written in zip(targets, self._names(targets), strict=True)
+        )
+
+    def owns(self, targets: Sequence[Path], fingerprint: str) -> bool:
+        """Whether what is there may be replaced: a run that was stopped left it, made from the same."""
+        return self._begun.get(self._names(targets)[0]) == fingerprint
+
+    def begin(self, targets: Sequence[Path], fingerprint: str) -> None:
+        """Say that a photograph is worked on; the first of its files is the result."""
+        self._write({"result": self._names(targets)[0], "fingerprint": fingerprint})
+
+    def end(self, targets: Sequence[Path], fingerprint: str) -> None:
+        """Say that all its files are there."""
+        names = self._names(targets)
+        sizes = {name: path.stat().st_size for name, path in zip(names, targets, strict=True)}
+        self._write({"result": names[0], "fingerprint": fingerprint, "bytes": sizes})
+
+    def _names(self, targets: Sequence[Path]) -> list[str]:
+        """As they are found from the journal's folder, so that it may be moved with the results."""
+        return [Path(os.path.relpath(path, self.path.parent)).as_posix() for path in targets]
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        text = json.dumps(entry)
+        # A line that was cut short must not swallow this one.
+        is_cut = self.path.is_file() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size > 0
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"\n{text}\n" if is_cut else f"{text}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._take(text)
+
+
+@dataclass(frozen=True)
+class History:
+    """What is to be done about results that are there already.
+
+    Attributes:
+        journal: of earlier runs, or None.
+        keeps_others: whether files of others are refused, rather than replaced.
+        makes_again: whether what is finished is made again.
+    """
+
+    journal: Journal | None = None
+    keeps_others: bool = False
+    makes_again: bool = False
+
+    def is_done(self, source: Path, targets: Sequence[Path]) -> bool:
+        """Whether a photograph needs no work.
+
+        Raises:
+            ConfigError: one of its files is there already, and not from a run like this.
+        """
+        fingerprint = "" if self.journal is None else self.journal.fingerprint(source, targets)
+        if self.journal is not None and not self.makes_again and self.journal.is_done(targets, fingerprint):
+            return True
+        if self.keeps_others and not (self.journal is not None and self.journal.owns(targets, fingerprint)):
+            for path in targets:
+                if path.exists():
+                    raise ConfigError(
+                        f"{path} is there already, and not from this photograph by these settings; name another "
+                        "folder, or give --overwrite"
+                    )
+        return False
+
+    @contextmanager
+    def told(self, source: Path, targets: Sequence[Path]) -> Iterator[None]:
+        """Tell the journal that files are written, and that they are there."""
+        if self.journal is None:
+            yield
+            return
+        fingerprint = self.journal.fingerprint(source, targets)
+        self.journal.begin(targets, fingerprint)
+        yield
+        self.journal.end(targets, fingerprint)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
