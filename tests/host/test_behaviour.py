@@ -273,7 +273,14 @@ def test_what_is_no_picture_is_refused(host, pack):
 SIZES = {
     "tile_size 500 px is not a multiple of 32; use 480 or 512": {"tile_size": 500},
     "overlap 60 px is not a multiple of 8; use 56 or 64": {"overlap": 60},
-    "an overlap of 64 px does not fit tiles of 64 px": {"overlap": 64},
+    "overlap 64 px leaves no room in tile_size 64 px; use an overlap of at most 32, or a tile_size above 64": {
+        "tile_size": 64,
+        "overlap": 64,
+    },
+    "overlap 512 px leaves no room in the model's tiles of 512 px; use an overlap of at most 256, or a tile_size": {
+        "tile_size": 0,
+        "overlap": 512,
+    },
 }
 
 
