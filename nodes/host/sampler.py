@@ -24,6 +24,7 @@ from .geometry import choose_tile_batch, latent_sizes
 from .guards import is_flow, refuse_unsuitable
 from .prepare import prepare
 from .preview import Preview
+from .schedule import drop_repeats
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class RegionSampler(comfy.samplers.Sampler):
 
         Args:
             model_wrap: the guider.
-            sigmas: the base schedule, falling to 0.
+            sigmas: the base schedule, falling to 0; of neighbours that are equal one counts.
             extra_args: `model_options` and `seed`.
             callback: told of progress.
             noise: standard normal, `[N,C,H,W]`.
@@ -87,6 +88,7 @@ class RegionSampler(comfy.samplers.Sampler):
         """
         latent = torch.zeros_like(noise) if latent_image is None else latent_image
         refuse_unsuitable(extra_args["model_options"], latent, sigmas)
+        sigmas = drop_repeats(sigmas)
         call = SamplerCall(
             guider=model_wrap,
             sigmas=sigmas,
