@@ -34,12 +34,16 @@ ACCEPTED = {
 
 
 def find_refusals(client, prompt):
-    """Every sentence with which the host, or a node of ours, refused a prompt."""
+    """Every sentence with which the host, or a node of ours, refused a prompt.
+
+    The host says what a node's own check says once for each input that the check looks at.
+    """
     try:
         entry = client.run(prompt)
     except RejectedError as refused:
         errors = [error for node in refused.answer["node_errors"].values() for error in node["errors"]]
-        return [f"{error['message']}: {error['details']}" for error in errors]
+        told = [(error["message"], *error["details"].partition(" - ")[::2]) for error in errors]
+        return [*dict.fromkeys(own or f"{message}: {details}" for message, details, own in told)]
     return [error["exception_message"].strip() for error in find_messages(entry, "execution_error")]
 
 
