@@ -1,7 +1,9 @@
 """How regions are sampled: what the command line, Python and ComfyUI let people choose alike."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
+
+from typing_extensions import Self
 
 from ..config import Config, Most, check_multiple
 from ..errors import ConfigError
