@@ -31,7 +31,8 @@ class GaussianLatentMerge(Node):
     @classmethod
     def execute(cls, tiles: Tiles, spread: float) -> io.NodeOutput:
         """Merge, and put the input back where the compute mask is black."""
-        merged = merge_tiles(tiles.estimates, tiles.grid, spread)
+        merged, given = merge_tiles(tiles.estimates, tiles.grid, spread), tiles.latent["samples"]
         if tiles.mask is not None:
-            merged = keep_untouched(merged, tiles.latent["samples"].to(merged), tiles.mask)
-        return io.NodeOutput({**tiles.latent, "samples": merged})
+            merged = keep_untouched(merged, given.reshape(merged.shape).to(merged), tiles.mask)
+        # Models that were made for video want a frame, which tiles have not.
+        return io.NodeOutput({**tiles.latent, "samples": merged.reshape(given.shape)})

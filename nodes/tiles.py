@@ -18,7 +18,8 @@ class Tiles:
         estimates: every tile by its id, `[images * grid.count,C,h,w]` float32 on the CPU, in the scale of LATENT.
         grid: where tiles are.
         report: where the evaluations went.
-        latent: the LATENT that came in; its `samples` are the low-quality latent `[N,C,H,W]`.
+        latent: the LATENT that came in; its `samples` are the low-quality latent `[N,C,H,W]`, or
+            `[N,C,1,H,W]` for a model with frames.
         mask: the compute mask on the canvas, `[N or 1,1,H,W]` in [0,1], or None.
         factor: image px per latent px.
     """

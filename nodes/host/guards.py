@@ -36,8 +36,8 @@ def refuse_unsuitable(model_options: Mapping[str, Any], latent: Tensor, sigmas: 
     """
     if getattr(latent, "is_nested", False) or latent.ndim != 4:
         raise ShapeError(
-            f"region-aware sampling is for pictures, latents of [N,C,H,W]; this one is {list(latent.shape)}, "
-            f"so use the host's own KSampler for it"
+            f"region-aware sampling is for pictures, latents of [N,C,H,W] or of one frame, [N,C,1,H,W]; this one is "
+            f"{list(latent.shape)}, so use the host's own KSampler for it"
         )
     if model_options.get("context_handler") is not None:
         raise ConfigError("context windows on the model are for video; remove their node to sample by regions")
