@@ -30,3 +30,9 @@ class Tiles:
     latent: Mapping[str, Any]
     mask: Tensor | None
     factor: int
+
+    def __repr__(self) -> str:
+        """In short: the host shows it where a link is previewed as text."""
+        height, width = (side * self.factor for side in self.grid.tile)
+        masked = "" if self.mask is None else ", with a compute mask"
+        return f"Tiles({len(self.estimates)} of {width}x{height} px{masked}, {self.report!r})"
