@@ -1,13 +1,39 @@
 """The errors that users meet. Each message is one sentence: what is wrong and what to do."""
 
+import copyreg
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from .text import sentence
 
+_SHOWN_MODULE = "adadiffsr"
 
-class AdaDiffSRError(Exception):
-    """Anything this project refuses, said in one sentence on one line, whatever names and values are in it."""
+
+class _Named(type):
+    """Classes that say one module's name wherever they are imported from, and are pickled all the same.
+
+    ComfyUI imports a pack under the name of its folder, and programs that read its errors tell them apart by name.
+    """
+
+
+def _find_class(name: str) -> _Named:
+    return cast(_Named, globals()[name])
+
+
+# By a function, whose module is the true one: workers that load photographs hand errors over as pickles.
+copyreg.pickle(_Named, lambda kind: (_find_class, (kind.__name__,)))
+
+
+class AdaDiffSRError(Exception, metaclass=_Named):
+    """Anything this project refuses, said in one sentence on one line, whatever names and values are in it.
+
+    Programs know the kinds by name, `adadiffsr.ConfigError` and so on, also in ComfyUI's history.
+    """
+
+    __module__ = _SHOWN_MODULE
+
+    def __init_subclass__(cls) -> None:
+        cls.__module__ = _SHOWN_MODULE
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(sentence(value) if isinstance(value, str) else value for value in args))

@@ -3,10 +3,11 @@
 from comfy_api.v0_0_2 import io
 
 from ..adadiffsr_core.models.networks import load_mmle, load_pfj
-from .host.checkpoints import find_checkpoint, list_checkpoints, open_checkpoint
-from .host.folders import FOLDER, find_file, list_files
+from .host.checkpoints import find_checkpoint, find_network, list_checkpoints, list_networks, open_checkpoint
 from .host.networks import entrust
 from .schema import MmleType, Node, Of, PfjType, Table
+
+_FILE = "The embedded model's own, or a file of kind {} or bundle in models/adadiffsr."
 
 
 class LoadCheckpoint(Node):
@@ -53,14 +54,14 @@ class LoadMmle(Node):
         category="AdaDiffSR/loaders",
         description="Loads a regressor that guesses image quality from latents. It tells the sampler how much each "
         "step still adds to a region.",
-        inputs=[("file", Of(io.Combo, options=list_files), "A file of kind mmle or bundle in models/adadiffsr.")],
+        inputs=[("file", Of(io.Combo, options=list_networks), _FILE.format("mmle"))],
         outputs=[("mmle", MmleType, "The regressor, for the Region-Aware KSampler.")],
     )
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
         """Load it and hand it to the host."""
-        return io.NodeOutput(entrust(load_mmle(find_file(file, FOLDER))))
+        return io.NodeOutput(entrust(load_mmle(find_network(file))))
 
 
 class LoadPfj(Node):
@@ -73,11 +74,11 @@ class LoadPfj(Node):
         category="AdaDiffSR/loaders",
         description="Loads a feature injection: it feeds the network features of the low-quality picture, weighed "
         "by the information gain of each region.",
-        inputs=[("file", Of(io.Combo, options=list_files), "A file of kind pfj or bundle in models/adadiffsr.")],
+        inputs=[("file", Of(io.Combo, options=list_networks), _FILE.format("pfj"))],
         outputs=[("pfj", PfjType, "The feature injection, for the Region-Aware KSampler.")],
     )
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
         """Load it and hand it to the host."""
-        return io.NodeOutput(entrust(load_pfj(find_file(file, FOLDER))))
+        return io.NodeOutput(entrust(load_pfj(find_network(file))))

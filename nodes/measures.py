@@ -30,7 +30,7 @@ class RunReport(Node):
     @classmethod
     def execute(cls, tiles: Tiles) -> io.NodeOutput:
         """The report, as output and in the history."""
-        report = json.dumps(tiles.report.to_dict() | {"latent_px": tiles.factor}, indent=1, allow_nan=False)
+        report = json.dumps(tiles.report.to_dict() | {"latent_px": tiles.factor}, allow_nan=False)
         return io.NodeOutput(report, ui={"text": [report]})
 
 

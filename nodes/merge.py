@@ -37,8 +37,9 @@ class GaussianLatentMerge(Node):
 
 
 def merge(tiles: Tiles, spread: float = SPREAD) -> Tensor:
-    """Finished tiles as one latent `[N,C,h,w]`, with the input where the compute mask is black."""
-    merged = merge_tiles(tiles.estimates, tiles.grid, spread)
+    """Finished tiles as one latent of the shape that went in, with the input where the compute mask is black."""
+    merged, given = merge_tiles(tiles.estimates, tiles.grid, spread), tiles.latent["samples"]
     if tiles.mask is not None:
-        merged = keep_untouched(merged, tiles.latent["samples"].to(merged), tiles.mask)
-    return merged
+        merged = keep_untouched(merged, given.reshape(merged.shape).to(merged), tiles.mask)
+    # Models that were made for video want a frame, which tiles have not.
+    return merged.reshape(given.shape)

@@ -7,9 +7,10 @@ from comfy_api.v0_0_2 import io
 from ..adadiffsr_core.sampling.codebook import Solver
 from ..adadiffsr_core.sampling.config import MergeMode
 from ..adadiffsr_core.settings import PRESETS
+from .door import CheckedNode
 from .host.run import KSamplerSettings, sample_regions, scheduler_names
 from .host.sampler import RegionSampler
-from .schema import MmleType, Node, Of, PfjType, Row, Table, TilesType
+from .schema import MmleType, Of, PfjType, Row, Table, TilesType
 from .settings import read_settings
 
 _EVERYDAY = PRESETS["everyday"]
@@ -135,7 +136,7 @@ _REGION_INPUTS: list[Row] = [
 ]
 
 
-class RegionAwareKSampler(Node):
+class RegionAwareKSampler(CheckedNode):
     """The host's KSampler, with the steps decided region by region."""
 
     table = Table(
@@ -202,7 +203,7 @@ class RegionAwareKSampler(Node):
         return io.NodeOutput(tiles)
 
 
-class RegionAwareSampler(Node):
+class RegionAwareSampler(CheckedNode):
     """The same as a SAMPLER."""
 
     table = Table(

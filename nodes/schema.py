@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from comfy_api.v0_0_2 import io
 
+from ..adadiffsr_core.errors import ConfigError
+
 Row = tuple[str, Any, str]
 
 TilesType = io.Custom("ADADIFFSR_TILES")
@@ -62,6 +64,18 @@ class Node(io.ComfyNode):
         said = {**vars(cls.table), "inputs": inputs, "outputs": outputs}
         known = inspect.signature(io.Schema).parameters
         return io.Schema(**{name: value for name, value in said.items() if name in known})
+
+
+def check_range(table: Table, name: str, value: float) -> None:
+    """Refuse a number that its input's row does not allow, where the host leaves that to the node.
+
+    Raises:
+        ConfigError: with the least and the largest.
+    """
+    kind = next(kind for row, kind, _ in table.inputs if row == name)
+    least, most = kind.options["min"], kind.options["max"]
+    if not least <= value <= most:
+        raise ConfigError(f"{name} must be from {least} to {most}, got {value}")
 
 
 def _make_input(name: str, kind: Any, tooltip: str) -> Any:

@@ -18,7 +18,8 @@ class Tiles:
         estimates: every tile by its id, `[images * grid.count,C,h,w]` float32 on the CPU, in the scale of LATENT.
         grid: where tiles are.
         report: where the evaluations went.
-        latent: the LATENT that came in; its `samples` are the low-quality latent `[N,C,H,W]`.
+        latent: the LATENT that came in; its `samples` are the low-quality latent `[N,C,H,W]`, or
+            `[N,C,1,H,W]` for a model with frames.
         mask: the compute mask on the canvas, `[N or 1,1,H,W]` in [0,1], or None.
         factor: image px per latent px.
     """
@@ -29,3 +30,9 @@ class Tiles:
     latent: Mapping[str, Any]
     mask: Tensor | None
     factor: int
+
+    def __repr__(self) -> str:
+        """In short: the host shows it where a link is previewed as text."""
+        height, width = (side * self.factor for side in self.grid.tile)
+        masked = "" if self.mask is None else ", with a compute mask"
+        return f"Tiles({len(self.estimates)} of {width}x{height} px{masked}, {self.report!r})"

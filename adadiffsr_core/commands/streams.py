@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # typing itself takes longer than all of this
 if TYPE_CHECKING:
     from typing import Any
 
-# ValueError: the stream was closed, or its encoding lacks a letter; AttributeError: there is none.
+# ValueError: the stream was closed; AttributeError: there is none.
 _UNSAID = (OSError, ValueError, AttributeError)
 
 
@@ -57,7 +57,10 @@ class _Forgiving:
 
     def write(self, text: str) -> int:
         with contextlib.suppress(*_UNSAID):
-            self._stream.write(text)
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:  # better a mark for each letter that it lacks than nothing
+                self._stream.write(text.encode(self.encoding, "replace").decode(self.encoding))
             self._stream.flush()  # at once: what is said late may be said never
         return len(text)
 

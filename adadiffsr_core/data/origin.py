@@ -15,6 +15,7 @@ from ..text import shown
 
 _FILE = "origin.json"
 _LONGEST = 4_000_000  # bytes of a note
+_PART = 2**20  # bytes of a file at a time
 
 
 def fingerprint_files(paths: Sequence[Path]) -> str:
@@ -27,8 +28,11 @@ def fingerprint_files(paths: Sequence[Path]) -> str:
 
 def fingerprint_content(path: Path) -> str:
     """A hash of one file's bytes."""
+    digest = hashlib.blake2b()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
+        while part := file.read(_PART):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def fingerprint_weights(module: nn.Module) -> str:

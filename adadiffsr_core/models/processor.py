@@ -4,10 +4,11 @@ import copy
 import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from ..nets.layout import channels_last
 from ..sampling.transfer import send

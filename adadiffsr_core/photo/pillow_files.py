@@ -8,9 +8,10 @@ import threading
 import warnings
 from collections.abc import Sequence
 from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 from PIL import Image
+from typing_extensions import Self
 
 
 class _Quiet:

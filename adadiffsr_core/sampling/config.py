@@ -1,7 +1,9 @@
 """How regions are sampled: what the command line, Python and ComfyUI let people choose alike."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
+
+from typing_extensions import Self
 
 from ..config import Config, Most, check_multiple
 from ..errors import ConfigError
@@ -70,8 +72,11 @@ class RegionConfig(Config):
         check_multiple("overlap", self.overlap, sizes.factor)
         tile, overlap = self.tile_side(sizes), self.overlap // sizes.factor
         if overlap >= tile:
+            side = tile * sizes.factor
+            size = f"tile_size {side} px" if self.tile_size else f"the model's tiles of {side} px"
             raise ConfigError(
-                f"an overlap of {self.overlap} px does not fit tiles of {tile * sizes.factor} px; use less"
+                f"overlap {self.overlap} px leaves no room in {size}; use an overlap of at most "
+                f"{tile // 2 * sizes.factor}, or a tile_size above {self.overlap}"
             )
         if self.tile_fit:
             return fit_grid(height, width, tile, overlap, multiple=sizes.multiple)

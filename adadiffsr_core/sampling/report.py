@@ -83,6 +83,10 @@ class RunReport:
     gain_threshold: float | None = None
     likeness: float | None = None
 
+    def __repr__(self) -> str:
+        """In short: a run has many tiles, and each many steps."""
+        return f"RunReport({len(self.tiles)} tiles, {self.nfe} of {self.full_nfe} evaluations)"
+
     @property
     def nfe(self) -> int:
         """Tile evaluations spent in all."""

@@ -20,8 +20,12 @@ class Box(NamedTuple):
 
 
 def to_box(area: Sequence[Any], canvas: tuple[int, int]) -> Box:
-    """The host's area (height, width, y, x), cut off where the canvas ends, as the host does."""
-    height, width, top, left = (int(value) for value in area)
+    """The host's area (height, width, y, x), cut off where the canvas ends, as the host does.
+
+    With frames it is (frames, height, width, frame, y, x).
+    """
+    half = len(area) // 2
+    height, width, top, left = (int(value) for value in (*area[half - 2 : half], *area[-2:]))
     return Box(top, left, min(height, canvas[0] - top), min(width, canvas[1] - left))
 
 

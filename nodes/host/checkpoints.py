@@ -39,6 +39,20 @@ def find_checkpoint(name: str) -> Path:
     return embedded_weights() if name == EMBEDDED else find_file(name, FOLDER, "checkpoints")
 
 
+def list_networks() -> list[str]:
+    """What a small network can be loaded from: the embedded model, then our files."""
+    return [EMBEDDED, *list_files(FOLDER)]
+
+
+def find_network(name: str) -> Path:
+    """The file that such a choice stands for.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    return embedded_weights() if name == EMBEDDED else find_file(name, FOLDER)
+
+
 def is_ours(path: Path) -> bool:
     """Whether a file is of this project: says so, or holds what nothing else does.
 

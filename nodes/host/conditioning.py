@@ -16,6 +16,7 @@ from ...adadiffsr_core.sampling.tiles import TileGrid, crop_tiles, pad_canvas
 from .areas import Box, inside, intersect, to_area, to_box, widen
 from .boundaries import hooks_of
 from .control import TiledControls
+from .frames import add_frame, as_wanted, drop_frame, is_picture
 
 Cond = dict[str, Any]
 Conds = list[list[Cond] | None]
@@ -69,7 +70,8 @@ class TiledCall:
             gain = None if self.gain is None else self.gain[[row % len(self.gain) for row in rows]]
             cropper = _Cropper(self.conditioning, [tiles[row] for row in rows], gain, x.device)
             local = [None if cond is None else cropper.crop_all(cond) for cond in conds]
-            return executor(model, local, x, sigma, model_options)
+            found = executor(model, local, as_wanted(x, model), sigma, model_options)
+            return [drop_frame(each) for each in found]
 
         groups = self._group(conds, tiles)
         if len(groups) == 1:
@@ -112,7 +114,8 @@ class _Cropper:
         part = Box(0, 0, tile.height, tile.width)
         frame = Box(0, 0, *self.run.grid.canvas)
         if "mask" in cond:
-            local["mask"] = self._crop_canvas(cond["mask"][:, None])[:, 0]
+            mask = cond["mask"]  # with a frame in third place from the end for models that have frames
+            local["mask"] = self._crop_canvas(mask) if mask.ndim == 4 else self._crop_canvas(mask[:, None])[:, 0]
         if "area" in cond:
             frame = to_box(cond["area"], self.run.grid.canvas)
             cut = intersect(frame, tile)
@@ -148,6 +151,8 @@ class _Cropper:
         return value._copy_with(self._crop_tensor(value.cond))
 
     def _crop_tensor(self, tensor: Tensor) -> Tensor:
+        if is_picture(tensor):
+            return add_frame(self._crop_tensor(drop_frame(tensor)))
         if tensor.ndim == 4 and tuple(tensor.shape[-2:]) == self.run.grid.canvas:
             return self._crop_canvas(tensor)
         if len(tensor) == 1:

@@ -19,6 +19,8 @@ _CACHES = {
     "first_block_cache": "WaveSpeed's First Block Cache",
     "wavespeed": "WaveSpeed",
 }
+# What tiled diffusion nodes are called, here and in the packs that they come from, without underscores.
+_TILERS = ("tileddiffusion", "multidiffusion", "mixtureofdiffusers", "spotdiffusion")
 
 
 def refuse_unsuitable(model_options: Mapping[str, Any], latent: Tensor, sigmas: Tensor) -> None:
@@ -30,14 +32,14 @@ def refuse_unsuitable(model_options: Mapping[str, Any], latent: Tensor, sigmas: 
         sigmas: the base schedule.
 
     Raises:
-        ConfigError: a step cache, a context window or a patch that holds a picture is on the model, or the schedule
-            does not end at 0.
+        ConfigError: a step cache, a context window, tiled diffusion or a patch that holds a picture is on the model,
+            or the schedule does not end at 0.
         ShapeError: the latent is not one of pictures.
     """
     if getattr(latent, "is_nested", False) or latent.ndim != 4:
         raise ShapeError(
-            f"region-aware sampling is for pictures, latents of [N,C,H,W]; this one is {list(latent.shape)}, "
-            f"so use the host's own KSampler for it"
+            f"region-aware sampling is for pictures, latents of [N,C,H,W] or of one frame, [N,C,1,H,W]; this one is "
+            f"{list(latent.shape)}, so use the host's own KSampler for it"
         )
     if model_options.get("context_handler") is not None:
         raise ConfigError("context windows on the model are for video; remove their node to sample by regions")
@@ -48,6 +50,11 @@ def refuse_unsuitable(model_options: Mapping[str, Any], latent: Tensor, sigmas: 
                 f"{cache} is on the model and would hand one region's result to another; remove or bypass its "
                 f"node (region-aware sampling already skips the steps that add nothing)"
             )
+    if _is_tiled(model_options.get("model_function_wrapper")):
+        raise ConfigError(
+            "a tiled diffusion node is on the model and would cut regions into tiles of its own; remove or bypass it "
+            "(region-aware sampling works by tiles already)"
+        )
     if any(hasattr(patch, "encoded_image") for patch in leaves(model_options)):
         raise ConfigError(
             "a patch on the model holds a picture of the whole canvas, which cannot be cropped to regions; "
@@ -76,6 +83,20 @@ def leaves(options: Any) -> Iterator[Any]:
             yield from leaves(value)
     else:
         yield options
+
+
+def _is_tiled(wrapper: Any) -> bool:
+    """Whether the one function about the model is a tiled diffusion's."""
+    names = [_name(kind) for part in _unwrap(wrapper) for kind in (part, *type(part).__mro__)]
+    return any(mark in name.replace("_", "").replace("-", "") for name in names for mark in _TILERS)
+
+
+def _unwrap(part: Any, depth: int = 4) -> Iterator[Any]:
+    """A function and what it stands for: the object of a method, what a partial or a decorator holds."""
+    if part is not None and depth:
+        yield part
+        for name in ("__self__", "func", "__wrapped__"):
+            yield from _unwrap(getattr(part, name, None), depth - 1)
 
 
 def _name(leaf: Any) -> str:

@@ -13,7 +13,7 @@ import comfy.taesd.taesd
 import torch
 from torch import Tensor, nn
 
-from ...adadiffsr_core.errors import CheckpointError
+from ...adadiffsr_core.errors import CheckpointError, ConfigError
 from ...adadiffsr_core.models.networks import UNET_PREFIX, Networks, read_schedule
 from ...adadiffsr_core.nets.autoencoder import Autoencoder
 from ...adadiffsr_core.nets.unet import UNet
@@ -61,6 +61,21 @@ class RestorationModel(comfy.model_base.BaseModel):
         share = 1 - t if self.model_type == comfy.model_base.ModelType.FLOW else torch.ones_like(t)
         seen = x - known * share.reshape(-1, 1, 1, 1)
         return super()._apply_model(seen, t, c_concat, *args, **options) + known
+
+    def state_dict_for_saving(self, *_: Any, **__: Any) -> Any:
+        """Refused: see `unsavable`."""
+        raise unsavable("model")
+
+
+def unsavable(what: str) -> ConfigError:
+    """The sentence for the host's nodes that save a model or a VAE, whose files would lack what ours say of themselves.
+
+    Without it no program can tell how the network is built and used; the host lets no model add to what it writes.
+    """
+    return ConfigError(
+        f"ComfyUI's save nodes leave out the description that a {what} of AdaDiffSR needs, so that nothing could open "
+        "the file; keep the one that it was loaded from, and add LoRAs after loading"
+    )
 
 
 def build_model(networks: Networks) -> Any:
@@ -131,6 +146,10 @@ class RestorationVae(comfy.sd.VAE):
         )
         self.memory_used_encode = lambda shape, dtype: _memory(shape[-2] * shape[-1])
         self.memory_used_decode = lambda shape, dtype: _memory(shape[-2] * shape[-1] * factor**2)
+
+    def get_sd(self) -> Any:
+        """Refused: see `unsavable`."""
+        raise unsavable("VAE")
 
 
 def _memory(pixels: int) -> int:

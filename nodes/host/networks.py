@@ -22,6 +22,11 @@ class Network:
 
     patcher: Any
 
+    def __repr__(self) -> str:
+        """In short: the host shows it where a link is previewed as text."""
+        parameters = sum(parameter.numel() for parameter in self.module.parameters())
+        return f"{type(self.module).__name__}({parameters:,} parameters)"
+
     @property
     def module(self) -> Any:
         """The network itself, on the device once it is loaded."""

@@ -14,6 +14,7 @@ from ...adadiffsr_core.config import unknown
 from ..settings import RegionSettings
 from ..tiles import Tiles
 from .denoiser import KEY
+from .frames import as_wanted, drop_frame
 from .geometry import latent_sizes
 from .sampler import FinishedTiles, RegionSampler
 
@@ -89,7 +90,7 @@ def sample_regions(
     tiles = kept[0]
     clean = {key: value for key, value in latent.items() if key not in _OF_EMPTY_LATENTS}
     return Tiles(
-        estimates=patcher.model.process_latent_out(tiles.estimates),
+        estimates=drop_frame(patcher.model.process_latent_out(as_wanted(tiles.estimates, patcher.model))),
         grid=tiles.grid,
         report=tiles.report,
         latent={**clean, "samples": samples},
@@ -103,11 +104,11 @@ def _ask_memory_for_tiles(settings: RegionSettings) -> Any:
 
     def prepare(executor: Any, model: Any, noise_shape: Any, *args: Any, **options: Any) -> Any:
         images, channels, *size = noise_shape
-        if len(size) == 2:
-            height, width = size
+        if len(size) == 2 or (len(size) == 3 and size[0] == 1):  # a picture, with or without a frame
+            *frame, height, width = size
             grid = settings.config.plan_tiles(height, width, latent_sizes(model.model))
             batch = min(settings.config.tile_batch or 2, images * grid.count)
-            noise_shape = [batch, channels, *grid.tile]
+            noise_shape = [batch, channels, *frame, *grid.tile]
         return executor(model, noise_shape, *args, **options)
 
     return prepare

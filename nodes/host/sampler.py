@@ -20,11 +20,13 @@ from ...adadiffsr_core.sampling.schedule import Schedule
 from ...adadiffsr_core.sampling.tiles import TileGrid
 from ..settings import RegionSettings
 from .denoiser import SamplerCall
+from .frames import add_frame, drop_frame, is_picture, show_framed
 from .geometry import choose_tile_batch, latent_sizes
 from .guards import is_flow, refuse_unsuitable
 from .networks import Companions, companions
 from .prepare import prepare
 from .preview import Preview
+from .schedule import drop_repeats
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,17 @@ class RegionSampler(comfy.samplers.Sampler):
 
         Args:
             model_wrap: the guider.
-            sigmas: the base schedule, falling to 0.
+            sigmas: the base schedule, falling to 0; of neighbours that are equal one counts.
             extra_args: `model_options` and `seed`.
             callback: told of progress.
-            noise: standard normal, `[N,C,H,W]`.
+            noise: standard normal, `[N,C,H,W]`; for models that were made for video it and all latents have one frame,
+                `[N,C,1,H,W]`.
             latent_image: the low-quality latent `[N,C,H,W]`, the paper's o.
             denoise_mask: 1 where to work and 0 what to keep, `[N,C,H,W]`.
             disable_pbar: whether the console stays quiet.
 
         Returns:
-            `[N,C,H,W]`.
+            As `noise`.
 
         Raises:
             ConfigError: the model, the schedule or a setting does not suit; the message says what to do.
@@ -87,7 +90,13 @@ class RegionSampler(comfy.samplers.Sampler):
             DenoiserError: the model returned NaN.
         """
         latent = torch.zeros_like(noise) if latent_image is None else latent_image
+        if is_picture(latent):
+            show = None if callback is None else show_framed(callback)
+            mask = None if denoise_mask is None else drop_frame(denoise_mask)
+            flat = drop_frame(noise), drop_frame(latent), mask
+            return add_frame(self.sample(model_wrap, sigmas, extra_args, show, *flat, disable_pbar))
         refuse_unsuitable(extra_args["model_options"], latent, sigmas)
+        sigmas = drop_repeats(sigmas)
         call = SamplerCall(
             guider=model_wrap,
             sigmas=sigmas,

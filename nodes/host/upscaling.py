@@ -80,5 +80,6 @@ class HostRestorer:
         positive, negative = (nothing if each is None else each for each in (self.positive, self.negative))
         latent = {"samples": self.vae.encode(planes_to_image(padded))}
         tiles = sample_regions(self.model, positive, negative, latent, settings, base)
-        restored = image_to_planes(self.vae.decode(merge(tiles)))[..., :height, :width]
-        return Sampled(restored, tiles.report, tiles.grid)
+        decoded = self.vae.decode(merge(tiles))
+        decoded = decoded.reshape(-1, *decoded.shape[-3:])  # of models that were made for video, one frame each
+        return Sampled(image_to_planes(decoded)[..., :height, :width], tiles.report, tiles.grid)

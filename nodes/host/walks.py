@@ -20,6 +20,7 @@ from .geometry import latent_sizes
 from .guards import is_flow, refuse_unsuitable
 from .networks import Network
 from .prepare import prepare
+from .schedule import drop_repeats
 
 _SCHEDULER = "simple"  # the sampling nodes' default
 # What a conditioning may hold that belongs to one picture.
@@ -103,7 +104,7 @@ class HostModel:
             model_options=self.model.model_options,
         )
         kind = Schedule("flow" if is_flow(self.model.get_model_object("model_sampling")) else "eps")
-        return build_codebook(schedule.sigmas.cpu(), sampling.solver, sampling.eta, kind)
+        return build_codebook(drop_repeats(schedule.sigmas.cpu()), sampling.solver, sampling.eta, kind)
 
     def visit(
         self, codebook: Codebook, lq_latent: Tensor, noise: Tensor, walk: Callable[[Denoiser, Tensor], Tensor]

@@ -46,7 +46,7 @@ def run_until(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=dict(environment),
-        process_group=0,  # so that its workers can be ended with it
+        start_new_session=True,  # a process group of its own, so that its workers can be ended with it
     )
     assert process.stdout is not None
     listener = threading.Thread(target=_listen, args=(process.stdout, hear), daemon=True)

@@ -74,7 +74,8 @@ def host() -> Load:
 
 
 def load(name: str) -> ModuleType:
-    with warnings.catch_warnings(action="ignore"):  # the host's, not ours to mend
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the host's, not ours to mend
         return importlib.import_module(f"comfy.{name}")
 
 

@@ -27,5 +27,6 @@ def load_pack(name: str = NAME) -> ModuleType:
 def part(name: str) -> ModuleType:
     """A module of the pack, such as `nodes.host.run`."""
     load_pack()
-    with warnings.catch_warnings(action="ignore"):  # the host's, not ours to mend
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the host's, not ours to mend
         return importlib.import_module(f"{NAME}.{name}")

@@ -6,7 +6,9 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 Message = dict[str, Any]
 PREVIEW, HEAD = 1, 8  # the host's number for a preview; bytes before the picture: its kind and format

@@ -1,6 +1,7 @@
 """What a run does to the host: progress, cancel, memory, boundaries; and what it refuses."""
 
 import importlib
+from functools import partial
 from types import FunctionType, SimpleNamespace
 
 import pytest
@@ -245,6 +246,41 @@ def test_step_caches_are_refused(host, pack, cache):
         sample_regions(host, pack, model, tiny.text())
 
 
+class AbstractDiffusion:
+    """As tiled diffusion packs put one on a model."""
+
+    def __call__(self, apply, args):
+        raise AssertionError("it was asked to cut a region")
+
+
+TILERS = {
+    "SpotDiffusion": lambda wrapper: wrapper,
+    "MultiDiffusion": lambda wrapper: wrapper.__call__,
+    "MixtureOfDiffusers": lambda wrapper: partial(wrapper.__call__),
+    "Tiled_Diffusion": lambda wrapper: partial(wrapper),
+}
+
+
+@pytest.mark.parametrize("tiler", TILERS)
+def test_tiled_diffusion_on_the_model_is_refused(host, pack, tiler):
+    model = tiny.build_model(host).clone()
+    model.set_model_unet_function_wrapper(TILERS[tiler](type(tiler, (AbstractDiffusion,), {})()))
+    with pytest.raises(ValueError, match="a tiled diffusion node is on the model"):
+        sample_regions(host, pack, model, tiny.text())
+
+
+def test_another_function_about_the_model_is_called(host, pack):
+    model, seen = tiny.build_model(host).clone(), []
+
+    def look(apply, args):
+        seen.append(len(args["input"]))
+        return apply(args["input"], args["timestep"], **args["c"])
+
+    model.set_model_unet_function_wrapper(look)
+    sample_regions(host, pack, model, tiny.text())
+    assert seen
+
+
 def test_patches_that_hold_a_picture_are_refused(host, pack):
     model = tiny.build_model(host).clone()
 
@@ -273,7 +309,14 @@ def test_what_is_no_picture_is_refused(host, pack):
 SIZES = {
     "tile_size 500 px is not a multiple of 32; use 480 or 512": {"tile_size": 500},
     "overlap 60 px is not a multiple of 8; use 56 or 64": {"overlap": 60},
-    "an overlap of 64 px does not fit tiles of 64 px": {"overlap": 64},
+    "overlap 64 px leaves no room in tile_size 64 px; use an overlap of at most 32, or a tile_size above 64": {
+        "tile_size": 64,
+        "overlap": 64,
+    },
+    "overlap 512 px leaves no room in the model's tiles of 512 px; use an overlap of at most 256, or a tile_size": {
+        "tile_size": 0,
+        "overlap": 512,
+    },
 }
 
 

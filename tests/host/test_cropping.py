@@ -194,7 +194,7 @@ def test_reference_latents_of_the_canvas_are_cropped_and_others_are_not(host, pa
 
     run = conditioning.TiledCall(conditioning.TiledConditioning(grid, 1, 8), [0, 3], None)
     cond = {"model_conds": {"ref_latents": host("conds").CONDList([whole, other])}}
-    run(executor, None, [[cond]], torch.zeros(2, 4, TILE, TILE), torch.ones(2), {})
+    run(executor, tiny.build_model(host).model, [[cond]], torch.zeros(2, 4, TILE, TILE), torch.ones(2), {})
     cropped, untouched = seen[0]
     assert torch.equal(cropped, torch.cat([crop(whole, grid, 0), crop(whole, grid, 3)]))
     assert torch.equal(untouched, other)
@@ -212,7 +212,7 @@ def test_gligen_boxes_move_with_the_tile(host, pack):
     run = conditioning.TiledCall(conditioning.TiledConditioning(grid, 1, 8), [*range(grid.count)], None)
     cond = {"model_conds": {}, "gligen": ("position", "model", [("word", 4, 6, 2, 9)])}  # height, width, y, x
     x = tiny.draw(grid.count, 4, TILE, TILE)
-    (out,) = run(executor, None, [[cond]], x, torch.ones(grid.count), {})
+    (out,) = run(executor, tiny.build_model(host).model, [[cond]], x, torch.ones(grid.count), {})
     assert torch.equal(out, x)
     assert sum(count for count, _ in seen) == grid.count
     kinds = {gligen[0]: gligen[2] for _, gligen in seen}

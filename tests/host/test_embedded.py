@@ -199,3 +199,14 @@ def test_files_are_found_in_our_folder_and_in_the_users_paths(host, pack, tmp_pa
     assert folders.find_file("mine.safetensors", folders.FOLDER) == tmp_path / "mine.safetensors"
     with pytest.raises(errors.CheckpointError, match=r"no file other\.safetensors in models/adadiffsr"):
         folders.find_file("other.safetensors", folders.FOLDER)
+
+
+@pytest.mark.parametrize(("node", "name"), [("LoadMmle", "mmle"), ("LoadPfj", "pfj")])
+def test_the_embedded_networks_can_be_loaded_by_themselves(pack, loaded, node, name):
+    loader = getattr(pack("nodes.loaders"), node)
+    (chosen,) = [row for row in loader.GET_SCHEMA().inputs if row.id == "file"]
+    assert chosen.options[0] == "embedded model"
+    (alone,) = loader.execute("embedded model").args
+    whole = getattr(loaded, name).module.state_dict()
+    assert alone.module.state_dict().keys() == whole.keys()
+    assert all(torch.equal(value, whole[key]) for key, value in alone.module.state_dict().items())

@@ -1,5 +1,7 @@
 """On a canvas of one tile, with equal intervals and no early exit, our sampler is the host's."""
 
+from typing import get_args
+
 import pytest
 import torch
 
@@ -40,6 +42,37 @@ def test_every_deterministic_solver(host, pack, solver, prediction, scheduler, d
     model = tiny.build_model(host, prediction)
     sigmas = tiny.build_sigmas(host, model, STEPS, scheduler, denoise)
     close(*run_both(host, pack, model, tiny.text(), solver=solver, sigmas=sigmas))
+
+
+@pytest.mark.parametrize(("steps", "denoise"), [(20, 0.01), (30, 0.02), (1000, 0.5)])
+@pytest.mark.parametrize("scheduler", ["simple", "ddim_uniform", "beta", "karras"])
+def test_more_steps_than_the_model_knows_noise_levels(host, pack, scheduler, steps, denoise):
+    """The host's schedule then repeats levels, and its sampler steps from one to itself."""
+    model = tiny.build_model(host)
+    sigmas = tiny.build_sigmas(host, model, steps, scheduler, denoise)[-21:]
+    close(*run_both(host, pack, model, tiny.text(), sigmas=sigmas))
+
+
+def test_repeats_are_dropped_and_nothing_else(host, pack):
+    drop = pack("nodes.host.schedule").drop_repeats
+    sigmas = tiny.build_sigmas(host, tiny.build_model(host), 20, "simple", 0.01)
+    assert drop(sigmas).tolist() == sorted(set(sigmas.tolist()), reverse=True)
+    assert len(drop(sigmas)) < len(sigmas)
+    for untouched in ([2.0, 1.0, 0.0], [1.0, 2.0, 0.0]):
+        assert drop(torch.tensor(untouched)).tolist() == untouched
+
+
+def test_training_walks_such_a_schedule_too(host, pack):
+    settings = pack("adadiffsr_core.settings").SamplingConfig(steps=20)
+    prompts = {"positive": tiny.text(), "negative": tiny.text(9)}
+    subject = pack("nodes.host.walks").HostModel(model=tiny.build_model(host), vae=None, denoise=0.01, **prompts)
+    assert 0 < subject.build_codebook(settings).steps < 20
+
+
+def test_no_solver_of_ours_is_one_whose_schedule_the_host_changes(host, pack):
+    solvers = set(get_args(pack("adadiffsr_core.sampling.codebook").Solver))
+    assert solvers <= {*host("samplers").KSampler.SAMPLERS}
+    assert not solvers & host("samplers").KSampler.DISCARD_PENULTIMATE_SIGMA_SAMPLERS
 
 
 @pytest.mark.parametrize("solver", ["euler_ancestral", "ddpm"])

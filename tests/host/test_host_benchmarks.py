@@ -19,7 +19,8 @@ def run(host, monkeypatch, capsys):
         path = PACK / "benchmarks" / f"{name}.py"
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, words)])
         monkeypatch.setattr(sys, "path", list(sys.path))  # they put folders to its front
-        with warnings.catch_warnings(action="ignore"):  # the host's, not ours to mend
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the host's, not ours to mend
             runpy.run_path(str(path), run_name="__main__")
         return capsys.readouterr().out
 

@@ -34,12 +34,16 @@ ACCEPTED = {
 
 
 def find_refusals(client, prompt):
-    """Every sentence with which the host, or a node of ours, refused a prompt."""
+    """Every sentence with which the host, or a node of ours, refused a prompt.
+
+    The host says what a node's own check says once for each input that the check looks at.
+    """
     try:
         entry = client.run(prompt)
     except RejectedError as refused:
         errors = [error for node in refused.answer["node_errors"].values() for error in node["errors"]]
-        return [f"{error['message']}: {error['details']}" for error in errors]
+        told = [(error["message"], *error["details"].partition(" - ")[::2]) for error in errors]
+        return [*dict.fromkeys(own or f"{message}: {details}" for message, details, own in told)]
     return [error["exception_message"].strip() for error in find_messages(entry, "execution_error")]
 
 
@@ -62,3 +66,20 @@ def test_an_unusual_input_runs(client, case):
 def test_the_host_goes_on_after_a_refusal(client):
     assert len(find_refusals(client, build_upscale(intervals="a, b"))) == 1
     assert find_refusals(client, build_upscale(seed=9)) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        ({"tile_size": 500}, "adadiffsr.ConfigError"),
+        ({"compute_mask": ["mask", 0]}, "adadiffsr.ShapeError"),
+    ],
+)
+def test_an_error_has_a_name_whatever_the_folder_is_called(client, server, wrong, name):
+    three = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 3, "color": 0}}
+    as_mask = {"class_type": "ImageToMask", "inputs": {"image": ["three", 0], "channel": "red"}}
+    entry = client.run({"three": three, "mask": as_mask, **build_upscale(seed=5, **wrong)})
+    (error,) = find_messages(entry, "execution_error")
+    assert error["exception_type"] == name
+    assert error["node_type"] == "AdaDiffSR_RegionAwareKSampler"
+    assert not any(server.pack.name in text for text in (error["exception_type"], error["exception_message"]))

@@ -55,6 +55,25 @@ def build_model(host, prediction="eps", in_channels=4, adm=None, latent_format="
     return host("model_patcher").ModelPatcher(model, load_device=cpu, offload_device=cpu)
 
 
+def build_framed_model(host):
+    """A MODEL whose latents have a frame, [N,C,1,H,W]: the host's Qwen-Image, of one block."""
+    models = host("model_base")
+    fields = {
+        "latent_format": host("latent_formats").Wan21,
+        "sampling_settings": {"multiplier": 1.0, "shift": 2.0},
+        "unet_extra_config": {},
+    }
+    heads = {"num_layers": 1, "attention_head_dim": 24, "num_attention_heads": 2, "axes_dims_rope": (8, 8, 8)}
+    family = type("Family", (host("supported_models_base").BASE,), fields)({
+        "image_model": "qwen_image", "in_channels": 64, "out_channels": 16, "joint_attention_dim": CONTEXT, **heads,
+    })  # fmt: skip
+    family.set_inference_dtype(torch.float32, None)
+    model = models.QwenImage(family)
+    randomise(model.diffusion_model)
+    cpu = torch.device("cpu")
+    return host("model_patcher").ModelPatcher(model, load_device=cpu, offload_device=cpu)
+
+
 def build_control(host, seed=5, hint_channels=3):
     """A CONTROL_NET for such a model."""
     shape = {**SHAPE, "in_channels": 4, "adm_in_channels": None, "num_heads": 4, "num_head_channels": -1}

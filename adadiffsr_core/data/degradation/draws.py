@@ -4,10 +4,11 @@ The distributions are those that `degradation`, `kernels` and `image_noise` draw
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import Self
 
 from .kernels import SHAPES, BlurConfig
 from .kernels_batch import GAUSSIAN, PLATEAU, SINC, KernelDraws

@@ -5,9 +5,9 @@ sharpened ground truth (our truth is the photograph itself) and the differentiab
 """
 
 from dataclasses import dataclass, field
-from typing import Self
 
 import numpy as np
+from typing_extensions import Self
 
 from ...config import Config
 from ...errors import ConfigError, ShapeError
@@ -111,7 +111,8 @@ def to_levels(image: np.ndarray) -> np.ndarray:
 
 def from_levels(levels: np.ndarray) -> np.ndarray:
     """uint8 to float32 in [0,1]."""
-    return levels.astype(np.float32) * np.float32(1 / 255)
+    image: np.ndarray = levels.astype(np.float32) * np.float32(1 / 255)
+    return image
 
 
 def compress(image: np.ndarray, quality: int) -> np.ndarray:

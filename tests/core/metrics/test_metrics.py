@@ -2,10 +2,10 @@
 
 import math
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
