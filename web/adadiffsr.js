@@ -4,6 +4,7 @@ import { api } from "../../scripts/api.js";
 import { RegionMap } from "./region_map.js";
 
 const WIDGET = "adadiffsr_regions";
+const MARGINS = 20; // px, that the host leaves above and below it
 const maps = new Map(); // by the id of the node that runs: { map, node }
 
 // The node that has this id, or what stands for it on the canvas that is open: the subgraph that it lies in.
@@ -11,7 +12,7 @@ function findNode(id, type) {
   const path = [];
   let graph = app.rootGraph ?? app.graph;
   for (const part of String(id).split(":")) {
-    const node = graph?.getNodeById(Number(part));
+    const node = graph?.getNodeById(part);
     if (!node) return null;
     path.push(node);
     graph = node.subgraph;
@@ -36,22 +37,27 @@ function attach(entry, id, type) {
   const widget = node.addDOMWidget(WIDGET, "regions", map.element, {
     serialize: false,
     hideOnZoom: false,
-    getMinHeight: () => map.height + 20, // the host's margins
+    getMinHeight: () => map.height + MARGINS,
   });
   widget.serialize = false; // so that saved values keep their places
-  const [width, height] = node.computeSize();
-  node.setSize([Math.max(node.size[0], width), Math.max(before, height)]);
-  keepSavedSize(node, node.size[1] - before);
+  if (!LiteGraph.vueNodesMode) {
+    // The new renderer makes room by itself.
+    const [width, height] = node.computeSize();
+    node.setSize([Math.max(node.size[0], width), Math.max(before, height)]);
+  }
+  keepSavedSize(node, map, before);
   app.canvas.setDirty(true, true);
   return true;
 }
 
 // A workflow is saved as if there were no map, which is not there either when it is opened.
-function keepSavedSize(node, grown) {
+function keepSavedSize(node, map, before) {
   const onSerialize = node.onSerialize;
   node.onSerialize = function (saved) {
     onSerialize?.apply(this, arguments);
-    if (grown > 0 && saved.size) saved.size = [saved.size[0], saved.size[1] - grown];
+    const [width, height] = saved.size;
+    const taken = Math.max(map.height, map.element.offsetHeight) + MARGINS;
+    if (height > before) saved.size = [width, Math.max(before, height - taken)];
   };
 }
 

@@ -14,7 +14,7 @@ const WORDS_PX = 92; // legend and words below it
 const STYLE = {
   box: `display:flex; flex-direction:column; gap:4px; box-sizing:border-box; padding:6px; border-radius:6px; overflow:hidden;
     background:var(--comfy-menu-bg); color:var(--input-text); border:1px solid var(--border-color); font:11px/1.35 sans-serif;`,
-  canvas: "flex:1 1 0; min-height:0; width:100%; object-fit:contain; cursor:crosshair;",
+  canvas: "flex:0 1 auto; min-height:0; width:100%; object-fit:contain; cursor:crosshair;",
   legend: "display:flex; flex-wrap:wrap; align-items:center; gap:2px 10px; flex:none;",
   words: "flex:none; height:3.9em; overflow:hidden; color:var(--descrip-text);",
   ramp: `display:inline-block; width:56px; height:9px; margin:0 4px; background:linear-gradient(90deg, ${RAMP.join(",")});`,
@@ -73,6 +73,7 @@ export class RegionMap {
     const sides = [width * this.columns, height * this.rows];
     this.zoom = LONG_SIDE / Math.max(...sides);
     [this.canvas.width, this.canvas.height] = sides.map((side) => Math.max(1, Math.round(side * this.zoom)));
+    this.canvas.style.aspectRatio = `${sides[0]} / ${sides[1]}`;
     this.mapHeight = Math.round(Math.min(Math.max((320 * sides[1]) / sides[0], 160), 400));
     this.element.style.minHeight = `${this.height}px`;
     // id -> { nfe, kind, done }; `kind` is a place in CLASSES, or -1 before the first evaluation.
@@ -170,7 +171,8 @@ export class RegionMap {
     context.setLineDash(done || kind < 0 ? [] : [3 * border, 2 * border]);
     context.strokeRect(left + border / 2 + 1, top + border / 2 + 1, width - border - 2, height - border - 2);
     context.setLineDash([]);
-    const text = `${nfe}${done && kind !== UNTOUCHED ? "\u2009✓" : ""}`;
+    if (kind === UNTOUCHED) return;
+    const text = `${nfe}${done ? "\u2009✓" : ""}`;
     const font = Math.min(0.36 * height, (1.3 * width) / (text.length + 1), 72);
     if (font < 22) return; // smaller than could be read
     context.font = `600 ${font}px sans-serif`;
@@ -186,7 +188,7 @@ export class RegionMap {
 
   drawLegend() {
     this.legend.replaceChildren();
-    const ramp = make("span", "white-space:nowrap", this.legend, "evaluations 0");
+    const ramp = make("span", "white-space:nowrap", this.legend, "evaluations: 0");
     make("span", STYLE.ramp, ramp);
     ramp.append(String(this.steps));
     CLASSES.forEach(([name, colour], kind) => {

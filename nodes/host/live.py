@@ -112,7 +112,7 @@ def find_page() -> Send | None:
     """
     # Looked up, not imported: where nobody has started the host's server, importing it would bring all of it.
     server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-    if server is None or server.client_id is None or server.last_node_id is None:
+    if server is None or not server.client_id or server.last_node_id is None:
         return None
     page, node = server.client_id, server.last_node_id
     head = {"node": node, "type": get_progress_state().dynprompt.get_node(node)["class_type"]}
