@@ -4,7 +4,8 @@ import { api } from "../../scripts/api.js";
 import { RegionMap } from "./region_map.js";
 
 const WIDGET = "adadiffsr_regions";
-const MARGINS = 20; // px, that the host leaves above and below it
+const MARGINS = 20; // px, that the host leaves within a widget's height, above and below
+const GAP = 4; // px, that it leaves between widgets
 const maps = new Map(); // by the id of the node that runs: { map, node }
 
 // The node that has this id, or what stands for it on the canvas that is open: the subgraph that it lies in.
@@ -56,7 +57,7 @@ function keepSavedSize(node, map, before) {
   node.onSerialize = function (saved) {
     onSerialize?.apply(this, arguments);
     const [width, height] = saved.size;
-    const taken = Math.max(map.height, map.element.offsetHeight) + MARGINS;
+    const taken = Math.max(map.height, map.element.offsetHeight) + MARGINS + GAP;
     if (height > before) saved.size = [width, Math.max(before, height - taken)];
   };
 }

@@ -18,16 +18,29 @@ EVENT, MAP = "adadiffsr.regions", ".adadiffsr-regions"
 CLASSES = ["growing", "stable", "saturated", "untouched"]
 SLOW = {"steps": 12, "intervals": "1, 2, 3"}
 DRAWS_WIDGETS = (1, 30)  # the new renderer of older front ends leaves out all widgets that are HTML
-LOAD = "return app.loadApiJson(arguments[0], 'live').then(() => app.graph._nodes.length)"
+LOAD = """
+return Promise.resolve(app.loadApiJson(arguments[0], "live")).then(() => {
+  const widgets = app.graph._nodes.flatMap((node) => node.widgets ?? []);
+  for (const widget of widgets) if (widget.value === "randomize") widget.value = "fixed"; // of the seed
+});
+"""
 SAVED = "return JSON.stringify(app.graph.serialize().nodes)"
 WATCH = f"""
 window.seen = new Set();
 setInterval(() => {{
   const canvas = document.querySelector('{MAP} canvas');
   if (canvas) window.seen.add(canvas.toDataURL());
-}}, 50);
+}}, 150);
 """
 WORDS = f"return document.querySelector('{MAP}')?.innerText"
+SHOW = """
+const node = app.graph._nodes.find((node) => node.type === "AdaDiffSR_RegionAwareKSampler");
+const { ds } = app.canvas;
+ds.scale = 0.6;
+[ds.offset[0], ds.offset[1]] = [500 - node.pos[0], 150 - node.pos[1]];
+app.canvas.setDirty(true, true);
+return new Promise((done) => setTimeout(done, 1000));
+"""
 TELL = f"""
 const head = {{ node: "tiles", type: "AdaDiffSR_RegionAwareKSampler" }};
 const tell = (data) => window.comfyAPI.api.api.dispatchCustomEvent("{EVENT}", {{ ...head, ...data }});
@@ -169,6 +182,7 @@ def test_the_map_moves_while_the_run_does_and_tells_its_story_afterwards(page, c
     assert page.script("return window.seen.size") > 2
     report = reported(entry)
     assert f"took {report['nfe']} of {report['full_nfe']} evaluations" in page.script(WORDS)
+    page.script(SHOW)
     page.hover(f"{MAP} canvas")
     steps = [", ".join(map(str, tile["index"])) for tile in report["tiles"]]
     assert any(f"at base steps {indices};" in page.script(WORDS) for indices in steps)
