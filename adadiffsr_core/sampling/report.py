@@ -174,6 +174,10 @@ class RunLog:
         self.begun.add(tile_id)
         self.nfe += 1
 
+    def latest(self, tile_id: int) -> StepRecord:
+        """The newest evaluation of a tile that has begun."""
+        return self._steps[tile_id][-1]
+
     def close(self, tile_batch: int, likenesses: Mapping[int, float] = MappingProxyType({}), **facts: Any) -> RunReport:
         """The report of a run that has ended.
 

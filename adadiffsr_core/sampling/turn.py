@@ -37,12 +37,16 @@ class Progress:
         expected_nfe: tile evaluations that the whole run will have taken, as it looks now.
         tiles: ids of the tiles just evaluated.
         denoised: their estimates `[B,C,h,w]`, for previews; not to be changed.
+        steps: what was recorded of each of them, in the same order.
+        finished: ids of those of them that will not be evaluated again.
     """
 
     nfe: int
     expected_nfe: int
     tiles: Sequence[int] = ()
     denoised: Tensor | None = None
+    steps: Sequence[StepRecord] = ()
+    finished: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +189,10 @@ class Turns:
         spent = self._log.nfe
         known = spent + sum(self.timelines.left(running))
         each = known / max(1, len(self._log.begun.union(running)))
-        self.job.on_step(Progress(spent, round(known + waiting * each), batch.ids, batch.denoised))
+        steps = [self._log.latest(tile_id) for tile_id in batch.ids]
+        finished = sorted(set(batch.ids).difference(running))
+        expected = round(known + waiting * each)
+        self.job.on_step(Progress(spent, expected, batch.ids, batch.denoised, steps, finished))
 
     def close(self) -> RunReport:
         """What was done."""

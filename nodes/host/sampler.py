@@ -18,11 +18,13 @@ from ...adadiffsr_core.sampling.report import RunReport
 from ...adadiffsr_core.sampling.run import Start, run
 from ...adadiffsr_core.sampling.schedule import Schedule
 from ...adadiffsr_core.sampling.tiles import TileGrid
+from ...adadiffsr_core.sampling.turn import Progress
 from ..settings import RegionSettings
 from .denoiser import SamplerCall
 from .frames import add_frame, drop_frame, is_picture, show_framed
 from .geometry import choose_tile_batch, latent_sizes
 from .guards import is_flow, refuse_unsuitable
+from .live import LiveMap
 from .networks import Companions, companions
 from .prepare import prepare
 from .preview import Preview
@@ -108,12 +110,19 @@ class RegionSampler(comfy.samplers.Sampler):
         start, settings = self._start(call), self.settings
         mask = None if settings.levels is None else fit_mask(settings.levels, start.grid.canvas)
         preview, kept = Preview(callback, start.lq_latent, start.grid, disable_pbar), _Kept()
+        live = LiveMap(start, mask, latent_sizes(call.model).factor)
+
+        def tell(progress: Progress) -> None:
+            live(progress)
+            preview(progress)
+
         config = replace(settings.config, tile_batch=settings.config.tile_batch or _choose_tile_batch(call, start.grid))
         try:
-            merged, report, grid = run(start, config, mask, preview, None if self.keep is None else kept.add)
+            merged, report, grid = run(start, config, mask, tell, None if self.keep is None else kept.add)
         finally:
             preview.close()
         preview.finish(merged)
+        live.finish(report)
         if self.keep is not None:
             self.keep(FinishedTiles(kept.stack(), grid, report, mask))
         return cast(Tensor, call.model.model_sampling.inverse_noise_scaling(sigmas[-1], merged))

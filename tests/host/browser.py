@@ -122,6 +122,23 @@ class Browser:
         found = [entry["message"] for entry in self._driver.get_log("browser") if entry["level"] == "SEVERE"]
         return [message for message in found if "https://" not in message and "/api/userdata" not in message]
 
+    def script(self, text: str, *arguments: Any) -> Any:
+        """What the body of a function gives when the page runs it, once what it promises is there."""
+        return self._driver.execute_script(text, *arguments)
+
+    def use_renderer(self, is_new: bool) -> None:
+        """Have nodes drawn by the new renderer, or by the classic one, and load the page anew."""
+        setting = "return app.extensionManager.setting.set('Comfy.VueNodes.Enabled', arguments[0])"
+        self._driver.execute_script(setting, is_new)
+        self.open()
+
+    def hover(self, selector: str) -> None:
+        """Put the pointer on the middle of what is found, and leave it there."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self._driver).move_to_element(self._find(selector)[0]).perform()
+        time.sleep(DRAW_SECONDS)
+
     def screenshot(self, file: Path) -> None:
         """Save what the window shows as PNG."""
         self._driver.save_screenshot(str(file))

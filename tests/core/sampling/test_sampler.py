@@ -576,3 +576,20 @@ def test_expectation_falls_when_tiles_stop_early_and_ends_at_the_truth(mode):
     assert seen[-1].expected_nfe == seen[-1].nfe == report.nfe == 8 * 5 + 8 * 24
     falls = [progress.expected_nfe for progress in seen]
     assert falls == sorted(falls, reverse=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("tile_batch", [1, 4])
+def test_progress_tells_every_evaluation_and_every_end_once(mode, tile_batch):
+    compute = torch.full((16,), 0.5)
+    compute[3] = 0.0
+    story = stories("GGGX", "GGGG" * 6)
+    seen, report = watch(mode, dtss=SCRIPTED, estimator=story, tile_batch=tile_batch, compute=compute)
+    steps, finished = {}, []
+    for progress in seen:
+        assert not set(finished) & set(progress.tiles)
+        for tile_id, step in zip(progress.tiles, progress.steps, strict=True):
+            steps.setdefault(tile_id, []).append(step)
+        finished += progress.finished
+    assert steps == {tile_id: list(tile.steps) for tile_id, tile in enumerate(report.tiles) if tile.steps}
+    assert sorted(finished) == sorted(steps)
