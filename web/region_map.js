@@ -60,6 +60,11 @@ export class RegionMap {
     return this.mapHeight + WORDS_PX;
   }
 
+  // Evaluations at the bright end of the colours, as in the Region Map: half the steps, or the most that a tile took.
+  get bright() {
+    return Math.max(1, Math.ceil(this.steps / 2), ...this.tiles.map((tile) => tile.nfe));
+  }
+
   // A run's first message.
   begin({ canvas, images, steps, cells }) {
     const [height, width] = canvas;
@@ -149,19 +154,20 @@ export class RegionMap {
       context.drawImage(this.picture, 0, 0, width, height);
       context.filter = "none";
     }
+    const bright = this.bright;
     this.tiles.forEach((tile, id) => {
       const image = Math.floor(id / this.cells.length);
       const [x, y] = [(image % this.columns) * width, Math.floor(image / this.columns) * height];
       const [left, top, right, bottom] = this.cells[id % this.cells.length].map((edge) => edge * this.zoom);
-      this.drawTile(context, tile, [x + left, y + top, right - left, bottom - top], id === this.pointed);
+      this.drawTile(context, tile, [x + left, y + top, right - left, bottom - top], bright, id === this.pointed);
     });
   }
 
-  drawTile(context, { nfe, kind, done }, [left, top, width, height], isPointed) {
+  drawTile(context, { nfe, kind, done }, [left, top, width, height], bright, isPointed) {
     const side = Math.min(width, height);
     if (nfe) {
       context.globalAlpha = 0.42;
-      context.fillStyle = tint(nfe / this.steps);
+      context.fillStyle = tint(nfe / bright);
       context.fillRect(left, top, width, height);
       context.globalAlpha = 1;
     }
@@ -190,7 +196,7 @@ export class RegionMap {
     this.legend.replaceChildren();
     const ramp = make("span", "white-space:nowrap", this.legend, "evaluations: 0");
     make("span", STYLE.ramp, ramp);
-    ramp.append(String(this.steps));
+    ramp.append(String(this.bright));
     CLASSES.forEach(([name, colour], kind) => {
       const number = this.tiles.filter((tile) => tile.kind === kind).length;
       if (kind === UNTOUCHED && !number) return;
