@@ -17,6 +17,7 @@ from ..adadiffsr_core.photo.scales import Size, target_size
 from ..adadiffsr_core.pipeline import Upscaled, upscale_by
 from ..adadiffsr_core.sampling.compute_mask import MaskMeans, mask_to_levels
 from ..adadiffsr_core.settings import PRESETS, SamplingConfig
+from .host.live import say_on_node
 from .host.run import KSamplerSettings
 from .host.upscaling import DENOISE, HostRestorer, embedded_model, sees_picture
 from .images import image_to_planes, pictures_to_image, planes_to_image
@@ -128,7 +129,9 @@ class UpscaleByRegions(Node):
         done = upscale_by(restorer, planes, size, config, mask=levels)
         maps = [draw_region_map(done.image[at], _regions(done, at)) for at in range(len(done.image))]
         result = planes_to_image(done.image if alpha is None else torch.cat([done.image, enlarge(alpha, size)], dim=1))
-        shown = ui.PreviewImage(result, cls=cls).as_dict() | {"text": [describe(done)]}
+        said = describe(done)
+        say_on_node(said)
+        shown = ui.PreviewImage(result, cls=cls).as_dict() | {"text": [said]}
         return io.NodeOutput(result, pictures_to_image(maps), ui=shown)
 
 

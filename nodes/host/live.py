@@ -104,14 +104,25 @@ class LiveMap:
             logger.warning("the live region map stops here; the run goes on", exc_info=True)
 
 
+def say_on_node(text: str) -> None:
+    """Show a line on the node that runs, in the page that asked for it; nothing where there is none."""
+    server = _find_server()
+    if server is not None and server.client_id and server.last_node_id is not None:
+        server.send_progress_text(text, server.last_node_id, server.client_id)
+
+
+def _find_server() -> Any:
+    # Looked up, not imported: where nobody has started the host's server, importing it would bring all of it.
+    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+
+
 def find_page() -> Send | None:
     """What sends to the page that asked for the prompt that runs; None where there is no such page.
 
     Added to each message are `node`, the id of the node that runs, as the page knows it ("12", or "5:12" within a
     subgraph), and `type`, its class, by which the page sees that it still has the same workflow open.
     """
-    # Looked up, not imported: where nobody has started the host's server, importing it would bring all of it.
-    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    server = _find_server()
     if server is None or not server.client_id or server.last_node_id is None:
         return None
     page, node = server.client_id, server.last_node_id

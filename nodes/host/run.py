@@ -16,6 +16,7 @@ from ..tiles import Tiles
 from .denoiser import KEY
 from .frames import as_wanted, drop_frame
 from .geometry import latent_sizes
+from .live import say_on_node
 from .sampler import FinishedTiles, RegionSampler
 
 # What the host adds to a LATENT for empty ones; they say nothing about a sampled one.
@@ -88,6 +89,8 @@ def sample_regions(
         seed=base.seed,
     )
     tiles = kept[0]
+    if tiles.report.note:
+        say_on_node(tiles.report.note)
     clean = {key: value for key, value in latent.items() if key not in _OF_EMPTY_LATENTS}
     return Tiles(
         estimates=drop_frame(patcher.model.process_latent_out(as_wanted(tiles.estimates, patcher.model))),

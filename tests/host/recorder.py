@@ -11,7 +11,8 @@ from typing import Any
 from typing_extensions import Self
 
 Message = dict[str, Any]
-PREVIEW, HEAD = 1, 8  # the host's number for a preview; bytes before the picture: its kind and format
+PREVIEW, TEXT = 1, 3  # the host's numbers
+HEAD = 8  # bytes before a preview's picture: its kind and format
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Recorder:
         self.client_id = uuid.uuid4().hex
         self.messages: list[Message] = []
         self.previews: list[bytes] = []
+        self.texts: dict[str, str] = {}  # a line on a node, by its id
         self._address = f"{address}/ws?clientId={self.client_id}"
         self._news = threading.Condition()
         self._loop = asyncio.new_event_loop()
@@ -97,3 +99,6 @@ class Recorder:
             self.messages.append(json.loads(data))
         elif int.from_bytes(data[:4]) == PREVIEW:
             self.previews.append(data[HEAD:])
+        elif int.from_bytes(data[:4]) == TEXT:
+            end = HEAD + int.from_bytes(data[4:HEAD])
+            self.texts[data[HEAD:end].decode()] = data[end:].decode()

@@ -9,7 +9,7 @@ import torch
 from adadiffsr_core.models.model import load_model
 from adadiffsr_core.pipeline import upscale
 from adadiffsr_core.settings import PRESETS
-from tests.host.graphs import build_upscale
+from tests.host.graphs import build_masked, build_upscale
 from tests.host.test_embedded import close
 
 EVERYDAY = PRESETS["everyday"]
@@ -154,3 +154,14 @@ def test_a_new_sampler_takes_what_travels_with_the_model(client):
         pictures[name] = [(tile["index"], tile["fr_gain"]) for tile in report["tiles"]]
     assert pictures["new"] == pictures["connected"] == pictures["old, connected"]
     assert pictures["old"] != pictures["new"]
+
+
+@pytest.mark.parametrize("node", ["tiles", "up"])
+def test_a_node_says_in_the_page_what_nobody_would_expect(client, node):
+    prompt = build_masked(0.0, mask_means="levels", steps=2)
+    up = {"image": ["small", 0], "scale": 4.0, "mask": ["mask", 0], "mask_means": "only"}
+    prompt["up"] = {"class_type": "AdaDiffSR_UpscaleByRegions", "inputs": up}
+    with client.listen() as page:
+        client.wait(client.post(prompt, page.client_id))
+        page.until(lambda message: message["type"] == "executing" and message["data"]["node"] is None)
+        assert "left as it is" in page.texts[node]
