@@ -36,7 +36,7 @@ def registry():
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """What pip installs: a wheel built from git's files, by the build backend that pyproject.toml names."""
-    pytest.importorskip("setuptools")
+    pytest.importorskip("setuptools", minversion="77")
     folder, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in list_files():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
