@@ -8,19 +8,16 @@ const MARGINS = 20; // px, that the host leaves within a widget's height, above 
 const GAP = 4; // px, that it leaves between widgets
 const maps = new Map(); // by the id of the node that runs: { map, node }
 
-// The node that has this id, or what stands for it on the canvas that is open: the subgraph that it lies in.
+// The node that has this id; within subgraphs the ids of all on the way to it, such as "5:12".
 function findNode(id, type) {
-  const path = [];
   let graph = app.rootGraph ?? app.graph;
+  let node = null;
   for (const part of String(id).split(":")) {
-    const node = graph?.getNodeById(part);
-    if (!node) return null;
-    path.push(node);
-    graph = node.subgraph;
+    node = graph?.getNodeById(part);
+    graph = node?.subgraph;
   }
-  const runs = path.at(-1);
-  if ((runs.comfyClass ?? runs.type) !== type) return null; // another workflow is open by now
-  return path.find((node) => node.graph === app.canvas.graph) ?? runs;
+  const isSame = node && (node.comfyClass ?? node.type) === type; // or another workflow is open by now
+  return isSame ? node : null;
 }
 
 function isThere(node) {
@@ -29,9 +26,9 @@ function isThere(node) {
 
 // Put the map on its node: at a run's beginning, and again where the page has built its nodes anew meanwhile.
 function attach(entry, id, type) {
-  if (isThere(entry.node)) return true;
+  if (isThere(entry.node)) return;
   const node = findNode(id, type);
-  if (!node) return false;
+  if (!node) return;
   entry.node = node;
   const { map } = entry;
   const before = node.size[1];
@@ -48,7 +45,6 @@ function attach(entry, id, type) {
   }
   keepSavedSize(node, map, before);
   app.canvas.setDirty(true, true);
-  return true;
 }
 
 // A workflow is saved as if there were no map, which is not there either when it is opened.
