@@ -67,7 +67,7 @@ def _node_to_ui(node: Node, box: Box, links: list[list[Any]]) -> _Json:
         "type": node.class_type,
         "pos": [box.left, box.top],
         "size": [box.width, box.height],
-        "flags": {},
+        "flags": {"collapsed": True} if node.is_folded else {},
         "order": node.id - 1,
         "mode": node.mode,
         "inputs": [_socket_to_ui(slot, into.get(place)) for place, slot in enumerate(node.sockets)],
