@@ -10,8 +10,8 @@ BLUE, GREEN, AMBER, VIOLET, GREY = "#3f789e", "#4a7a4a", "#a1742a", "#6d5a9c", "
 # Columns, px. LOAD_IMAGE is how wide and high that node is, which people put in the place of Example Photo.
 TEXT, LOAD_IMAGE, SAMPLER, LINKED, PICTURE = 290, 315, 240, 225, 350
 BETWEEN = GAP + 2 * MARGIN  # of the nodes of two columns
-PREVIEW, SAVED, TEXT_SHOWN = 250, 280, 130  # the least heights that the front end leaves as they are
-UPSCALER_ROOM = 600  # of Upscale by Regions once it shows its result
+PREVIEW, SAVED, TEXT_SHOWN = 248, 280, 130  # the least heights that the front end leaves as they are
+UPSCALER_ROOM = 582  # of Upscale by Regions once it shows its result
 # The rule for models that the bounded one was not measured on; all end on the least noisy step.
 BY_CLASSES: dict[str, Any] = {"rule": "paper", "visit_last": True}
 BY_CLASSES_NOTE = (
@@ -40,12 +40,17 @@ def add_model(g: Graph, number: int = 1) -> Node:
     return g.add("AdaDiffSR_LoadCheckpoint", checkpoint="embedded model")
 
 
-def add_picture(g: Graph, checkpoint: Node, number: int = 2, under: Column | None = None) -> tuple[Node, Node]:
+def add_picture(g: Graph, checkpoint: Node, number: int = 2) -> tuple[Node, Node]:
     """A photo, enlarged plainly, and its latent."""
-    g.column(LOAD_IMAGE, under)
+    g.column(LOAD_IMAGE)
     g.group(f"{number}  Picture", GREEN)
-    enlarged = g.add("ImageScaleBy", "Enlarge 4x", image=add_photo(g), upscale_method="bicubic", scale_by=4.0)
+    enlarged = enlarge(g)
     return enlarged, g.add("VAEEncode", pixels=enlarged, vae=checkpoint["vae"])
+
+
+def enlarge(g: Graph) -> Node:
+    """A photo, enlarged plainly, below the last node."""
+    return g.add("ImageScaleBy", "Enlarge 4x", image=add_photo(g), upscale_method="bicubic", scale_by=4.0)
 
 
 def add_sampler(g: Graph, checkpoint: Node, latent: Node, title: str | None = None, **inputs: Any) -> Node:

@@ -1,11 +1,14 @@
 """Workflows about the nodes that Upscale by Regions is made of."""
 
 from .graph import Graph
+from .layout import SMALLEST
 from .parts import (
+    AMBER,
     BETWEEN,
     BLUE,
     BY_CLASSES,
     BY_CLASSES_NOTE,
+    GREEN,
     GREY,
     LINKED,
     LOAD_IMAGE,
@@ -16,6 +19,7 @@ from .parts import (
     add_model,
     add_picture,
     add_sampler,
+    enlarge,
     finish,
     read_me,
     reduce,
@@ -26,6 +30,9 @@ from .parts import (
     show_map,
     show_report,
 )
+
+# Two columns of text above five of nodes.
+_HALF = (LOAD_IMAGE + 2 * SAMPLER + LINKED + PICTURE + 3 * BETWEEN) // 2
 
 
 def upscale_4x(g: Graph) -> None:
@@ -66,30 +73,33 @@ def own_checkpoint(g: Graph) -> None:
 # Your own checkpoint
 
 *Upscale step by step*, prepared for a Stable Diffusion checkpoint, prompts and a tile ControlNet. It runs as it is,
-with the embedded model; grey and purple nodes do not run.
-
-1. Choose your file in *Load AdaDiffSR Checkpoint*; those of *models/checkpoints* are listed after the embedded model.
-2. Select both *prompts*, press **Ctrl+M** to wake them, and connect them to *positive* and *negative* of *Apply
-ControlNet*.
-3. For a **tile ControlNet** select *Load ControlNet Model* and *Apply ControlNet*, press **Ctrl+B**, and choose the
-file.
-4. In the sampler set *cfg* **4 to 7**, *denoise* **0.2 to 0.5**, scheduler **karras**.
-
-An ordinary checkpoint is not shown the picture: *denoise* says how far it may stray. Without a ControlNet stay below
-0.35. *rule* is **paper**, for the other one was learnt from the embedded model. In one node: *Upscale by Regions* takes
-a MODEL and its VAE too.
+with the embedded model; grey and purple nodes do not run. Such a checkpoint is not shown the picture: *denoise* says
+how far it may stray. *rule* is **paper**, for the other one was learnt from the embedded model.
 """,
-        LOAD_IMAGE + 2 * SAMPLER + 2 * BETWEEN,
+        _HALF,
     )
-    g.column(LINKED)
+    g.column(_HALF)
+    g.group("To change over", AMBER)
+    g.note(
+        """
+1. Choose your file in *Load AdaDiffSR Checkpoint*; it lists *models/checkpoints* after the embedded model.
+2. **Prompts**: select both, press **Ctrl+M**, connect them to *positive* and *negative* of *Apply ControlNet*.
+3. **Tile ControlNet**: select its two nodes, press **Ctrl+B**, choose the file. Without one keep *denoise* below 0.35.
+4. In the sampler set *cfg* **4 to 7**, *denoise* **0.2 to 0.5**, scheduler **karras**.
+"""
+    )
+    g.column(LOAD_IMAGE, top)
     checkpoint = add_model(g)
-    enlarged, latent = add_picture(g, checkpoint, 2, under=top)
+    g.group("2  Picture", GREEN)
+    enlarged = enlarge(g)
     g.column(SAMPLER)
-    g.group("3  Prompts (off)", GREY)
+    g.group("3  Encode", BLUE)
+    latent = g.add("VAEEncode", pixels=enlarged, vae=checkpoint["vae"])
+    g.group("4  Prompts (off)", GREY)
     words = {"clip": checkpoint["clip"]}
-    g.add("CLIPTextEncode", "Positive prompt", text="a sharp, detailed photograph", **words).muted().tall(110)
-    g.add("CLIPTextEncode", "Negative prompt", text="blurry, soft, noisy, jpeg artifacts", **words).muted().tall(110)
-    g.group("4  ControlNet (off)", GREY)
+    g.add("CLIPTextEncode", "Positive prompt", text="a sharp, detailed photograph", **words).muted().tall(SMALLEST)
+    g.add("CLIPTextEncode", "Negative prompt", text="blurry, soft, noisy", **words).muted().tall(SMALLEST)
+    g.group("5  ControlNet (off)", GREY)
     net = g.add("ControlNetLoader").bypassed()
     guided = g.add(
         "ControlNetApplyAdvanced",
@@ -101,12 +111,12 @@ a MODEL and its VAE too.
     ).bypassed()
     prompts = {"positive": guided["positive"], "negative": guided["negative"]}
     # Gains in Stable Diffusion's space are smaller than in the embedded model's.
-    tiles = sample(g, checkpoint, latent, 5, denoise=0.4, gain_threshold=3e-4, **BY_CLASSES, **prompts)
-    result = finish(g, checkpoint, tiles, enlarged, 6)
-    show_curves(g, tiles, 7)
+    tiles = sample(g, checkpoint, latent, 6, denoise=0.4, gain_threshold=3e-4, **BY_CLASSES, **prompts)
+    result = finish(g, checkpoint, tiles, enlarged, 7)
+    show_curves(g, tiles, 8)
     g.column(PICTURE)
-    save(g, result, "own_checkpoint", 8, 300)
-    show_map(g, tiles, result, 9)
+    save(g, result, "own_checkpoint", 9, 300)
+    show_map(g, tiles, result, 10)
 
 
 def adaptive_and_uniform(g: Graph) -> None:
@@ -137,14 +147,14 @@ uniform takes.
         tiles = add_sampler(g, checkpoint, latent, name, tile_size=256, **rule)
         merged = g.add("AdaDiffSR_GaussianLatentMerge", f"{name}: join", tiles=tiles)
         decoded = g.add("VAEDecode", f"{name}: decode", samples=merged, vae=checkpoint["vae"])
-        runs.append((name, tiles, decoded))
+        region_map = g.add("AdaDiffSR_RegionMap", f"{name}: map", tiles=tiles, image=decoded).folded()
+        runs.append((name, decoded, region_map))
     g.column(PICTURE)
     g.group("5  Where the steps went", VIOLET)
-    for name, tiles, result in runs:
-        region_map = g.add("AdaDiffSR_RegionMap", f"{name}: Region Map", tiles=tiles, image=result).folded()
+    for name, _, region_map in runs:
         g.add("PreviewImage", f"{name}: evaluations of each region", images=region_map).tall(PREVIEW)
     g.group("6  Side by side", VIOLET)
-    (_, _, adaptive), (_, _, uniform) = runs
+    (_, adaptive, _), (_, uniform, _) = runs
     show_comparison(g, "Adaptive and uniform", before=enlarged, adaptive=adaptive, uniform=uniform)
 
 

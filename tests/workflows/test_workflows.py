@@ -33,7 +33,7 @@ CORE = {
     "SamplerCustomAdvanced",
 }
 LOAD_IMAGE = (315, 315)  # how large the front end makes that node
-WIDEST, HIGHEST = 1600, 1150  # px; the front end fits that into 1920 x 1080 at 60 % or more, where text can be read
+WIDEST, HIGHEST = 1600, 1040  # px; the front end fits that into 1920 x 1080 at 60 % or more, where text can be read
 # What people call the folder that the pack is in; the front end asks for a template's title by it.
 FOLDERS = {"adadiffsr", "AdaDiffSR", "ComfyUI-AdaDiffSR", "comfyui-adadiffsr"}
 LOCALES = FOLDER.parent / "locales"
