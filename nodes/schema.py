@@ -1,7 +1,7 @@
 """Nodes as tables: a node's inputs and outputs are rows of name, kind and tooltip."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -60,7 +60,8 @@ class Node(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         """The table in the host's words."""
         inputs = [_make_input(*row) for row in cls.table.inputs]
-        outputs = [kind.Output(name, display_name=name, tooltip=tooltip) for name, kind, tooltip in cls.table.outputs]
+        taken = {name for name, _, _ in cls.table.inputs}
+        outputs = [_make_output(*row, taken=taken) for row in cls.table.outputs]
         said = {**vars(cls.table), "inputs": inputs, "outputs": outputs}
         known = inspect.signature(io.Schema).parameters
         return io.Schema(**{name: value for name, value in said.items() if name in known})
@@ -82,3 +83,8 @@ def _make_input(name: str, kind: Any, tooltip: str) -> Any:
     of = kind if isinstance(kind, Of) else Of(kind)
     options = {option: value() if callable(value) else value for option, value in of.options.items()}
     return of.kind.Input(name, tooltip=tooltip, **options)
+
+
+def _make_output(name: str, kind: Any, tooltip: str, *, taken: Collection[str]) -> Any:
+    """Its id, which nothing shows, is another one where an input has the name: v0.3.64 refuses the same."""
+    return kind.Output(f"{name}_out" if name in taken else name, display_name=name, tooltip=tooltip)

@@ -12,7 +12,7 @@ from .node import ALWAYS, BYPASS, NEVER, NOTE, Input, Node, Output
 
 PACK = "adadiffsr"
 _NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
-# Opened so that the left part can be read; the front end hides text below a scale of 0.6.
+# Opened so that all of it can be seen and read on a usual screen; the front end hides text below a scale of 0.6.
 _SCALE, _OFFSET = 0.65, [120, 150]
 _OPTIONAL_SOCKET = 7  # the front end draws it as a ring
 _Json = dict[str, Any]
@@ -67,7 +67,7 @@ def _node_to_ui(node: Node, box: Box, links: list[list[Any]]) -> _Json:
         "type": node.class_type,
         "pos": [box.left, box.top],
         "size": [box.width, box.height],
-        "flags": {},
+        "flags": {"collapsed": True} if node.is_folded else {},
         "order": node.id - 1,
         "mode": node.mode,
         "inputs": [_socket_to_ui(slot, into.get(place)) for place, slot in enumerate(node.sockets)],

@@ -23,20 +23,22 @@ class Column:
 
     Attributes:
         width: of its nodes, px.
+        under: the column that it is below, or None for one right of the last.
         groups: (title, colour, nodes) of each.
     """
 
     width: int
+    under: Column | None = None
     groups: list[tuple[str, str, list[Node]]] = field(default_factory=list)
 
 
 class Graph:
-    """A workflow, filled from left to right and from top to bottom.
+    """A workflow, filled from left to right and from top to bottom, in one row of columns or several.
 
     Attributes:
         name: of its files.
         nodes: in an order in which they could run.
-        columns: the same from left to right.
+        columns: the same from left to right, and below.
     """
 
     def __init__(self, name: str, schemas: Mapping[str, Any]) -> None:
@@ -45,9 +47,10 @@ class Graph:
         self.nodes: list[Node] = []
         self.columns: list[Column] = []
 
-    def column(self, width: int) -> None:
-        """Go on in a new column to the right, nodes being `width` px wide."""
-        self.columns.append(Column(width))
+    def column(self, width: int, under: Column | None = None) -> Column:
+        """Go on in a new column to the right, or below the one it is `under`, nodes being `width` px wide."""
+        self.columns.append(Column(width, under))
+        return self.columns[-1]
 
     def group(self, title: str, colour: str) -> None:
         """Go on in a new coloured box below."""

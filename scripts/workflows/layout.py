@@ -10,10 +10,9 @@ from typing import Any
 from .graph import Column
 from .node import NOTE, Node
 
-HEADER, GROUP_HEADER, MARGIN, GAP = 30, 40, 20, 24
-SAMPLERS, PREVIEW = {"AdaDiffSR_RegionAwareKSampler", "SamplerCustomAdvanced"}, 230  # while they run they grow
+HEADER, GROUP_HEADER, MARGIN, GAP = 30, 36, 10, 16
 SMALLEST = 88  # the front end makes no text smaller
-_ROW, _WIDGET, _LINE, _CHARACTER = 20, 25, 18, 6.2
+_ROW, _WIDGET, _LINE, _CHARACTER = 20, 25, 17, 5.8
 
 
 @dataclass(frozen=True)
@@ -27,22 +26,30 @@ class Box:
 
 
 def arrange(columns: Sequence[Column]) -> tuple[Mapping[int, Box], list[dict[str, Any]]]:
-    """Boxes of nodes by their ids, and the groups about them as the front end saves them."""
+    """Boxes of nodes by their ids, and the groups about them as the front end saves them.
+
+    A column is right of the one before it, at the same height, or else below the one that it names.
+    """
     boxes: dict[int, Box] = {}
     groups: list[dict[str, Any]] = []
-    left = 0
+    ends: dict[int, tuple[int, int]] = {}  # of each column: its left and its bottom
+    left = start = 0
     for column in columns:
-        top = 0
+        if column.under is not None:
+            left, bottom = ends[id(column.under)]
+            start = bottom + GAP
+        top = start
         for title, colour, nodes in column.groups:
-            start, top = top, top + GROUP_HEADER
+            first, top = top, top + GROUP_HEADER
             for node in nodes:
                 box = Box(left + MARGIN, top + HEADER, column.width, _height(node, column.width))
                 boxes[node.id] = box
-                top = box.top + box.height + GAP + PREVIEW * (node.class_type in SAMPLERS)
-            bounding = [left, start, column.width + 2 * MARGIN, top - start]
+                top = box.top + max(0 if node.is_folded else box.height, node.room) + MARGIN
+            bounding = [left, first, column.width + 2 * MARGIN, top - first]
             groups.append({"id": len(groups) + 1, "title": title, "bounding": bounding, "color": colour, "flags": {}})
             top += GAP
-        left += column.width + 2 * MARGIN + 2 * GAP
+        ends[id(column)] = left, top - GAP
+        left += column.width + 2 * MARGIN + GAP
     return boxes, groups
 
 
@@ -58,6 +65,6 @@ def _height(node: Node, width: int) -> int:
 
 def _text_height(text: str, width: int) -> int:
     """What Markdown takes: wrapped lines, and half a line about paragraphs and headings."""
-    across = (width - 2 * MARGIN) / _CHARACTER
+    across = (width - 40) / _CHARACTER
     lines = sum(max(0.5, math.ceil(len(line) / across)) for line in text.splitlines())
     return max(SMALLEST, round(_LINE * (lines + 2.5)))

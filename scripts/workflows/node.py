@@ -56,6 +56,8 @@ class Node:
     links: dict[str, Output] = field(default_factory=dict)
     mode: int = ALWAYS
     height: int | None = None
+    room: int = 0
+    is_folded: bool = False
 
     def __getitem__(self, name: str) -> Output:
         return Output(self, self.schema["output_name"].index(name))
@@ -73,6 +75,16 @@ class Node:
     def tall(self, height: int) -> Node:
         """So high on the canvas, px: for nodes that show pictures or text."""
         self.height = height
+        return self
+
+    def with_room(self, height: int) -> Node:
+        """Keep so much place for it, px: for nodes that larger ones are put in the place of, or that grow."""
+        self.room = height
+        return self
+
+    def folded(self) -> Node:
+        """Only its heading: for nodes between two others at which nothing is to be set."""
+        self.is_folded = True
         return self
 
     @property

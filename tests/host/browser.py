@@ -9,6 +9,8 @@ from typing import Any
 
 from tests.host.api import Client, Entry, Prompt
 
+Box = tuple[float, float, float, float]  # left, top, right and bottom, px of the canvas
+
 FLAGS = [
     "--headless=new",
     "--no-sandbox",
@@ -19,7 +21,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--lang=en-US",
-    "--window-size=1600,1000",
+    "--window-size=1920,1080",
 ]
 READY = "return Boolean(window.app?.vueAppReady && app.graph && window.LiteGraph)"
 NOTICES = "[role=dialog], [data-testid=error-overlay], .p-toast-message-error, .p-toast-message-warn"
@@ -31,6 +33,10 @@ return names.find(e => !e.children.length && e.innerText.trim() === arguments[0]
 MISSING = (
     "return app.graph._nodes.filter(n => n.has_errors || !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
 )
+BOXES = """
+return app.graph._nodes.map(n => [...(n.boundingRect ?? n.getBounding())]).concat(
+    app.graph._groups.map(g => [...g._bounding]));
+"""
 FIT = "document.querySelector(`button[aria-label^='Fit View']`).click()"
 TEMPLATE = "[data-testid='template-workflow-{}']"
 WAIT_SECONDS, CLICK_SECONDS, DRAW_SECONDS = 30, 5, 1.0
@@ -80,8 +86,24 @@ class Browser:
         self._driver.execute_script("app.graph._nodes.forEach(node => { node.wasBefore = true })")
         self._click(TEMPLATE.format(name))
         self._until("return app.graph._nodes.length && !app.graph._nodes.some(node => node.wasBefore)")
+        self.fit()
+
+    def resize(self, width: int, height: int) -> None:
+        """Make the window so large, px, its own bars included."""
+        self._driver.set_window_size(width, height)
+        time.sleep(DRAW_SECONDS)
+
+    def fit(self) -> float:
+        """Show the whole canvas; its zoom then, where 1 is pixel by pixel."""
         self._driver.execute_script(FIT)  # by a script, for a notice may lie above the button
         time.sleep(DRAW_SECONDS)
+        return float(self._driver.execute_script("return app.canvas.ds.scale"))
+
+    def boxes(self) -> tuple[list[Box], list[Box]]:
+        """Of nodes, headers included, and of groups, as the front end has them now."""
+        found = [(x, y, x + width, y + height) for x, y, width, height in self._driver.execute_script(BOXES)]
+        count = self._driver.execute_script("return app.graph._nodes.length")
+        return found[:count], found[count:]
 
     def load(self, workflow: Mapping[str, Any]) -> Prompt:
         """Open a saved workflow; the prompt that Run would post."""

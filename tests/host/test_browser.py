@@ -2,6 +2,7 @@
 
 import json
 import os
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.host.conftest import PACK
 from tests.host.server import MODULE
 
+READABLE = 0.6  # below that zoom the classic front end leaves out all text
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
 
 
@@ -27,9 +29,26 @@ def test_a_workflow_runs_from_the_template_list(browser, client, workflow, scree
     browser.open_template(MODULE, workflow.stem)
     assert browser.node_types() == sorted(node["type"] for node in json.loads(workflow.read_text())["nodes"])
     assert browser.missing_nodes() == []
+    assert_readable(browser)
     assert browser.dialogs() == []
     entry = browser.run(client)
     browser.screenshot(screenshots / f"{workflow.stem}.png")
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
     assert browser.errors() == []
     assert browser.dialogs() == []
+
+
+def assert_readable(browser):
+    """Text is shown on a usual screen, and nothing lies over anything in the sizes that this front end gives nodes."""
+    assert browser.fit() >= READABLE
+    nodes, groups = browser.boxes()
+    assert not any(overlap(*pair) for pair in [*combinations(nodes, 2), *combinations(groups, 2)])
+    assert all(sum(contains(group, node) for group in groups) == 1 for node in nodes)
+
+
+def overlap(one, other):
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def contains(group, box):
+    return group[0] <= box[0] and group[1] <= box[1] and box[2] <= group[2] and box[3] <= group[3]

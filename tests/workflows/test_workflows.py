@@ -32,7 +32,12 @@ CORE = {
     "BasicScheduler",
     "SamplerCustomAdvanced",
 }
-EXPECTED = {"upscale_4x", "own_checkpoint", "adaptive_and_uniform", "compute_mask", "quality", "any_guider"}
+LOAD_IMAGE = (315, 315)  # how large the front end makes that node
+WIDEST, HIGHEST = 1600, 1040  # px; the front end fits that into 1920 x 1080 at 60 % or more, where text can be read
+# What people call the folder that the pack is in; the front end asks for a template's title by it.
+FOLDERS = {"adadiffsr", "AdaDiffSR", "ComfyUI-AdaDiffSR", "comfyui-adadiffsr"}
+LOCALES = FOLDER.parent / "locales"
+EXPECTED = {"upscale", "upscale_4x", "own_checkpoint", "adaptive_and_uniform", "compute_mask", "quality", "any_guider"}
 
 
 def read(name):
@@ -161,20 +166,51 @@ def test_the_own_checkpoint_waits_for_prompts_and_controlnet():
 def test_it_explains_itself(name):
     notes = [node["widgets_values"][0] for node in nodes_of(name).values() if node["type"] == "MarkdownNote"]
     assert notes[0].startswith("# ")
-    assert len(notes) >= 4
     assert all(re.search(r"[.:]$", note) and "  " not in note for note in notes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_can_be_read_on_a_usual_screen(name):
+    groups = [group["bounding"] for group in read(name)["groups"]]
+    assert max(left + width for left, _, width, _ in groups) <= WIDEST
+    assert max(top + height for _, top, _, height in groups) <= HIGHEST
+
+
+@pytest.mark.parametrize("language", sorted(path.name for path in LOCALES.iterdir()))
+def test_every_template_has_a_title_in_every_language(language):
+    words = json.loads((LOCALES / language / "main.json").read_text(encoding="utf-8"))["templateWorkflows"]
+    assert words.keys() == {"template", "templateDescription"}
+    for texts in words.values():
+        assert texts.keys() == FOLDERS
+        for own in texts.values():
+            assert own.keys() == set(NAMES)
+            assert own == texts["adadiffsr"]
+            assert len(set(own.values())) == len(NAMES)
+            assert all(text.strip() == text != "" and not set("{}@|") & set(text) for text in own.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_lies_over_anything(name):
     workflow = read(name)
-    boxes = [
-        (n["pos"][0], n["pos"][1] - HEADER, n["pos"][0] + n["size"][0], n["pos"][1] + n["size"][1])
-        for n in workflow["nodes"]
-    ]
+    boxes = [box_of(node) for node in workflow["nodes"]]
     groups = [(x, y, x + width, y + height) for x, y, width, height in (g["bounding"] for g in workflow["groups"])]
     assert not any(overlap(*pair) for pair in [*combinations(boxes, 2), *combinations(groups, 2)])
     assert all(sum(contains(group, box) for group in groups) == 1 for box in boxes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_load_image_fits_where_the_example_photo_is(name):
+    nodes = read(name)["nodes"]
+    photo = next(node for node in nodes if node["type"] == "AdaDiffSR_ExamplePhoto")
+    others = [box_of(node) for node in nodes if node is not photo]
+    larger = box_of({**photo, "size": LOAD_IMAGE})
+    assert not any(overlap(larger, other) for other in others)
+
+
+def box_of(node):
+    """Left, top, right, bottom; of a folded node only its header is seen."""
+    (left, top), (width, height) = node["pos"], node["size"]
+    return left, top - HEADER, left + width, top + (0 if node["flags"].get("collapsed") else height)
 
 
 def overlap(one, other):
