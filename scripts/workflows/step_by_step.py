@@ -145,7 +145,7 @@ uniform takes.
         g.column(SAMPLER)
         g.group(f"{number}  {name}", BLUE)
         tiles = add_sampler(g, checkpoint, latent, name, tile_size=256, **rule)
-        merged = g.add("AdaDiffSR_GaussianLatentMerge", f"{name}: join", tiles=tiles)
+        merged = g.add("AdaDiffSR_GaussianLatentMerge", f"{name}: join", tiles=tiles).folded()
         decoded = g.add("VAEDecode", f"{name}: decode", samples=merged, vae=checkpoint["vae"])
         region_map = g.add("AdaDiffSR_RegionMap", f"{name}: map", tiles=tiles, image=decoded).folded()
         runs.append((name, decoded, region_map))
