@@ -64,7 +64,7 @@ def add_sampler(g: Graph, checkpoint: Node, latent: Node, title: str | None = No
 def sample(g: Graph, checkpoint: Node, latent: Node, number: int = 3, **inputs: Any) -> Node:
     """Tiles of a picture, in a column whose lower end is free: while it runs, the sampler grows."""
     g.column(SAMPLER)
-    g.group(f"{number}  Sample region by region", BLUE)
+    g.group(f"{number}  Sample regions", BLUE)
     return add_sampler(g, checkpoint, latent, **inputs)
 
 

@@ -43,7 +43,7 @@ def upscale_4x(g: Graph) -> None:
 # Upscale step by step
 
 What *Upscale by Regions* does, taken apart: for LoRA, ControlNet, regional prompts and samplers of your choice. The
-same in one node: template *Upscale a photo*.
+same in one node: template *adadiffsr_upscale*.
 
 Press **Run**. The model comes with the pack.
 
@@ -179,14 +179,14 @@ What comes out is merged already; maps and reports need *Region-Aware KSampler*.
     checkpoint = add_model(g)
     enlarged, latent = add_picture(g, checkpoint)
     g.column(LINKED)
-    g.group("3  Noise, guidance, schedule", BLUE)
+    g.group("3  Noise and guidance", BLUE)
     noise = g.add("RandomNoise", "Random Noise")
     prompts = {"positive": checkpoint["null_prompt"], "negative": checkpoint["null_prompt"]}
     guider = g.add("CFGGuider", "CFG Guider", model=checkpoint, cfg=1.0, **prompts)
     sigmas = g.add("BasicScheduler", "Basic Scheduler", model=checkpoint, scheduler="simple", steps=24, denoise=1.0)
     g.note("The embedded model wants cfg 1 and the whole schedule.")
     g.column(SAMPLER)
-    g.group("4  Sample region by region", BLUE)
+    g.group("4  Sample regions", BLUE)
     sampler = g.add("AdaDiffSR_RegionAwareSampler", **BY_CLASSES)
     g.note(BY_CLASSES_NOTE)
     g.column(LOAD_IMAGE)

@@ -34,9 +34,6 @@ CORE = {
 }
 LOAD_IMAGE = (315, 315)  # how large the front end makes that node
 WIDEST, HIGHEST = 1600, 1040  # px; the front end fits that into 1920 x 1080 at 60 % or more, where text can be read
-# What people call the folder that the pack is in; the front end asks for a template's title by it.
-FOLDERS = {"adadiffsr", "AdaDiffSR", "ComfyUI-AdaDiffSR", "comfyui-adadiffsr"}
-LOCALES = FOLDER.parent / "locales"
 EXPECTED = {"upscale", "upscale_4x", "own_checkpoint", "adaptive_and_uniform", "compute_mask", "quality", "any_guider"}
 
 
@@ -174,19 +171,6 @@ def test_it_can_be_read_on_a_usual_screen(name):
     groups = [group["bounding"] for group in read(name)["groups"]]
     assert max(left + width for left, _, width, _ in groups) <= WIDEST
     assert max(top + height for _, top, _, height in groups) <= HIGHEST
-
-
-@pytest.mark.parametrize("language", sorted(path.name for path in LOCALES.iterdir()))
-def test_every_template_has_a_title_in_every_language(language):
-    words = json.loads((LOCALES / language / "main.json").read_text(encoding="utf-8"))["templateWorkflows"]
-    assert words.keys() == {"template", "templateDescription"}
-    for texts in words.values():
-        assert texts.keys() == FOLDERS
-        for own in texts.values():
-            assert own.keys() == set(NAMES)
-            assert own == texts["adadiffsr"]
-            assert len(set(own.values())) == len(NAMES)
-            assert all(text.strip() == text != "" and not set("{}@|") & set(text) for text in own.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
