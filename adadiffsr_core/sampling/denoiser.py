@@ -42,13 +42,16 @@ class ElasticDenoiser:
     Attributes:
         tile_batch: the largest batch to ask for; halved at each failure and never raised again.
         calls: sizes of the batches that went through.
-        boundaries: the denoiser's.
     """
 
     def __init__(self, denoiser: Denoiser, tile_batch: int) -> None:
         self.denoiser, self.tile_batch = denoiser, tile_batch
         self.calls: list[int] = []
-        self.boundaries = denoiser.boundaries
+
+    @property
+    def boundaries(self) -> Sequence[float]:
+        """The denoiser's."""
+        return self.denoiser.boundaries
 
     def __call__(self, x: Tensor, sigma: Tensor, tiles: Sequence[int], gain: Tensor | None) -> Tensor:
         """As `Denoiser`; any batch size.
