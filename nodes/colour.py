@@ -1,5 +1,6 @@
 """Colour Match."""
 
+import torch
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
@@ -7,7 +8,7 @@ from ..adadiffsr_core.photo.colour import ColourMatch as Method
 from ..adadiffsr_core.photo.colour import match_colour
 from ..adadiffsr_core.photo.enlarging import enlarge
 from ..adadiffsr_core.sampling.compute_mask import MaskMeans, fit_pixels, keep_pixels, mask_to_levels
-from .images import crop_as_encoded, image_to_planes, planes_to_image, repeat_single
+from .images import crop_as_encoded, image_to_planes, opacity, planes_to_image, repeat_single
 from .schema import Node, Of, Table
 
 
@@ -66,4 +67,9 @@ class ColourMatch(Node):
         if mask is not None:
             levels = fit_pixels(crop_as_encoded(mask_to_levels(mask, mask_means), size), size)
             matched = keep_pixels(matched, original, repeat_single(levels, len(planes), "mask"))
+        # Encoding and decoding lost it, and the photo has it still.
+        alpha = opacity(reference) if opacity(image) is None else opacity(image)
+        if alpha is not None:
+            fitted = enlarge(crop_as_encoded(alpha, size), size)
+            matched = torch.cat([matched, repeat_single(fitted, len(planes), "reference")], dim=1)
         return io.NodeOutput(planes_to_image(matched))

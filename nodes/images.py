@@ -29,6 +29,13 @@ def image_to_planes(image: Tensor) -> Tensor:
     return planes.expand(-1, 3, -1, -1) if planes.shape[1] == 1 else planes
 
 
+def opacity(image: Tensor) -> Tensor | None:
+    """Opacity of an IMAGE that has four channels, `[N,1,H,W]` in [0,1], and 1 where it is no number; else None."""
+    if image.ndim != 4 or image.shape[-1] != 4:
+        return None
+    return image[..., 3:].float().movedim(-1, 1).nan_to_num(nan=1.0).clamp(0, 1)
+
+
 def crop_as_encoded(planes: Tensor, size: tuple[int, int]) -> Tensor:
     """A picture or mask `[...,H,W]` cut as VAE Encode cuts it, to sides of whole latent pixels about its middle.
 

@@ -20,7 +20,7 @@ from ..adadiffsr_core.settings import PRESETS, SamplingConfig
 from .host.live import say_on_node
 from .host.run import KSamplerSettings
 from .host.upscaling import DENOISE, HostRestorer, embedded_model, sees_picture
-from .images import image_to_planes, pictures_to_image, planes_to_image
+from .images import image_to_planes, opacity, pictures_to_image, planes_to_image
 from .schema import Node, Of, Table
 
 _EVERYDAY = PRESETS["everyday"]
@@ -193,11 +193,8 @@ def describe(done: Upscaled) -> str:
 
 def _split_alpha(image: Tensor) -> tuple[Tensor, Tensor | None]:
     """Planes `[N,3,H,W]`, or `[N,4,H,W]` with opacity, which is also `[N,1,H,W]`."""
-    planes = image_to_planes(image)
-    if image.shape[-1] != 4:
-        return planes, None
-    alpha = image[..., 3:].float().movedim(-1, 1)
-    return torch.cat([planes, alpha], dim=1), alpha
+    planes, alpha = image_to_planes(image), opacity(image)
+    return planes if alpha is None else torch.cat([planes, alpha], dim=1), alpha
 
 
 def _regions(done: Upscaled, number: int) -> Any:

@@ -23,6 +23,7 @@ NODE_IDS = {
     "AdaDiffSR_RegionMap",
     "AdaDiffSR_RunReport",
     "AdaDiffSR_TrainMMLE",
+    "AdaDiffSR_UpscaleByRegions",
 }
 
 

@@ -83,7 +83,7 @@ def sound_commands(folder, weights):
     photos = str(folder / "photos")
     pfj = {key: value for key, value in LDM_SECTIONS.items() if key not in ("net", "pairs")} | {"pairs": 8}
     pfj["task"] = {"batch_size": 2, "perceptual_weight": 0.0}  # which would need a package that may be missing
-    mmle = {"data": {"size_px": 64, "min_scale": 1.0}, "walks": 4, "held_out": 4, "holdout": 0.4}
+    mmle = {"data": {"size_px": 64, "min_scale": 1.0}, "walks": 4, "held_out": 4, "ends": 2, "holdout": 0.4}
     metrics = {"fr_metrics": ["psnr"], "fr_weights": [1.0], "nr_metrics": ["piqe"], "nr_weights": [1.0]}
     mmle |= {"loop": {"check_every": 1}, "net": {**metrics, "worst": [0, 100], "best": [50, 0]}}
     mmle |= {"task": {"batch_size": 2}}
