@@ -119,6 +119,14 @@ class _FirstStage(nn.Module):
         super().__init__()
         self.autoencoder, self.scale = autoencoder, scale
 
+    def __getattr__(self, name: str) -> Any:
+        if name in ("encoder", "decoder"):  # which other packs' tiled nodes take apart, as those of Stable Diffusion
+            raise AttributeError(
+                f"AdaDiffSR's VAE has no {name} that could be cut into tiles; use ComfyUI's own VAE Encode and VAE "
+                "Decode, which work on it in blocks, or their tiled forms"
+            )
+        return super().__getattr__(name)
+
     def encode(self, image: Tensor, **_: Any) -> Tensor:
         return self.autoencoder.encode((image + 1) / 2) / self.scale
 

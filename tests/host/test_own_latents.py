@@ -48,6 +48,13 @@ def test_the_vae_is_ours_as_it_is(loaded, model, photo):
     close(loaded.vae.decode(latent).movedim(-1, 1), model.decode(latent))
 
 
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_who_takes_a_vae_apart_is_told_what_to_use(loaded, part):
+    assert not hasattr(loaded.vae.first_stage_model, part)
+    with pytest.raises(AttributeError, match="use ComfyUI's own VAE Encode and VAE Decode"):
+        getattr(loaded.vae.first_stage_model, part)
+
+
 @torch.inference_mode()
 def test_the_tiled_vae_nodes_work(loaded, photo):
     large = photo.repeat(1, 5, 4, 1)
