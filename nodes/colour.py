@@ -7,7 +7,7 @@ from torch import Tensor
 from ..adadiffsr_core.photo.colour import ColourMatch as Method
 from ..adadiffsr_core.photo.colour import match_colour
 from ..adadiffsr_core.photo.enlarging import enlarge
-from ..adadiffsr_core.sampling.compute_mask import MaskMeans, fit_pixels, keep_pixels, mask_to_levels
+from ..adadiffsr_core.sampling.compute_mask import MaskMeans, check_means, fit_pixels, keep_pixels, mask_to_levels
 from .images import crop_as_encoded, image_to_planes, opacity, planes_to_image, repeat_single
 from .schema import Node, Of, Table
 
@@ -59,6 +59,7 @@ class ColourMatch(Node):
         mask_means: MaskMeans = "levels",
     ) -> io.NodeOutput:
         """Match every image to its reference, and put the reference back where the mask is black."""
+        check_means(mask_means)
         planes = image_to_planes(image)
         size = (planes.shape[-2], planes.shape[-1])
         original = enlarge(crop_as_encoded(image_to_planes(reference), size), size)

@@ -1,12 +1,11 @@
 """What the sampling nodes let a user choose, as the core wants it."""
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from torch import Tensor
 
-from ..adadiffsr_core.config import unknown
-from ..adadiffsr_core.sampling.compute_mask import MaskMeans, mask_to_levels
+from ..adadiffsr_core.sampling.compute_mask import MaskMeans, check_means, mask_to_levels
 from ..adadiffsr_core.sampling.config import EVERYDAY_DTSS, RegionConfig, parse_intervals
 
 # What a graph means that was saved before these inputs were there.
@@ -56,8 +55,7 @@ def read_settings(
     Raises:
         ConfigError: a value is unknown or out of its range. Older hosts do not check what is chosen from a list.
     """
-    if mask_means not in get_args(MaskMeans):
-        raise unknown("mask_means", mask_means, get_args(MaskMeans))
+    check_means(mask_means)
     dtss: dict[str, Any] = {**EVERYDAY_DTSS.to_dict(), **_BEFORE, "intervals": parse_intervals(inputs.pop("intervals"))}
     dtss |= {name: inputs.pop(name) for name in dtss if name in inputs}
     values = {_NAMES.get(name, name): value for name, value in inputs.items()}

@@ -15,7 +15,7 @@ from ..adadiffsr_core.errors import ConfigError
 from ..adadiffsr_core.photo.enlarging import enlarge
 from ..adadiffsr_core.photo.scales import Size, target_size
 from ..adadiffsr_core.pipeline import Upscaled, upscale_by
-from ..adadiffsr_core.sampling.compute_mask import MaskMeans, mask_to_levels
+from ..adadiffsr_core.sampling.compute_mask import MaskMeans, check_means, mask_to_levels
 from ..adadiffsr_core.settings import PRESETS, SamplingConfig
 from .host.live import say_on_node
 from .host.run import KSamplerSettings
@@ -120,8 +120,7 @@ class UpscaleByRegions(Node):
         **choices: Any,
     ) -> io.NodeOutput:
         """Upscale, draw the map, show and say how it went."""
-        if mask_means not in get_args(MaskMeans):
-            raise unknown("mask_means", mask_means, get_args(MaskMeans))
+        check_means(mask_means)
         levels = None if mask is None else mask_to_levels(mask, mask_means)[:, None]
         planes, alpha = _split_alpha(image)
         size = choose_size((planes.shape[-2], planes.shape[-1]), scale, choices.pop("megapixels", 0.0))

@@ -4,12 +4,13 @@ Source: decision D6. Levels: 0 is never evaluated, 0.5 automatic, 1 every step; 
 between, the ladder of intervals loses its small or its large rungs.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config import unknown
 from ..errors import ShapeError
 from .tiles import TileGrid, crop_tiles, pad_canvas
 
@@ -17,6 +18,16 @@ from .tiles import TileGrid, crop_tiles, pad_canvas
 MaskMeans = Literal["more", "only", "levels"]
 
 FEATHER_PX = 8  # a latent pixel's worth: wide enough that no edge shows, narrow enough to work where it was asked for
+
+
+def check_means(means: str) -> None:
+    """See that a mask has a meaning.
+
+    Raises:
+        ConfigError: it is unknown.
+    """
+    if means not in get_args(MaskMeans):
+        raise unknown("mask_means", means, get_args(MaskMeans))
 
 
 def mask_to_levels(mask: Tensor, means: MaskMeans) -> Tensor:

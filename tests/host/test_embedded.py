@@ -105,6 +105,7 @@ def test_the_node_does_what_the_command_line_does(host, pack, loaded, model, pho
         config=numbers,
         mmle=entrust(mmle) if mmle else None,
         pfj=entrust(pfj) if pfj else None,
+        own_networks=False,
     )
     null = loaded.null_prompt
     runs = pack("nodes.host.run")

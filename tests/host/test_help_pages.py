@@ -42,7 +42,7 @@ def test_every_page_names_every_input_and_output(schemas):
     for page in find_pages():
         schema = schemas[page.stem if page.parent == DOCS else page.parent.name]
         text = page.read_text(encoding="utf-8")
-        ids = [each.id for each in (*schema.inputs, *schema.outputs)]
+        ids = [*(each.id for each in schema.inputs), *(each.display_name for each in schema.outputs)]
         assert [name for name in ids if f"**{name}**" not in text and f"`{name}`" not in text] == [], page.name
 
 

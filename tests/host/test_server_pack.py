@@ -20,10 +20,11 @@ NODES = [
     "AdaDiffSR_Compare",
     "AdaDiffSR_ExamplePhoto",
     "AdaDiffSR_TrainMMLE",
+    "AdaDiffSR_UpscaleByRegions",
 ]
 LANGUAGES = ["en", "zh", "ja", "de"]
 TEMPLATES = sorted(file.stem for file in (PACK / "workflows").glob("*.json"))
-CATEGORIES = {f"AdaDiffSR/{name}" for name in ("loaders", "sampling", "results", "image", "training")}
+CATEGORIES = {"AdaDiffSR"} | {f"AdaDiffSR/{name}" for name in ("loaders", "sampling", "results", "image", "training")}
 
 
 @pytest.fixture(scope="module")
