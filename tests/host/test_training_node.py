@@ -215,7 +215,7 @@ def test_a_regressor_is_trained_saved_and_described(train, places):
 def test_the_file_loads_and_drives_the_sampler(pack, train, places, embedded):
     train()
     loaders = pack("nodes.loaders")
-    assert loaders.list_files() == ["learnt.safetensors"]
+    assert pack("nodes.host.folders").list_files() == ["learnt.safetensors"]
     (mmle,) = loaders.LoadMmle.execute("learnt.safetensors").args
     node = pack("nodes.sampling").RegionAwareKSampler
     widgets = {each.id: each.default for each in node.define_schema().inputs if hasattr(each, "default")}
