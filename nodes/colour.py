@@ -1,5 +1,7 @@
 """Colour Match."""
 
+from typing import get_args
+
 import torch
 from comfy_api.v0_0_2 import io
 from torch import Tensor
@@ -42,7 +44,7 @@ class ColourMatch(Node):
             ),
             (
                 "mask_means",
-                Of(io.Combo, options=["more", "only", "levels"], default="levels", optional=True, advanced=True),
+                Of(io.Combo, options=list(get_args(MaskMeans)), default="levels", optional=True, advanced=True),
                 "As on the sampler. more leaves nothing alone, so that nothing is put back.",
             ),
         ],

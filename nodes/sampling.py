@@ -5,6 +5,7 @@ from typing import Any, get_args
 from comfy_api.v0_0_2 import io
 
 from ..adadiffsr_core.sampling.codebook import Solver
+from ..adadiffsr_core.sampling.compute_mask import MaskMeans
 from ..adadiffsr_core.sampling.config import MergeMode
 from ..adadiffsr_core.settings import PRESETS
 from .door import CheckedNode
@@ -124,7 +125,7 @@ _REGION_INPUTS: list[Row] = [
     ),
     (
         "mask_means",
-        Of(io.Combo, options=["more", "only", "levels"], default="more", optional=True),
+        Of(io.Combo, options=list(get_args(MaskMeans)), default="more", optional=True),
         "What compute_mask says. more: what is painted gets every step, the rest decides. only: what is painted is "
         "restored, the rest left alone. levels: black is left alone, grey decides, white gets every step.",
     ),

@@ -18,7 +18,6 @@ from ..adadiffsr_core.pipeline import Upscaled, upscale_by
 from ..adadiffsr_core.sampling.compute_mask import MaskMeans, check_means, mask_to_levels
 from ..adadiffsr_core.settings import PRESETS, SamplingConfig
 from .host.live import say_on_node
-from .host.run import KSamplerSettings
 from .host.upscaling import DENOISE, HostRestorer, embedded_model, sees_picture
 from .images import image_to_planes, opacity, pictures_to_image, planes_to_image
 from .schema import Node, Of, Table
@@ -126,7 +125,8 @@ class UpscaleByRegions(Node):
         size = choose_size((planes.shape[-2], planes.shape[-1]), scale, choices.pop("megapixels", 0.0))
         restorer, config = prepare(**choices)
         done = upscale_by(restorer, planes, size, config, mask=levels)
-        maps = [draw_region_map(done.image[at], _regions(done, at)) for at in range(len(done.image))]
+        regions = [report_to_regions(done.report, done.latent_px, number) for number in range(len(done.image))]
+        maps = [draw_region_map(each, own) for each, own in zip(done.image, regions, strict=True)]
         result = planes_to_image(done.image if alpha is None else torch.cat([done.image, enlarge(alpha, size)], dim=1))
         said = describe(done)
         say_on_node(said)
@@ -160,7 +160,6 @@ def prepare(
     if model is None:
         loaded = embedded_model()
         model, vae = loaded.model, loaded.vae
-    base = KSamplerSettings(seed=seed, steps=PRESETS[preset].steps, cfg=connected.pop("cfg", 1.0))
     chosen = PRESETS[preset]
     config = replace(
         chosen,
@@ -168,7 +167,7 @@ def prepare(
         tile_size=tile_size,
         denoise=denoise or (1.0 if sees_picture(model) else DENOISE),
     )
-    return HostRestorer(model=model, vae=vae, base=base, **connected), config
+    return HostRestorer(model=model, vae=vae, seed=seed, **connected), config
 
 
 def choose_size(source: Size, scale: float, megapixels: float) -> Size:
@@ -194,7 +193,3 @@ def _split_alpha(image: Tensor) -> tuple[Tensor, Tensor | None]:
     """Planes `[N,3,H,W]`, or `[N,4,H,W]` with opacity, which is also `[N,1,H,W]`."""
     planes, alpha = image_to_planes(image), opacity(image)
     return planes if alpha is None else torch.cat([planes, alpha], dim=1), alpha
-
-
-def _regions(done: Upscaled, number: int) -> Any:
-    return report_to_regions(done.report, done.latent_px, number)

@@ -45,8 +45,11 @@ class Journal:
         self.path, self.run = folder / NAME, run
         self._begun: dict[str, str] = {}
         self._done: dict[str, Mapping[str, int]] = {}
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else ():
+        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
+        for line in text.splitlines():
             self._take(line)
+        # A line that was cut short must not swallow the next one.
+        self._between = "\n" if text and not text.endswith("\n") else ""
 
     def _take(self, line: str) -> None:
         try:
@@ -93,13 +96,37 @@ class Journal:
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         text = json.dumps(entry)
-        # A line that was cut short must not swallow this one.
-        is_cut = self.path.is_file() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size > 0
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"\n{text}\n" if is_cut else f"{text}\n")
+            file.write(f"{self._between}{text}\n")
             file.flush()
             os.fsync(file.fileno())
+        self._between = ""
         self._take(text)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One photograph's results, for the journal; without one nothing is told.
+
+    Attributes:
+        targets: the files, the result first.
+        journal: of their folder, or None.
+        fingerprint: see `Journal.fingerprint`.
+    """
+
+    targets: Sequence[Path] = ()
+    journal: Journal | None = None
+    fingerprint: str = ""
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Tell the journal that files are written, and that they are there."""
+        if self.journal is None:
+            yield
+            return
+        self.journal.begin(self.targets, self.fingerprint)
+        yield
+        self.journal.end(self.targets, self.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -116,34 +143,24 @@ class History:
     keeps_others: bool = False
     makes_again: bool = False
 
-    def is_done(self, source: Path, targets: Sequence[Path]) -> bool:
-        """Whether a photograph needs no work.
+    def look(self, source: Path, targets: Sequence[Path]) -> Record | None:
+        """What a photograph's results are written down by; None where it needs no work.
 
         Raises:
             ConfigError: one of its files is there already, and not from a run like this.
         """
-        fingerprint = "" if self.journal is None else self.journal.fingerprint(source, targets)
-        if self.journal is not None and not self.makes_again and self.journal.is_done(targets, fingerprint):
-            return True
-        if self.keeps_others and not (self.journal is not None and self.journal.owns(targets, fingerprint)):
+        journal = self.journal
+        fingerprint = "" if journal is None else journal.fingerprint(source, targets)
+        if journal is not None and not self.makes_again and journal.is_done(targets, fingerprint):
+            return None
+        if self.keeps_others and not (journal is not None and journal.owns(targets, fingerprint)):
             for path in targets:
                 if path.exists():
                     raise ConfigError(
                         f"{path} is there already, and not from this photograph by these settings; name another "
                         "folder, or give --overwrite"
                     )
-        return False
-
-    @contextmanager
-    def told(self, source: Path, targets: Sequence[Path]) -> Iterator[None]:
-        """Tell the journal that files are written, and that they are there."""
-        if self.journal is None:
-            yield
-            return
-        fingerprint = self.journal.fingerprint(source, targets)
-        self.journal.begin(targets, fingerprint)
-        yield
-        self.journal.end(targets, fingerprint)
+        return Record(targets, journal, fingerprint)
 
 
 def _digest(value: Any) -> str:

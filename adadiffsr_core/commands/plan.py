@@ -18,7 +18,7 @@ from ..photo.reading import open_photo
 from ..photo.scales import Size, target_size
 from ..photo.writing import WRITABLE, check_output_fits, check_output_path, holds_all
 from .interrupts import stop_if_asked
-from .journal import History
+from .journal import Record
 from .naming import common_folder, grant_wishes, make_wish
 from .resources import DiskBudget, check_memory
 from .sources import Source
@@ -78,14 +78,14 @@ class PhotoJob:
     """One photograph to upscale: its file, the frames or pages that are made, and the files it becomes.
 
     Attributes:
-        history: is told when they are written.
+        record: is told when they are written.
     """
 
     source: Path
     pages: tuple[Page, ...]
     motion: Motion | None
     targets: Targets
-    history: History = field(default_factory=History)
+    record: Record = field(default_factory=Record)
 
 
 def draft_photo(source: Source, scale: float, size: Size | int | None) -> Draft:

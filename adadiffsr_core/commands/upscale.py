@@ -152,10 +152,11 @@ def _plan_jobs(args: argparse.Namespace, device: torch.device, run_print: str, r
     jobs = []
     for draft, targets in zip(drafts, names, strict=True):
         try:
-            if history.is_done(draft.source.path, targets.paths):
+            record = history.look(draft.source.path, targets.paths)
+            if record is None:
                 say(f"{draft.source.path}: done before")
             else:
-                jobs.append(replace(planner.plan(draft, targets), history=history))
+                jobs.append(replace(planner.plan(draft, targets), record=record))
         except REFUSALS as error:
             refuse(error, draft.source.path)
     return jobs
@@ -237,7 +238,7 @@ def _upscale_one(
     if len(outputs.reports) < len(job.pages):
         raise ImageError(f"{job.source} was changed while it was worked on; start again")
     stop_if_asked()
-    with job.history.told(job.source, job.targets.paths):
+    with job.record.told():
         outputs.write()
     seconds = time.monotonic() - began
     spent, full = (sum(report[name] for report in outputs.reports) for name in ("nfe", "full_nfe"))

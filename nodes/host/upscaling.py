@@ -1,7 +1,7 @@
 """The host's MODEL and VAE as what restores a picture, from pixels to pixels."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -45,14 +45,15 @@ class HostRestorer:
     Attributes:
         model, vae: the host's MODEL and VAE.
         positive, negative: CONDITIONING; None is that of an empty prompt.
-        base: numbers and schedule of the run; steps and denoise are the restored picture's config's.
+        seed, cfg: as in the host's KSampler, whose other numbers are the config's.
     """
 
     model: Any
     vae: Any
     positive: Any = None
     negative: Any = None
-    base: KSamplerSettings
+    seed: int = 0
+    cfg: float = 1.0
 
     @property
     def scales(self) -> Scales:
@@ -75,7 +76,7 @@ class HostRestorer:
             levels = pad_to_latents(fit_pixels(mask, (height, width)), self.sizes.factor)[:, 0]
         shared = {each.name: getattr(config, each.name) for each in fields(RegionConfig)}
         settings = RegionSettings(config=RegionConfig(**{**shared, "tile_batch": 0}), compute_mask=levels)
-        base = replace(self.base, steps=config.steps, denoise=config.denoise)
+        base = KSamplerSettings(seed=self.seed, steps=config.steps, cfg=self.cfg, denoise=config.denoise)
         nothing = null_conditioning(self.model)
         positive, negative = (nothing if each is None else each for each in (self.positive, self.negative))
         latent = {"samples": self.vae.encode(planes_to_image(padded))}
