@@ -74,10 +74,24 @@ def sample_latent(
     """
     height, width = lq_latent.shape[-2:]
     grid = config.plan_tiles(height, width, model.sizes)
+    noise = field_noise(lq_latent.shape, config.seed)
+    return run(start_run(model, lq_latent, noise, grid, config), config, mask, on_step)
+
+
+def start_run(model: Model, lq_latent: Tensor, noise: Tensor, grid: TileGrid, config: SamplingConfig) -> Start:
+    """Where the restoration of a latent begins.
+
+    Args:
+        model: the networks.
+        lq_latent: `[N,C,*grid.canvas]` float32, on the model's device.
+        noise: of the same shape, on the CPU.
+        grid: where tiles are.
+        config: how to sample.
+    """
     sigmas = model.schedule.build_sigmas(config.steps, config.spacing, config.denoise)
     padded = pad_canvas(lq_latent, grid)
-    noise = pad_noise(field_noise(lq_latent.shape, config.seed), grid, config.seed).to(lq_latent.device)
-    start = Start(
+    noise = pad_noise(noise, grid, config.seed).to(lq_latent.device)
+    return Start(
         denoiser=UNetDenoiser(model.unet, model.schedule, padded, grid, model.pfj, config.pfj_strength),
         codebook=build_codebook(sigmas, config.solver, config.eta, model.schedule),
         timesteps=model.schedule.sigma_to_timestep(sigmas[:-1]),
@@ -87,7 +101,6 @@ def sample_latent(
         estimator=model.estimator or choose_estimator(model.mmle, lq_latent.shape[1]),
         seed=config.seed,
     )
-    return run(start, config, mask, on_step)
 
 
 class Restorer(Protocol):

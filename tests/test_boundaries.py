@@ -27,6 +27,7 @@ LAYERS = (
     ("models", "drawing"),
     ("settings",),
     ("pipeline",),
+    ("streaming",),
     ("data",),
     ("training", "evaluation"),
     ("commands",),

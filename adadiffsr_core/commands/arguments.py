@@ -127,4 +127,10 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model", type=parse_path, metavar="FILE", help="weights; the embedded model if not given")
     add_device(group)
     group.add_argument("--tile-batch", type=int, metavar="N", help="tiles in one call of the network (8)")
+    group.add_argument(
+        "--bands",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="make a picture in bands, so that it need not fit into memory (auto: if it does not)",
+    )
     group.add_argument("--threads", type=int, metavar="N", help="processor threads")

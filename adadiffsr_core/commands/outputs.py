@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from ..errors import ImageError
 from ..files import whole_file
 from ..models.model import Model
 from ..photo.enlarging import enlarge
-from ..photo.scales import Size
+from ..photo.picture_rows import PictureRows
+from ..photo.scales import Size, Work
 from ..photo.transparency import fill_hidden, show_over_grey
 from ..photo.value import Photo, levels_to_photo
 from ..photo.writing import encode_photo, holds_all, write_stills
 from ..pipeline import Upscaled
+from ..sampling.report import RunReport
 from ..settings import SamplingConfig
 from .plan import Page, PhotoJob
 from .terminal import REFUSALS, describe
@@ -50,6 +52,7 @@ class Outputs:
     reports: list[dict[str, Any]] = field(default_factory=list)
     _stills: dict[Path, list[bytes]] = field(default_factory=dict)
     _drawn: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    _writers: dict[Path, Callable[[Path], None]] = field(default_factory=dict)
 
     def add(self, photo: Photo, page: Page, result: Upscaled, checked: Sequence[float] | None = None) -> None:
         """Take the next page.
@@ -73,16 +76,47 @@ class Outputs:
             visible = photo.pixels[None] if photo.alpha is None else fill_hidden(photo.pixels[None], photo.alpha[None])
             before = show_over_grey(enlarge(visible, page.size)[0], done.alpha)
             self._draw(targets.compare, draw_comparison([("input, bicubic", before), ("result", seen)]))
-        about = {
-            "input_size_px": page.source_size[::-1],
-            "output_size_px": page.size[::-1],
-            "latent_px": result.factor,
-            "work_size_px": result.work_size[::-1],
-        }
+        about = _describe_sizes(page, result.factor, result.work_size)
         if checked is not None:
             about["checked_db"] = [None if math.isinf(value) else round(value, 2) for value in checked]
-        note = "; ".join(words for words in (result.note, result.report.note) if words)
-        self.reports.append(about | result.report.to_dict() | {"note": note})
+        self._report(about, result.report, result.note)
+
+    def add_bands(self, page: Page, work: Work, factor: int, report: RunReport) -> None:
+        """Take a picture that was made in bands; what is drawn of it is drawn of its preview.
+
+        Args:
+            page: its sizes.
+            work: the size that it was worked at.
+            factor: px per latent px, there.
+            report: of all bands.
+        """
+        self._report(_describe_sizes(page, factor, work.size), report, work.note)
+
+    def draw_bands(
+        self, picture: PictureRows, preview: Tensor, latent_px: tuple[float, float], report: RunReport
+    ) -> None:
+        """Draw what is asked for of a picture that was made in bands.
+
+        Args:
+            picture: what was read.
+            preview: the result, reduced, `[3,h,w]`.
+            latent_px: how many of its px a latent pixel is high and wide.
+            report: of all bands.
+        """
+        targets, size = self.job.targets, (preview.shape[-2], preview.shape[-1])
+        if targets.map is not None:
+            self._draw(targets.map, draw_region_map(preview, report_to_regions(report, latent_px)))
+        if targets.compare is not None:
+            before = enlarge(picture.preview(max(size))[None], size)[0]
+            self._draw(targets.compare, draw_comparison([("input, bicubic", before), ("result", preview)]))
+
+    def write_later(self, path: Path, write: Callable[[Path], None]) -> None:
+        """Have a file written by its own means, when all are."""
+        self._writers[path] = write
+
+    def _report(self, about: dict[str, Any], report: RunReport, note: str) -> None:
+        note = "; ".join(words for words in (note, report.note) if words)
+        self.reports.append(about | report.to_dict() | {"note": note})
 
     def write(self) -> None:
         """Write every file, each whole or not at all; one that cannot be written does not take the others with it.
@@ -106,6 +140,9 @@ class Outputs:
         raise ImageError(f"{', '.join(map(str, errors))} are missing: {describe(first)}") from first
 
     def _write_one(self, path: Path) -> None:
+        if path in self._writers:
+            self._writers[path](path)
+            return
         if path in self._stills:
             write_stills(self._stills[path], path, self.job.motion, self._drawn.get(path, self.job.pages[0].size))
             return
@@ -139,6 +176,15 @@ def describe_settings(config: SamplingConfig, model: Model) -> dict[str, Any]:
         "settings": config.to_dict(),
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
+    }
+
+
+def _describe_sizes(page: Page, factor: int, work_size: Size) -> dict[str, Any]:
+    return {
+        "input_size_px": page.source_size[::-1],
+        "output_size_px": page.size[::-1],
+        "latent_px": factor,
+        "work_size_px": work_size[::-1],
     }
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 
 from ..drawing.pictures import comparison_zooms, map_zoom
-from ..errors import ConfigError
+from ..errors import ConfigError, ImageError
 from ..files import check_writable, follow_links
 from ..photo.containers import Motion
-from ..photo.reading import open_photo
+from ..photo.reading import PhotoFile, open_photo
 from ..photo.scales import Size, target_size
+from ..photo.spool import check_streamed
 from ..photo.writing import WRITABLE, check_output_fits, check_output_path, holds_all
 from .interrupts import stop_if_asked
 from .journal import Record
@@ -65,12 +66,14 @@ class Draft:
         pages: all of its frames or pages.
         motion: of frames.
         parts: what there are several of, in words.
+        in_bands: whether it does not fit into memory, and is made in bands.
     """
 
     source: Source
     pages: tuple[Page, ...]
     motion: Motion | None
     parts: str
+    in_bands: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,28 +82,38 @@ class PhotoJob:
 
     Attributes:
         record: is told when they are written.
+        in_bands: see `Draft`.
     """
 
     source: Path
     pages: tuple[Page, ...]
     motion: Motion | None
     targets: Targets
+    in_bands: bool = False
     record: Record = field(default_factory=Record)
 
 
-def draft_photo(source: Source, scale: float, size: Size | int | None) -> Draft:
+def draft_photo(
+    source: Source,
+    scale: float,
+    size: Size | int | None,
+    is_for_bands: Callable[[Size, Size], bool] = lambda source, size: False,
+) -> Draft:
     """Read every frame or page once, so that a damaged one is found before the work.
 
     Args:
         source: the photograph.
         scale: see `target_size`.
         size: see `target_size`.
+        is_for_bands: whether a picture of one size, enlarged to another, is to be made in bands.
 
     Raises:
         ImageError: it cannot be read.
         ConfigError: a result would be too small or too large.
     """
     file = open_photo(source.path)
+    if (banded := _draft_bands(source, file, scale, size, is_for_bands)) is not None:
+        return banded
     pages = []
     for photo in file.read_pages():
         stop_if_asked()
@@ -116,6 +129,33 @@ def draft_photo(source: Source, scale: float, size: Size | int | None) -> Draft:
             )
         )
     return Draft(source=source, pages=tuple(pages), motion=file.motion, parts=file.parts)
+
+
+def _draft_bands(
+    source: Source,
+    file: PhotoFile,
+    scale: float,
+    size: Size | int | None,
+    is_for_bands: Callable[[Size, Size], bool],
+) -> Draft | None:
+    """The draft of a picture that is made in bands, of which no pixel is held; None of any other."""
+    picture = file.open_rows()
+    if picture is None:
+        return None
+    before = (picture.height, picture.width)
+    after = target_size(before, scale, size, most=None)
+    if not is_for_bands(before, after):
+        return None
+    if not picture.is_opaque():
+        raise ImageError(f"{source.path} is transparent in places, and too large to be held whole; save it without")
+    page = Page(
+        source_size=before,
+        size=after,
+        is_opaque=True,
+        bit_depth=picture.photo.bit_depth,
+        channels=picture.channels,
+    )
+    return Draft(source=source, pages=(page,), motion=None, parts=file.parts, in_bands=True)
 
 
 @dataclass
@@ -179,11 +219,18 @@ class Planner:
         pages = draft.pages if holds_all(targets.result, len(draft.pages), draft.motion) else draft.pages[:1]
         for page in pages:
             check_output_fits(targets.result, *page.size, is_opaque=page.is_opaque)
-            check_memory(page.source_size, page.size, self.device)
+            if not draft.in_bands:
+                check_memory(page.source_size, page.size, self.device)
+        if draft.in_bands:
+            check_streamed(targets.result)
+            page = pages[0]
+            self._disk.plan_rows(targets.result, page.size, channels=page.channels, bit_depth=page.bit_depth)
         self._claim(targets, draft.source.path)
         self._reserve(targets, pages)
         self._tell_what_is_left_out(draft, targets)
-        return PhotoJob(source=draft.source.path, pages=pages, motion=draft.motion, targets=targets)
+        return PhotoJob(
+            source=draft.source.path, pages=pages, motion=draft.motion, targets=targets, in_bands=draft.in_bands
+        )
 
     @property
     def folder(self) -> Path | None:

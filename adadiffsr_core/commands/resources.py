@@ -14,11 +14,28 @@ from ..text import in_words
 RESULT_BYTES = 62  # of memory per pixel of the result
 SOURCE_BYTES = 34  # and per pixel of the photograph
 BASE_BYTES = 250 * 10**6  # a batch of tiles on its way through the network
+BAND_BYTES = 60_000  # in bands, per pixel of width
 # Of a file, per level (one channel of one pixel): below what photographs take, so that nobody is turned away wrongly.
 _FILE_BYTES = {".png": 0.35, ".tif": 0.35, ".tiff": 0.35}
 _LOSSY_BYTES = 0.03
 _DRAWN_SHARE = 0.15  # of that: maps are muted, half of a comparison is smooth, and both may be enlarged
 _REPORT_BYTES = 1000
+
+
+def whole_bytes(source: Size, size: Size) -> int:
+    """Memory of the processor that a picture of (height, width) px takes on its way to one of `size`, held whole."""
+    return BASE_BYTES + RESULT_BYTES * size[0] * size[1] + SOURCE_BYTES * source[0] * source[1]
+
+
+def bands_bytes(width: int) -> int:
+    """Likewise in bands, of any height, where it is worked at so many px of width."""
+    return BASE_BYTES + BAND_BYTES * width
+
+
+def fits_memory(source: Size, size: Size) -> bool:
+    """Whether a picture can be held whole, as far as anybody knows."""
+    free = available_bytes()
+    return free is None or whole_bytes(source, size) <= free
 
 
 def check_memory(source: Size, size: Size, device: torch.device) -> None:
@@ -35,11 +52,10 @@ def check_memory(source: Size, size: Size, device: torch.device) -> None:
     free = available_bytes()
     if free is None or device.type != "cpu":
         return
-    pixels = size[0] * size[1]
-    needed = BASE_BYTES + RESULT_BYTES * pixels + SOURCE_BYTES * source[0] * source[1]
+    needed = whole_bytes(source, size)
     if needed > free:
         raise ConfigError(
-            f"there is not enough memory: {size[1]} x {size[0]} px ({pixels / 1e6:.3g} MP) need about "
+            f"there is not enough memory: {size[1]} x {size[0]} px ({size[0] * size[1] / 1e6:.3g} MP) need about "
             f"{in_words(needed)}, and {in_words(free)} are free; ask for a smaller --scale or --size"
         )
 
@@ -60,6 +76,15 @@ class DiskBudget:
         suffix = path.suffix.lower()
         each = _FILE_BYTES[suffix] * bit_depth / 8 if suffix in _FILE_BYTES else _LOSSY_BYTES
         self._take(path, each * channels * size[0] * size[1])
+
+    def plan_rows(self, path: Path, size: Size, *, channels: int = 3, bit_depth: int = 8) -> None:
+        """Count on the rows of a picture that is made in bands, which lie beside it until it is written.
+
+        Raises:
+            ConfigError: see `plan`.
+            OSError: see `plan`.
+        """
+        self._take(path, channels * size[0] * size[1] * bit_depth / 8)
 
     def plan_drawing(self, path: Path, size: Size, zoom: float, columns: int = 1) -> None:
         """Count on a picture about one of (height, width) px, drawn `zoom` times larger, in so many columns.

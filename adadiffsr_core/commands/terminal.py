@@ -79,6 +79,10 @@ class ProgressBar:
         self.waiting -= tiles
         self.tiles = tiles
 
+    def skip(self, tiles: int) -> None:
+        """So many of the tiles that wait were done before."""
+        self.waiting -= tiles
+
     def update(self, progress: Progress) -> None:
         """The sampler's `on_step`, and the place where a Ctrl-C that was lost is found again.
 

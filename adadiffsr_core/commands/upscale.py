@@ -15,6 +15,7 @@ from ..errors import ConfigError, ImageError
 from ..files import follow_links
 from ..memory import name_out_of_memory
 from ..models.model import Model, embedded_weights, load_model
+from ..photo.limits import MAX_PIXELS
 from ..photo.reading import open_photo, read_photo
 from ..photo.scales import plan_work
 from ..pipeline import compare_tiles, plan_tiles, upscale
@@ -23,6 +24,7 @@ from ..sampling.schedule import MAX_TIMESTEP
 from ..settings import PRESETS, SamplingConfig
 from ..text import quoted
 from .arguments import add_arguments
+from .banded import Banding, check_words, upscale_in_bands
 from .interrupts import stop_if_asked
 from .journal import History, Journal, fingerprint_run
 from .options import choose_device, choose_dtype, set_threads
@@ -73,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
         refused.append(error)
         complain(error, str(about))
 
-    jobs = _plan_jobs(args, device, run_print, refuse)
+    banding = Banding(args.bands, model.scales, device)
+    jobs = _plan_jobs(args, banding, run_print, refuse)
     if jobs:
         _upscale_all(jobs, model, config, mask, args, refuse)
     return 2 if refused else 0
@@ -128,12 +131,12 @@ def read_mask(path: Path) -> Tensor:
     return levels if photo.alpha is None else torch.lerp(torch.full_like(levels, 0.5), levels, photo.alpha[None])
 
 
-def _plan_jobs(args: argparse.Namespace, device: torch.device, run_print: str, refuse: Refuse) -> list[PhotoJob]:
+def _plan_jobs(args: argparse.Namespace, banding: Banding, run_print: str, refuse: Refuse) -> list[PhotoJob]:
     outputs = [Path(path) for path in (args.output, args.map, args.compare, args.report) if path is not None]
     sources = find_photos(args.inputs, refuse, is_recursive=args.recursive, left_out=outputs)
     paths = [source.path for source in sources]
     protected = [*paths, *(path for path in (args.mask, args.model or embedded_weights()) if path is not None)]
-    drafts = _draft_photos(sources, args, refuse)
+    drafts = _draft_photos(sources, args, banding, refuse)
     if not drafts:
         return []
     planner = Planner(
@@ -143,7 +146,7 @@ def _plan_jobs(args: argparse.Namespace, device: torch.device, run_print: str, r
         args.report,
         is_many=len(args.inputs) > 1 or paths != [Path(args.inputs[0])],
         inputs={follow_links(path): path for path in protected},
-        device=device,
+        device=banding.device,
         tell=lambda text: say(f"adadiffsr: {text}", sys.stderr),
         ending=None if args.format is None else f".{args.format}",
     )
@@ -170,12 +173,15 @@ def _open_history(args: argparse.Namespace, folder: Path | None, run_print: str)
     return History(journal, keeps_others=folder is not None and not args.overwrite, makes_again=args.overwrite)
 
 
-def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, refuse: Refuse) -> list[Draft]:
+def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, banding: Banding, refuse: Refuse) -> list[Draft]:
     drafts = []
     for source in sources:
         try:
             with name_out_of_memory():
-                drafts.append(draft_photo(source, args.scale, args.size))
+                draft = draft_photo(source, args.scale, args.size, banding.is_for)
+                if draft.in_bands:
+                    check_words(args)
+                drafts.append(draft)
         except REFUSALS as error:
             refuse(error, source.path)
     for draft in drafts:
@@ -192,12 +198,12 @@ def _upscale_all(
     args: argparse.Namespace,
     refuse: Refuse,
 ) -> None:
-    works = [[plan_work(page.source_size, page.size, model.scales).size for page in job.pages] for job in jobs]
-    tiles = [sum(plan_tiles(model.sizes, work, config).count for work in pages) for pages in works]
+    tiles = [_count_tiles(job, model, config) for job in jobs]
     bar = ProgressBar(tiles, -(-config.steps // config.dtss.intervals[0]))
     try:
         for job, count in zip(jobs, tiles, strict=True):
-            bar.begin(count)
+            if not job.in_bands:  # whose bands begin one by one
+                bar.begin(count)
             try:
                 with name_out_of_memory():
                     _upscale_one(job, model, config, mask, args, bar)
@@ -206,6 +212,12 @@ def _upscale_all(
             bar.end()
     finally:
         bar.close()
+
+
+def _count_tiles(job: PhotoJob, model: Model, config: SamplingConfig) -> int:
+    most = None if job.in_bands else MAX_PIXELS
+    works = [plan_work(page.source_size, page.size, model.scales, most).size for page in job.pages]
+    return sum(plan_tiles(model.sizes, work, config).count for work in works)
 
 
 def _upscale_one(
@@ -218,9 +230,28 @@ def _upscale_one(
 ) -> None:
     began = time.monotonic()
     first = job.pages[0]
-    note = plan_work(first.source_size, first.size, model.scales).note
+    note = plan_work(first.source_size, first.size, model.scales, None if job.in_bands else MAX_PIXELS).note
     if note and (mask is None or bool(mask.any())):
         say(f"note: {job.source}: {note}", sys.stderr)
+    if job.in_bands:
+        outputs = upscale_in_bands(job, model, config, args, bar)
+    else:
+        outputs = _upscale_pages(job, model, config, mask, args, bar)
+    stop_if_asked()
+    with job.record.told():
+        outputs.write()
+    _say_what_was_spent(job, outputs, time.monotonic() - began)
+
+
+def _upscale_pages(
+    job: PhotoJob,
+    model: Model,
+    config: SamplingConfig,
+    mask: Tensor | None,
+    args: argparse.Namespace,
+    bar: ProgressBar,
+) -> Outputs:
+    """Make all files of a photograph that is held whole, page by page, and write none."""
     outputs = Outputs(job, args.quality, describe_settings(config, model))
     for page, photo in zip(job.pages, open_photo(job.source).read_pages()):  # noqa: B905 (some are not asked for)
         kept = replace(photo, notes=photo.notes.strip()) if args.strip else photo
@@ -237,14 +268,14 @@ def _upscale_one(
         bar.turn_page()
     if len(outputs.reports) < len(job.pages):
         raise ImageError(f"{job.source} was changed while it was worked on; start again")
-    stop_if_asked()
-    with job.record.told():
-        outputs.write()
-    seconds = time.monotonic() - began
+    return outputs
+
+
+def _say_what_was_spent(job: PhotoJob, outputs: Outputs, seconds: float) -> None:
     spent, full = (sum(report[name] for report in outputs.reports) for name in ("nfe", "full_nfe"))
     saved = f"{100 * (1 - spent / full):.0f} % saved"
     say(f"{job.source}: {spent} of {full} evaluations spent ({saved}), {seconds:.1f} s")
-    if args.check:
+    if "checked_db" in outputs.reports[0]:
         checked = [value for report in outputs.reports for value in report["checked_db"] if value is not None]
         near = (
             f"{sum(checked) / len(checked):.1f} dB in the mean, {min(checked):.1f} dB at worst" if checked else "equal"

@@ -61,19 +61,19 @@ class Model:
         """What the networks compute in."""
         return next(self.unet.parameters()).dtype
 
+    def to_network(self, tensor: Tensor) -> Tensor:
+        """A tensor as the networks take it: on their device, in their dtype, channels last."""
+        return tensor.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
+
     @torch.inference_mode()
     def encode(self, image: Tensor, wanted: Tensor | None = None) -> Tensor:
         """Image `[N,3,H,W]` in [0,1] to latents `[N,C,H/8,W/8]` float32; see `Autoencoder.encode` for `wanted`."""
-        return self.autoencoder.encode(_to_network(image, self), wanted).float()
+        return self.autoencoder.encode(self.to_network(image), wanted).float()
 
     @torch.inference_mode()
     def decode(self, latent: Tensor, wanted: Tensor | None = None, device: torch.device | str | None = None) -> Tensor:
         """Latents to an image `[N,3,8h,8w]` float32, clamped to [0,1]; the rest as in `Autoencoder.decode`."""
-        return self.autoencoder.decode(_to_network(latent, self), wanted, device).float().clamp_(0, 1)
-
-
-def _to_network(tensor: Tensor, model: Model) -> Tensor:
-    return tensor.to(model.device, model.dtype).contiguous(memory_format=torch.channels_last)
+        return self.autoencoder.decode(self.to_network(latent), wanted, device).float().clamp_(0, 1)
 
 
 def embedded_weights() -> Path:

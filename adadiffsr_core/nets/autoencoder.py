@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..config import LEVELS, Blocks, Channels, Config, Most
 from ..errors import ConfigError
 from ..text import quoted
-from .blocks import map_blocks
+from .blocks import BlockMap
 from .layout import start_at_zero
 
 Padding = Literal["zeros", "replicate"]
@@ -223,10 +223,13 @@ class Autoencoder(nn.Module):
         Returns:
             Latents `[N,z_channels,H/8,W/8]` of about unit variance.
         """
-        c = self.config
-        halo = -(-c.encoder_reach // c.factor) * c.factor
-        block = BLOCK * c.factor
-        return map_blocks(self._encode, image, block=block, halo=halo, scale=Fraction(1, c.factor), wanted=wanted)
+        return self.encoder_map((image.shape[-2], image.shape[-1])).map_image(image, wanted)
+
+    def encoder_map(self, size: tuple[int, int]) -> BlockMap:
+        """How images of (height, width) px, multiples of `config.factor`, are encoded block by block."""
+        factor = self.config.factor
+        halo = -(-self.config.encoder_reach // factor) * factor
+        return BlockMap(self._encode, size, BLOCK * factor, halo, Fraction(1, factor))
 
     def _encode(self, image: Tensor) -> Tensor:
         return cast(Tensor, self.encoder(image * 2 - 1))
@@ -242,19 +245,28 @@ class Autoencoder(nn.Module):
         Returns:
             `[N,3,8h,8w]`.
         """
+        c, edge = self.config, self.config.decoder_border
+        seen = _repeat_edge(latent, edge)
+        asked = wanted if wanted is None else _repeat_edge(wanted[None, None].float(), edge)[0, 0] > 0
+        image = self.decoder_map((latent.shape[-2], latent.shape[-1]), device).map_image(seen, asked)
+        rows, columns = (slice(edge * c.factor, (edge + side) * c.factor) for side in latent.shape[-2:])
+        return image[..., rows, columns]
+
+    def decoder_map(self, size: tuple[int, int], device: torch.device | str | None = None) -> BlockMap:
+        """How latents are decoded block by block, with their outermost values repeated `config.decoder_border` times.
+
+        Args:
+            size: (height, width) of the latents, without what is repeated.
+            device: see `decode`.
+        """
 
         def decode_block(part: Tensor) -> Tensor:
             return self._decode(part) if device is None else self._decode(part).to(device)
 
-        c, edge = self.config, self.config.decoder_border
-        seen = _repeat_edge(latent, edge)
-        asked = wanted if wanted is None else _repeat_edge(wanted[None, None].float(), edge)[0, 0] > 0
+        c, beyond = self.config, 2 * self.config.decoder_border
         # Blocks that much larger: a picture of one block stays one.
-        block = BLOCK + 2 * edge
-        scale = Fraction(c.factor)
-        image = map_blocks(decode_block, seen, block=block, halo=c.decoder_halo, scale=scale, wanted=asked)
-        rows, columns = (slice(edge * c.factor, (edge + side) * c.factor) for side in latent.shape[-2:])
-        return image[..., rows, columns]
+        seen = (size[0] + beyond, size[1] + beyond)
+        return BlockMap(decode_block, seen, BLOCK + beyond, c.decoder_halo, Fraction(c.factor))
 
     def _decode(self, latent: Tensor) -> Tensor:
         return cast(Tensor, self.decoder(latent)) / 2 + 0.5

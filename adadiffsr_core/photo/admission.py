@@ -1,9 +1,10 @@
 """Which files are read at all: told by first bytes, header and, of large ones, a first pass over the disk."""
 
 import io
+import mmap
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..errors import ImageError
 from .exif import drop_circular
@@ -17,6 +18,7 @@ from .limits import (
     check_kind,
     check_parts,
     check_pixels,
+    check_sides,
     damaged,
     may_be_picture,
     no_picture,
@@ -39,10 +41,11 @@ def read_admitted(path: Path) -> tuple[bytes, Any]:
         _check_large(path, size)
     try:
         # Not new_from_file: libvips reads options out of names such as "photo[1].png".
-        encoded = path.read_bytes()
+        encoded = MappedFile.open(path) if size > HELD_BYTES else path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from None
-    encoded = _drop_circular(encoded, path)
+    if size <= HELD_BYTES:  # of larger ones `_check_large` has looked at the head
+        encoded = _drop_circular(encoded, path)
     header = open_header(encoded)
     if header is None and encoded.startswith(TIFFS):
         encoded = rename_plain_lab(encoded)
@@ -50,6 +53,25 @@ def read_admitted(path: Path) -> tuple[bytes, Any]:
     if header is not None:
         _check_header(header, path, len(encoded))
     return encoded, header
+
+
+class MappedFile(mmap.mmap):
+    """A large file as if it had been read: only what is looked at takes memory, and that is given back when needed."""
+
+    @classmethod
+    def open(cls, path: Path) -> bytes:
+        """The file's bytes; all that is asked of bytes here this class has."""
+        with path.open("rb") as file:
+            return cast(bytes, cls(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def startswith(self, prefix: bytes | tuple[bytes, ...]) -> bool:
+        """As of bytes."""
+        prefixes = prefix if isinstance(prefix, tuple) else (prefix,)
+        return any(self[: len(each)] == each for each in prefixes)
+
+    def rstrip(self, characters: bytes) -> bytes:
+        """As of bytes, but of the last ones alone."""
+        return bytes(self[-64:]).rstrip(characters)
 
 
 def is_picture(path: Path) -> bool:
@@ -115,7 +137,7 @@ def _check_large_bitmap(path: Path, head: bytes, size: int) -> None:
 def _check_header(header: Any, path: Path, size: int) -> None:
     """Refuse what cannot be a photograph, before it is decoded; of pages after the first each says for itself."""
     parts = count_pages(header)
-    check_pixels(path, header.width, header.height)
+    check_sides(path, header.width, header.height)
     kind = kind_of_values(header)
     check_kind(path, header.bands, kind)
     check_parts(path, parts)

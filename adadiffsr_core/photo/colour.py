@@ -9,7 +9,8 @@ from torch import Tensor
 from ..errors import ConfigError, ShapeError
 from ..text import quoted
 
-_LEVELS = 5  # times the blur doubles: it reaches about 30 px
+_LEVELS = 5  # times the blur doubles
+WAVELET_REACH = 2**_LEVELS - 1  # px about a pixel that `match_wavelet` looks at
 
 ColourMatch = Literal["wavelet", "adain", "none"]
 

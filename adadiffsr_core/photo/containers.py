@@ -15,6 +15,7 @@ from .comments import Chunk
 from .tiff_tree import Directory, read_directories, write_directories
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_HEAD = len(_PNG) + 12 + 13  # with the chunk that says sizes and kind
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _PNG_COLOURS = (b"cICP", b"mDCV", b"cLLI", b"gAMA", b"cHRM", b"sRGB")
 _XMP_KEY = b"XML:com.adobe.xmp\0"
@@ -71,15 +72,29 @@ def write_png(chunks: Iterable[Chunk]) -> bytes:
     )
 
 
-def embed_in_png(
-    encoded: bytes, exif: Directory | None, texts: Sequence[Chunk] = (), colours: Sequence[Chunk] = ()
-) -> bytes:
-    """A PNG with EXIF, chunks of text, and those that say what its levels mean."""
-    if exif is None and not texts and not colours:
-        return encoded
-    header, *others = read_png_chunks(encoded)
+@dataclass(frozen=True)
+class Insertion:
+    """What is put into an encoded picture near its beginning.
+
+    Attributes:
+        place: where.
+        resume: from where the encoded picture goes on; what is between is replaced.
+        data: what is put there.
+    """
+
+    place: int
+    resume: int
+    data: bytes
+
+    def insert(self, encoded: bytes) -> bytes:
+        """The whole."""
+        return encoded[: self.place] + self.data + encoded[self.resume :] if self.data else encoded
+
+
+def png_insertion(exif: Directory | None, texts: Sequence[Chunk] = (), colours: Sequence[Chunk] = ()) -> Insertion:
+    """EXIF, chunks of text, and those that say what a PNG's levels mean, behind its header."""
     said = [] if exif is None else [(b"eXIf", write_directories([exif]))]
-    return write_png([header, *colours, *said, *texts, *others])
+    return Insertion(_PNG_HEAD, _PNG_HEAD, write_png([*colours, *said, *texts])[len(_PNG) :])
 
 
 def join_png(stills: Sequence[bytes], motion: Motion) -> bytes:
@@ -175,19 +190,24 @@ def join_webp(stills: Sequence[bytes], motion: Motion, size: tuple[int, int]) ->
     return _extend_webp([*before, plays, *frames, *after], size, flags)
 
 
-def embed_in_jpeg(
-    encoded: bytes, exif: Directory | None, dpi: tuple[float, float], comments: Sequence[bytes] = ()
-) -> bytes:
-    """A JPEG with its resolution and comments, and with EXIF, unless they are longer than a JPEG's segments."""
+def jpeg_insertion(
+    head: bytes, exif: Directory | None, dpi: tuple[float, float], comments: Sequence[bytes] = ()
+) -> Insertion:
+    """A JPEG's resolution and comments, and its EXIF, unless they are longer than a JPEG's segments.
+
+    Args:
+        head: the first bytes of the JPEG, some twenty or more.
+        exif: what is said about the picture.
+        dpi: dots per inch, across and down.
+        comments: texts.
+    """
     density = (max(1, min(65535, round(dots))) for dots in dpi)
     start = _segment(0xE0, b"JFIF\0" + struct.pack(">BBBHHBB", 1, 1, 1, *density, 0, 0))
     block = b"" if exif is None else b"Exif\0\0" + write_directories([exif])
     said = _segment(0xE1, block) if 0 < len(block) <= 65533 else b""
     said += b"".join(_segment(0xFE, comment) for comment in comments if len(comment) <= 65533)
-    place = 2
-    if encoded[2:4] == b"\xff\xe0":
-        place += 2 + struct.unpack_from(">H", encoded, 4)[0]
-    return encoded[:2] + start + said + encoded[place:]
+    is_jfif = head[2:4] == b"\xff\xe0"
+    return Insertion(2, 4 + struct.unpack_from(">H", head, 4)[0] if is_jfif else 2, start + said)
 
 
 def _segment(marker: int, data: bytes) -> bytes:

@@ -39,15 +39,24 @@ def may_be_picture(head: bytes) -> bool:
 
 
 def check_pixels(path: Path, width: int, height: int) -> None:
-    """Refuse a picture with too many pixels, or too many in a row.
+    """Refuse to decode a picture into memory that has too many pixels, or too many in a row.
 
     Raises:
         ImageError: it has.
     """
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise ImageError(
-            f"{path} has {width} x {height} px; at most {MAX_PIXELS // 10**6} megapixels and {MAX_SIDE:,} px a side fit"
-        )
+    check_sides(path, width, height)
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{path} has {width} x {height} px; at most {MAX_PIXELS // 10**6} megapixels fit into memory")
+
+
+def check_sides(path: Path, width: int, height: int) -> None:
+    """Refuse a picture whose sides are too long even for work in bands.
+
+    Raises:
+        ImageError: they are.
+    """
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"{path} has {width} x {height} px; at most {MAX_SIDE:,} px a side fit")
 
 
 def check_kind(path: Path, channels: int, kind: str) -> None:

@@ -12,6 +12,7 @@ from .containers import Motion, is_animated_png, is_lossless_webp
 from .header import count_pages, find_pages, is_kind, read_motion, read_notes, read_profile, read_tiff_pages
 from .inks import check_lab, is_plain_lab, kind_of_values, plain_to_lab, to_rgb_or_grey
 from .limits import SURE_PIXELS, check_kind, check_parts, check_pixels, damaged, no_picture
+from .picture_rows import PictureRows, open_rows
 from .pillow_reader import PillowFile, open_with_pillow
 from .tiff_tree import Directory, cut_page
 from .value import Notes, Photo, levels_to_photo
@@ -48,6 +49,22 @@ class PhotoFile:
     @cached_property
     def _is_lossless_webp(self) -> bool:
         return is_lossless_webp(self._encoded)
+
+    def open_rows(self) -> PictureRows | None:
+        """The picture to be decoded from top to bottom; None of several, and of what libvips decodes only whole.
+
+        Raises:
+            ImageError: the file is damaged, or of an unsupported pixel type.
+        """
+        if self.count != 1 or self._pillow is not None or not is_kind(self._header, "png", "jpeg", "tiff"):
+            return None
+        page = self._pages[0]
+        directory = page if isinstance(page, Directory) else None
+        if directory is not None:
+            check_lab(self.path, directory)
+            if is_plain_lab(directory):
+                return None
+        return open_rows(self.path, self._encoded, directory)
 
     def read_pages(self) -> Iterator[Photo]:
         """Every frame or page in its order, decoded when it is asked for.

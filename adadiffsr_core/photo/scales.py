@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from ..errors import ConfigError
-from .limits import MAX_PIXELS
+from .limits import MAX_PIXELS, MAX_SIDE
 
 Size = tuple[int, int]
 
@@ -46,43 +46,47 @@ class Work:
     note: str = ""
 
 
-def target_size(source: Size, scale: float, size: Size | int | None = None) -> Size:
+def target_size(source: Size, scale: float, size: Size | int | None = None, most: int | None = MAX_PIXELS) -> Size:
     """(height, width) of the result, px.
 
     Args:
         source: (height, width) of the photograph.
         scale: used if `size` is None.
         size: (height, width), or the long side alone, which keeps the shape.
+        most: pixels that fit; None where pictures are made in bands.
 
     Raises:
-        ConfigError: the result would have no pixels, or more than `MAX_PIXELS`.
+        ConfigError: the result would have no pixels, or more than fit.
     """
     if isinstance(size, int):
         scale = size / max(source)
     height, width = size if isinstance(size, tuple) else (round(side * scale) for side in source)
     if min(height, width) < 1:
         raise ConfigError(f"the result would be {width} x {height} px; ask for at least 1 px on each side")
-    if height * width > MAX_PIXELS:
-        raise ConfigError(f"the result would be {width} x {height} px; at most {MAX_PIXELS // 10**6} megapixels fit")
+    if max(height, width) > MAX_SIDE:
+        raise ConfigError(f"the result would be {width} x {height} px; at most {MAX_SIDE:,} px a side fit")
+    if most is not None and height * width > most:
+        raise ConfigError(f"the result would be {width} x {height} px; at most {most // 10**6} megapixels fit")
     return height, width
 
 
-def plan_work(source: Size, size: Size, scales: Scales) -> Work:
+def plan_work(source: Size, size: Size, scales: Scales, most: int | None = MAX_PIXELS) -> Work:
     """Choose the size at which a picture is restored before it is brought to the size that was asked for.
 
     A scale below the model's makes both axes be worked at `SAFE_SCALE` at least, so that a picture keeps its shape.
     What gets smaller is first reduced to its result's size, which can hold no more, so that the work stays in
-    proportion. Work of more than `MAX_PIXELS` is brought down to them.
+    proportion. Work of more pixels than fit is brought down to them.
 
     Args:
         source: (height, width) of the picture, px.
         size: (height, width) of the result, px.
         scales: what the model knows.
+        most: pixels that fit; None where pictures are made in bands.
     """
     # Sides are whole: half a pixel's rounding makes no scale a strange one.
     is_below = any(after + 0.5 < scales.least * before for before, after in zip(source, size, strict=True))
     is_above = any(after - 0.5 > scales.most * before for before, after in zip(source, size, strict=True))
-    work = _raise_size(source, size, scales) if is_below else size
+    work = _raise_size(source, size, scales, most) if is_below else size
     if not is_below and not is_above:
         return Work(work)
     known = f"the {scales.least:g} to {scales.most:g} that this model was trained for"
@@ -97,10 +101,10 @@ def base_size(source: Size, size: Size) -> Size:
     return min(source[0], size[0]), min(source[1], size[1])
 
 
-def _raise_size(source: Size, size: Size, scales: Scales) -> Size:
+def _raise_size(source: Size, size: Size, scales: Scales, most: int | None) -> Size:
     scale = min(max(SAFE_SCALE, scales.least), scales.most)
     wanted = [max(round(scale * side), after) for side, after in zip(base_size(source, size), size, strict=True)]
-    shrink = min(1.0, math.sqrt(MAX_PIXELS / math.prod(wanted)))
+    shrink = 1.0 if most is None else min(1.0, math.sqrt(most / math.prod(wanted)))
     height, width = (max(int(side * shrink), after) for side, after in zip(wanted, size, strict=True))
     return height, width
 

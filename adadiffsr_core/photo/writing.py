@@ -8,14 +8,15 @@ from ..errors import ConfigError, DiskError, ImageError
 from ..files import check_writable, whole_file
 from .comments import texts_to_comments
 from .containers import (
+    Insertion,
     Motion,
-    embed_in_jpeg,
-    embed_in_png,
     embed_in_tiff,
     embed_in_webp,
     join_png,
     join_tiff,
     join_webp,
+    jpeg_insertion,
+    png_insertion,
 )
 from .exif import exif_for
 from .value import Notes, Photo, photo_to_levels
@@ -151,33 +152,42 @@ def holds_all(path: Path, count: int, motion: Motion | None) -> bool:
 
 
 def _encode(photo: Photo, file_format: str, quality: int) -> bytes:
+    levels = photo_to_levels(photo, bit_depth=bit_depth_of(photo, file_format), with_alpha=file_format != "jpeg")
+    image = describe_image(import_vips().Image.new_from_array(levels), photo, file_format)
+    options = save_options(photo, file_format, quality, levels.nbytes)
+    return bytes(getattr(image, f"{file_format}save_buffer")(**options))
+
+
+def bit_depth_of(photo: Photo, file_format: str) -> int:
+    """Bits of a level in a file of this kind."""
+    return photo.bit_depth if file_format in ("png", "tiff") else 8
+
+
+def describe_image(image: Any, photo: Photo, file_format: str) -> Any:
+    """Libvips' image of a photo's levels, with what libvips itself writes of what is said about it."""
     pyvips = import_vips()
-    bit_depth = photo.bit_depth if file_format in ("png", "tiff") else 8
-    levels = photo_to_levels(photo, bit_depth=bit_depth, with_alpha=file_format != "jpeg")
-    grey, rgb = ("b-w", "srgb") if bit_depth == 8 else ("grey16", "rgb16")
+    grey, rgb = ("b-w", "srgb") if bit_depth_of(photo, file_format) == 8 else ("grey16", "rgb16")
     across, down = (dots / 25.4 for dots in photo.notes.dpi or _DEFAULT_DPI)
-    image = pyvips.Image.new_from_array(levels).copy(
-        interpretation=grey if photo.is_grey else rgb, xres=across, yres=down
-    )
+    described = image.copy(interpretation=grey if photo.is_grey else rgb, xres=across, yres=down)
     kind = b"GRAY" if photo.is_grey and file_format != "webp" else b"RGB "
     blobs = dict(photo.notes.blobs)
     if photo.icc_profile is not None and photo.icc_profile[16:20] == kind:
         blobs["icc-profile-data"] = photo.icc_profile
     for name, blob in blobs.items():
-        image.set_type(pyvips.GValue.blob_type, name, blob)
+        described.set_type(pyvips.GValue.blob_type, name, blob)
+    return described
+
+
+def save_options(photo: Photo, file_format: str, quality: int, size: int) -> dict[str, Any]:
+    """How libvips writes such a file; `size` is that of the levels, bytes."""
     webp = {"lossless": True, "exact": True} if photo.is_lossless_webp else {"Q": quality, "smart_subsample": True}
     options: dict[str, dict[str, Any]] = {
         "png": {"filter": "all"},  # half the size of libvips' default on photographs
         "jpeg": {"Q": quality, "optimize_coding": True},
         "webp": webp,
-        "tiff": {
-            "compression": "deflate",
-            "predictor": "horizontal",
-            "bigtiff": levels.nbytes > 2**31,
-            "resunit": "inch",
-        },
+        "tiff": {"compression": "deflate", "predictor": "horizontal", "bigtiff": size > 2**31, "resunit": "inch"},
     }
-    return bytes(getattr(image, f"{file_format}save_buffer")(keep="icc|xmp|iptc", **options[file_format]))
+    return {"keep": "icc|xmp|iptc"} | options[file_format]
 
 
 def _embed(encoded: bytes, photo: Photo, file_format: str) -> bytes:
@@ -186,9 +196,15 @@ def _embed(encoded: bytes, photo: Photo, file_format: str) -> bytes:
     height, width = photo.pixels.shape[1:]
     if file_format == "webp":  # has no other place for the resolution
         return embed_in_webp(encoded, exif_for(notes.exif, (height, width), notes.dpi), (height, width))
-    exif = None if notes.exif is None else exif_for(notes.exif, (height, width), notes.dpi)
+    if file_format == "tiff":
+        return embed_in_tiff(encoded, None if notes.exif is None else exif_for(notes.exif, (height, width), notes.dpi))
+    return insertion_for(encoded, photo, (height, width), file_format).insert(encoded)
+
+
+def insertion_for(head: bytes, photo: Photo, size: tuple[int, int], file_format: str) -> Insertion:
+    """What is put into a PNG or JPEG of these first bytes and (height, width)."""
+    notes = photo.notes
+    exif = None if notes.exif is None else exif_for(notes.exif, size, notes.dpi)
     if file_format == "png":
-        return embed_in_png(encoded, exif, notes.texts, notes.colours)
-    if file_format == "jpeg":
-        return embed_in_jpeg(encoded, exif, notes.dpi or _DEFAULT_DPI, texts_to_comments(notes.texts))
-    return embed_in_tiff(encoded, exif)
+        return png_insertion(exif, notes.texts, notes.colours)
+    return jpeg_insertion(head, exif, notes.dpi or _DEFAULT_DPI, texts_to_comments(notes.texts))

@@ -40,7 +40,7 @@ def field_noise(shape: Sequence[int], seed: int) -> Tensor:
     Raises:
         ConfigError: the seed is out of range.
     """
-    generator = torch.Generator().manual_seed(_checked(seed))
+    generator = torch.Generator().manual_seed(check_seed(seed))
     return torch.randn(tuple(shape), generator=generator)
 
 
@@ -63,6 +63,7 @@ def pad_noise(noise: Tensor, grid: TileGrid, seed: int) -> Tensor:
     if grid.padded == grid.canvas:
         return noise
     corners = whole_canvases(len(noise), noise.device)
+    corners[:, 1] += grid.above
     index = torch.full_like(corners[:, 0], FIELD_INDEX)
     padded = keyed_noise(seed, index, corners, (noise.shape[1], *grid.padded)).to(noise.dtype)
     padded[..., : grid.canvas[0], : grid.canvas[1]] = noise
@@ -98,7 +99,7 @@ class StepNoise:
             [B,C,h,w] float32 standard normal.
         """
         device = device or base_index.device
-        corners = send(torch.tensor([self.grid.locate(tile_id) for tile_id in tile_ids]), device)
+        corners = send(torch.tensor([self.grid.locate_in_whole(tile_id) for tile_id in tile_ids]), device)
         return keyed_noise(self.seed, base_index.to(device), corners, (self.channels, *self.grid.tile))
 
 
@@ -133,7 +134,7 @@ def keyed_noise(seed: int, base_index: Tensor, corners: Tensor, shape: tuple[int
     x = left.view(-1, 1, 1, 1) + torch.arange(width, device=device)
     y = top.view(-1, 1, 1, 1) + torch.arange(height, device=device).view(-1, 1)
     which = image.view(-1, 1, 1, 1) + (group << 24)
-    words = _philox((x, y, base_index.long().view(-1, 1, 1, 1) & _WORD, which), _checked(seed))
+    words = _philox((x, y, base_index.long().view(-1, 1, 1, 1) & _WORD, which), check_seed(seed))
     first, second = _box_muller(torch.stack(words[:2]), torch.stack(words[2:]))
     return torch.stack((first[0], first[1], second[0], second[1]), dim=2).flatten(1, 2)[:, :channels]
 
@@ -185,7 +186,12 @@ def _polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
     return result
 
 
-def _checked(seed: int) -> int:
+def check_seed(seed: int) -> int:
+    """The seed, if it is one.
+
+    Raises:
+        ConfigError: it is not from 0 to 2**64 - 1.
+    """
     if not 0 <= seed < 2**64:
         raise ConfigError(f"seed {seed} is out of range; use 0 to {2**64 - 1}")
     return seed

@@ -1,8 +1,8 @@
 """What a run did: for every tile its timesteps, classes, gains and evaluations."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -134,6 +134,22 @@ class RunReport:
         }
 
 
+def join_reports(parts: Sequence[RunReport]) -> RunReport:
+    """One report of a picture whose rows of tiles were run in parts, from top to bottom.
+
+    Args:
+        parts: at least one, by the same settings.
+    """
+    likenesses = [part.likeness for part in parts if part.likeness is not None]
+    return replace(
+        parts[0],
+        tiles=tuple(tile for part in parts for tile in part.tiles),
+        calls=tuple(size for part in parts for size in part.calls),
+        seconds=sum(part.seconds for part in parts),
+        likeness=min(likenesses, default=None),
+    )
+
+
 def _tile_to_dict(tile: TileReport) -> dict[str, Any]:
     return {
         "image": tile.image,
@@ -188,7 +204,7 @@ class RunLog:
         """
         height, width = self.grid.tile
         tiles = tuple(
-            TileReport(*self.grid.locate(tile_id), height, width, tuple(steps), likenesses.get(tile_id))
+            TileReport(*self.grid.locate_in_whole(tile_id), height, width, tuple(steps), likenesses.get(tile_id))
             for tile_id, steps in enumerate(self._steps)
         )
         return RunReport(base_steps=self.base_steps, tiles=tiles, tile_batch=tile_batch, **facts)

@@ -12,7 +12,7 @@ from .codebook import Codebook
 from .compute_mask import keep_untouched, tile_levels
 from .config import RegionConfig
 from .denoiser import Denoiser
-from .merge import TileMerger
+from .merge import StripBuilder, TileMerger
 from .report import RunReport
 from .tiles import TileGrid, crop_canvas
 from .tilewise import sample_tiles
@@ -81,22 +81,8 @@ def run(
         ShapeError: the mask does not fit.
         DenoiserError: the network returned NaN or infinity.
     """
-    images, grid = len(start.x), start.grid
-    job = Job(
-        denoiser=start.denoiser,
-        codebook=start.codebook,
-        grid=grid,
-        lq_latent=start.lq_latent,
-        x=start.x,
-        timesteps=start.timesteps,
-        dtss=config.dtss,
-        estimator=start.estimator,
-        compute=None if mask is None else tile_levels(mask, grid, images),
-        seed=start.seed,
-        tile_batch=config.tile_batch or TILE_BATCH,
-        on_step=on_step,
-    )
-    merger = TileMerger(grid, images)
+    grid, job = start.grid, _prepare(start, config, mask, on_step)
+    merger = TileMerger(grid, len(start.x))
     sinks = [merger.add] if keep is None else [merger.add, keep]
 
     def sink(ids: Sequence[int], tiles: Tensor) -> None:
@@ -108,3 +94,50 @@ def run(
     if mask is not None:
         latent = keep_untouched(latent, crop_canvas(start.lq_latent, grid), mask.to(latent.device))
     return Sampled(latent, report, grid)
+
+
+def run_strips(
+    start: Start,
+    config: RegionConfig,
+    strips: StripBuilder,
+    first_row: int,
+    on_step: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[list[Tensor], RunReport]:
+    """Sample some rows of tiles of one picture; the strips of all its rows, summed, are what `run` merges, to the bit.
+
+    Args:
+        start: of the part that `TileGrid.cut_rows` gives, one image.
+        config: how; tiles are merged when they are finished.
+        strips: of the whole grid.
+        first_row: the part's first row in it.
+        on_step: told after each turn; whatever it raises ends the run.
+
+    Raises:
+        DenoiserError: the network returned NaN or infinity.
+    """
+    finished: dict[int, Tensor] = {}
+
+    def sink(ids: Sequence[int], tiles: Tensor) -> None:
+        finished.update(zip(ids, tiles, strict=True))
+
+    report = sample_tiles(_prepare(start, config, None, on_step), sink)
+    cols = start.grid.cols
+    rows = [[finished.pop(row * cols + col) for col in range(cols)] for row in range(start.grid.rows)]
+    return [strips.build(first_row + row, tiles) for row, tiles in enumerate(rows)], report
+
+
+def _prepare(start: Start, config: RegionConfig, mask: Tensor | None, on_step: Callable[[Progress], None]) -> Job:
+    return Job(
+        denoiser=start.denoiser,
+        codebook=start.codebook,
+        grid=start.grid,
+        lq_latent=start.lq_latent,
+        x=start.x,
+        timesteps=start.timesteps,
+        dtss=config.dtss,
+        estimator=start.estimator,
+        compute=None if mask is None else tile_levels(mask, start.grid, len(start.x)),
+        seed=start.seed,
+        tile_batch=config.tile_batch or TILE_BATCH,
+        on_step=on_step,
+    )

@@ -26,12 +26,14 @@ class TileGrid:
         tile: (height, width) of every tile, latent px.
         tops: first canvas row of each row of tiles, ascending from 0.
         lefts: first canvas column of each column of tiles, ascending from 0.
+        above: rows of a larger canvas that lie above this one, if it is a part (see `cut_rows`).
     """
 
     canvas: tuple[int, int]
     tile: tuple[int, int]
     tops: tuple[int, ...]
     lefts: tuple[int, ...]
+    above: int = 0
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -64,6 +66,17 @@ class TileGrid:
         image, tile = divmod(tile_id, self.count)
         row, col = divmod(tile, self.cols)
         return image, self.tops[row], self.lefts[col]
+
+    def locate_in_whole(self, tile_id: int) -> tuple[int, int, int]:
+        """As `locate`, on the canvas that this one is a part of: what noise and reports go by."""
+        image, top, left = self.locate(tile_id)
+        return image, self.above + top, left
+
+    def cut_rows(self, first: int, last: int) -> "TileGrid":
+        """The part of the canvas that the tile rows `first` to `last - 1` cover, with their tiles."""
+        top, bottom = self.tops[first], min(self.canvas[0], self.tops[last - 1] + self.tile[0])
+        tops = tuple(row - top for row in self.tops[first:last])
+        return TileGrid((bottom - top, self.canvas[1]), self.tile, tops, self.lefts, self.above + top)
 
 
 def build_grid(height: int, width: int, tile: int, overlap: int, multiple: int = 1) -> TileGrid:

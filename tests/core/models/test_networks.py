@@ -10,7 +10,7 @@ from torch import nn
 from adadiffsr_core.errors import ConfigError, ShapeError
 from adadiffsr_core.nets import autoencoder as module
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
-from adadiffsr_core.nets.blocks import map_blocks
+from adadiffsr_core.nets.blocks import BlockMap
 from adadiffsr_core.nets.unet import UNet, UNetConfig, timestep_embedding
 from tests.oracles import TINY_AUTOENCODER, TINY_UNET, randomise
 
@@ -197,7 +197,7 @@ def test_the_reach_is_how_far_the_network_sees(direction, autoencoder):
 
 def test_without_a_halo_blocks_show(autoencoder):
     latent = draw(1, 4, 12, 12)
-    blocks = map_blocks(autoencoder._decode, latent, block=6, halo=0, scale=Fraction(8, 1))
+    blocks = BlockMap(autoencoder._decode, tuple(latent.shape[-2:]), 6, 0, Fraction(8, 1)).map_image(latent)
     assert (blocks - autoencoder.decode(latent)).abs().max() > 1e-3
 
 
@@ -209,7 +209,7 @@ def test_map_blocks_never_asks_for_more_than_a_block_and_its_halo():
         return nn.functional.interpolate(part, scale_factor=2.0)
 
     image = draw(2, 3, 23, 10)
-    result = map_blocks(double, image, block=6, halo=2, scale=Fraction(2, 1))
+    result = BlockMap(double, tuple(image.shape[-2:]), 6, 2, Fraction(2, 1)).map_image(image)
     assert torch.equal(result, double(image))
     assert len(seen) == 4 * 2 + 1
     assert max(max(shape) for shape in seen[:-1]) <= 6 + 2 * 2
@@ -217,7 +217,7 @@ def test_map_blocks_never_asks_for_more_than_a_block_and_its_halo():
 
 def test_an_image_without_pixels_is_refused():
     with pytest.raises(ValueError, match="without pixels"):
-        map_blocks(lambda part: part, torch.zeros(1, 3, 0, 8), block=8, halo=0, scale=Fraction(1, 1))
+        BlockMap(lambda part: part, (0, 8), 8, 0, Fraction(1, 1)).map_image(torch.zeros(1, 3, 0, 8))
 
 
 def test_decoding_survives_latents_far_outside_the_data(autoencoder):
@@ -233,10 +233,10 @@ def test_what_is_not_wanted_is_not_computed_and_the_rest_is_the_same():
         seen.append(tuple(part.shape[-2:]))
         return torch.nn.functional.avg_pool2d(part, 2)
 
-    found = map_blocks(halve, image, block=20, halo=2, scale=Fraction(1, 2), wanted=wanted)
+    found = BlockMap(halve, tuple(image.shape[-2:]), 20, 2, Fraction(1, 2)).map_image(image, wanted)
     assert seen == [(10, 14), (4, 4)]
     assert torch.equal(found[..., 3:6, 4:9], halve(image)[..., 3:6, 4:9])
     assert found[..., 19, 19] == halve(image)[..., 19, 19]
     assert found.count_nonzero() == 3 * 5 + 1
     with pytest.raises(ShapeError, match="wanted"):
-        map_blocks(halve, image, block=20, halo=2, scale=Fraction(1, 2), wanted=wanted & False)
+        BlockMap(halve, tuple(image.shape[-2:]), 20, 2, Fraction(1, 2)).map_image(image, wanted & False)

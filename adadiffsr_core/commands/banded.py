@@ -1,0 +1,236 @@
+"""Pictures that do not fit into memory: made in bands, which stay on disk when a run is stopped, and gone on with.
+
+Source: decision D74.
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..errors import ConfigError, ImageError
+from ..models.model import Model, embedded_weights
+from ..photo.limits import MAX_PIXELS
+from ..photo.picture_rows import PictureRows
+from ..photo.reading import open_photo
+from ..photo.scales import Scales, Size, plan_work
+from ..photo.spool import Spool
+from ..sampling.report import RunReport, StepRecord, TileReport, join_reports
+from ..sampling.rule import TileClass
+from ..settings import SamplingConfig
+from ..streaming.bands import Bands, Rows
+from ..streaming.stream import Stream
+from ..text import in_words
+from .interrupts import stop_if_asked
+from .journal import fingerprint_run
+from .outputs import Outputs, describe_settings
+from .plan import PhotoJob
+from .resources import bands_bytes, fits_memory
+from .terminal import ProgressBar, say
+from .timing import estimate_seconds
+
+BandMode = Literal["auto", "always", "never"]
+
+_PREVIEW_PX = 3072  # long side of what is drawn of a picture
+
+
+@dataclass(frozen=True)
+class Banding:
+    """Which pictures are made in bands.
+
+    Attributes:
+        mode: what the user says.
+        scales: that the model knows.
+        device: of the networks.
+    """
+
+    mode: BandMode
+    scales: Scales
+    device: torch.device
+
+    def is_for(self, source: Size, size: Size) -> bool:
+        """Whether a picture of (height, width) px is made in bands, since it or its work do not fit into memory."""
+        if self.mode != "auto":
+            return self.mode == "always"
+        work = plan_work(source, size, self.scales, most=None).size if min(*size, *source) else size
+        largest = max(source[0] * source[1], work[0] * work[1])
+        return largest > MAX_PIXELS or not fits_memory(source, work)
+
+
+def check_words(args: argparse.Namespace) -> None:
+    """Refuse what is asked for of a picture that is made in bands and needs it whole.
+
+    Raises:
+        ConfigError: something is.
+    """
+    for name, value in (("mask", args.mask), ("check", args.check)):
+        if value:
+            raise ConfigError(f"--{name} needs the whole picture in memory, and it is made in bands; leave it out")
+
+
+class KeptBands:
+    """What is done of one picture, in a hidden folder beside its result.
+
+    Args:
+        target: the result.
+        fingerprint: of what its pixels depend on.
+    """
+
+    def __init__(self, target: Path, fingerprint: str) -> None:
+        self.folder = target.parent / f".{target.stem[:64]}.{fingerprint[:8]}.bands"
+        self.folder.mkdir(exist_ok=True)
+        self._log = self.folder / "reports.jsonl"
+
+    @property
+    def rows(self) -> Path:
+        """The file of the result's rows (see `Spool`)."""
+        return self.folder / "rows"
+
+    def keep(self, part: Rows, report: RunReport) -> None:
+        """Write down where the evaluations of a band went."""
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"first": part[0], "last": part[1], "report": asdict(report)}) + "\n")
+
+    def reports(self) -> dict[int, tuple[RunReport, int]]:
+        """Reports of bands by their first row of tiles, and one past their last; of one made twice the later."""
+        found: dict[int, tuple[RunReport, int]] = {}
+        for line in self._lines():
+            # The last line of a run that was killed while it wrote it.
+            with suppress(ValueError, KeyError, TypeError):
+                entry = json.loads(line)
+                found[int(entry["first"])] = _to_report(entry["report"]), int(entry["last"])
+        return found
+
+    def _lines(self) -> Iterator[str]:
+        if self._log.is_file():
+            yield from self._log.read_text(encoding="utf-8").splitlines()
+
+    def remove(self) -> None:
+        """Nothing of it is needed any more."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _to_report(plain: Mapping[str, Any]) -> RunReport:
+    def to_step(step: Mapping[str, Any]) -> StepRecord:
+        return StepRecord(**{**step, "tile_class": TileClass(step["tile_class"])})
+
+    tiles = tuple(TileReport(**{**tile, "steps": tuple(map(to_step, tile["steps"]))}) for tile in plain["tiles"])
+    return RunReport(**{**plain, "tiles": tiles, "calls": tuple(plain["calls"])})
+
+
+def upscale_in_bands(
+    job: PhotoJob, model: Model, config: SamplingConfig, args: argparse.Namespace, bar: ProgressBar
+) -> Outputs:
+    """Upscale one picture and make all its files but write none.
+
+    Args:
+        job: of one still picture.
+        model: the networks.
+        config: how to sample.
+        args: the words of the command.
+        bar: of which the picture's tiles are the next, band by band.
+
+    Raises:
+        AdaDiffSRError: the picture, the settings or the disk do not allow it.
+        OSError: likewise.
+    """
+    page = job.pages[0]
+    picture = _open(job.source, page.source_size)
+    photo = replace(picture.photo, notes=picture.photo.notes.strip()) if args.strip else picture.photo
+    bands = Bands(model, page.source_size, page.size, config)
+    settings = {name: value for name, value in config.to_dict().items() if name != "tile_batch"}
+    facts = {"settings": settings, "size": list(page.size), "kind": job.targets.result.suffix}
+    fingerprint = fingerprint_run(facts, {"input": job.source, "weights": args.model or embedded_weights()})
+    kept = KeptBands(job.targets.result, fingerprint)
+    if args.overwrite or args.resume is False:
+        kept.rows.unlink(missing_ok=True)
+    spool = Spool(kept.rows, photo, page.size[1], job.targets.result)
+    first = _rows_done(bands, spool)
+    if first < len(bands.result_rows):
+        _say_what_is_to_come(job, bands, first)
+        _fill(bands, picture, spool, kept, first, bar)
+    report = _join(bands, kept)
+    outputs = Outputs(job, args.quality, describe_settings(config, model))
+    outputs.add_bands(page, bands.work, bands.factor, report)
+    if len(job.targets.pictures) > 1:
+        small = spool.preview(page.size[0], _PREVIEW_PX)
+        shrunk = (small.shape[1] / bands.work.size[0], small.shape[2] / bands.work.size[1])
+        outputs.draw_bands(picture, small, (bands.factor * shrunk[0], bands.factor * shrunk[1]), report)
+
+    def write(path: Path) -> None:
+        spool.write(path, page.size[0], args.quality)
+        kept.remove()
+
+    outputs.write_later(job.targets.result, write)
+    return outputs
+
+
+def _open(path: Path, size: Size) -> PictureRows:
+    picture = open_photo(path).open_rows()
+    if picture is None or (picture.height, picture.width) != size:
+        raise ImageError(f"{path} was changed while it was worked on; start again")
+    return picture
+
+
+def _rows_done(bands: Bands, spool: Spool) -> int:
+    """How many of the result's pieces are there, whole; what is there of the next is cut off."""
+    rows = spool.rows
+    done = sum(bottom <= rows for _, bottom in bands.result_rows)
+    if done < len(bands.result_rows):
+        spool.cut(bands.result_rows[done][0])
+    return done
+
+
+def _fill(bands: Bands, picture: PictureRows, spool: Spool, kept: KeptBands, first: int, bar: ProgressBar) -> None:
+    def begin(part: Rows) -> None:
+        bar.begin((part[1] - part[0]) * bands.grid.cols)
+
+    def end(part: Rows, report: RunReport) -> None:
+        bar.end()
+        kept.keep(part, report)
+
+    stream = Stream(bands, picture.read, first, begin=begin, end=end, on_step=bar.update)
+    bar.skip(stream.first_row * bands.grid.cols)
+    for rows in stream.rows():
+        stop_if_asked()
+        spool.add(rows)
+
+
+def _join(bands: Bands, kept: KeptBands) -> RunReport:
+    """One report out of those of all bands; of rows that two runs made, the later's."""
+    cols = bands.grid.cols
+    by_row: dict[int, tuple[TileReport, ...]] = {}
+    parts = kept.reports()
+    for first, (report, last) in parts.items():
+        for row in range(first, last):
+            begin = (row - first) * cols
+            by_row[row] = report.tiles[begin : begin + cols]
+    if sorted(by_row) != list(range(bands.grid.rows)):
+        kept.remove()
+        raise ConfigError("what an earlier run left of this picture is damaged and was removed; start again")
+    whole = join_reports([report for report, _ in parts.values()])
+    return replace(whole, tiles=tuple(tile for row in sorted(by_row) for tile in by_row[row]))
+
+
+def _say_what_is_to_come(job: PhotoJob, bands: Bands, first: int) -> None:
+    (height, width), tiles = bands.size, bands.grid.count
+    seconds = estimate_seconds(bands)
+    done = "" if not first else f", {100 * bands.result_rows[first][0] / height:.0f} % of it done before"
+    say(
+        f"{job.source}: {width} x {height} px ({width * height / 1e6:,.0f} MP) in bands{done}: about "
+        f"{in_words(bands_bytes(bands.work.size[1]))} of memory; {tiles:,} tiles, up to "
+        f"{tiles * bands.config.steps:,} evaluations, {_in_time(seconds[0])} to {_in_time(seconds[1])}"
+    )
+
+
+def _in_time(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(1, seconds):.0f} s"

@@ -1,0 +1,133 @@
+"""A photograph read from top to bottom, with a few of its rows in memory."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ImageError
+from .header import read_notes, read_profile
+from .inks import to_rgb_or_grey
+from .limits import check_kind, check_sides
+from .tiff_tree import Directory
+from .value import Photo, levels_to_photo
+from .vips import blame, import_vips
+
+_EACH = 256  # rows decoded at a time
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PictureRows:
+    """A still picture of one page that can be decoded row by row.
+
+    Attributes:
+        path: of the file.
+        height, width: px, upright.
+        photo: what the file says about it; its pixels are none, and take no memory.
+        channels: of the file.
+    """
+
+    path: Path
+    height: int
+    width: int
+    photo: Photo
+    channels: int
+
+    def read(self) -> Iterator[Tensor]:
+        """Pixels `[1,3,*,w]` in [0,1] from top to bottom, as `read_photo` gives them; transparency is left out.
+
+        Raises:
+            ImageError: the file is damaged.
+        """
+        image = _open_upright(self.path)
+        for levels in _fetch(image, self.path):
+            yield levels_to_photo(levels, has_alpha=bool(image.hasalpha())).pixels[None]
+
+    def preview(self, most: int) -> Tensor:
+        """The picture reduced to sides of at most `most` px, `[3,h,w]` in [0,1].
+
+        Raises:
+            ImageError: the file is damaged.
+        """
+        times = max(1, -(-max(self.height, self.width) // most))
+        image = _open_upright(self.path)
+        small = image.shrink(times, times) if times > 1 else image
+        parts = [
+            levels_to_photo(levels, has_alpha=bool(image.hasalpha())).pixels for levels in _fetch(small, self.path)
+        ]
+        return torch.cat(parts, dim=1)
+
+    def is_opaque(self) -> bool:
+        """Whether nothing is lost by leaving transparency out; reads the whole file if it has any.
+
+        Raises:
+            ImageError: the file is damaged.
+        """
+        if self.photo.alpha is None:
+            return True
+        levels = (levels[..., -1] for levels in _fetch(_open_upright(self.path), self.path))
+        return all(bool((alpha == np.iinfo(alpha.dtype).max).all()) for alpha in levels)
+
+
+def open_rows(path: Path, encoded: bytes, page: Directory | None = None) -> PictureRows:
+    """What the first page says, decoding nothing yet.
+
+    Args:
+        path: of the file.
+        encoded: its bytes, for its notes.
+        page: of a TIFF.
+
+    Raises:
+        ImageError: it is damaged, or of an unsupported pixel type.
+    """
+    image = _open_upright(path)
+    check_sides(path, image.width, image.height)
+    has_alpha = bool(image.hasalpha())
+    if image.bands - has_alpha not in (1, 3):
+        raise ImageError(f"{path} has {image.bands} channels; save it as grey or RGB, with or without transparency")
+    check_kind(path, image.bands, image.format)
+    nothing = torch.zeros(1, 1, 1).expand(3, image.height, image.width)
+    photo = Photo(
+        pixels=nothing,
+        alpha=nothing[:1] if has_alpha else None,
+        bit_depth=16 if image.format == "ushort" else 8,
+        is_grey=image.bands - has_alpha == 1,
+        icc_profile=read_profile(image),
+        path=path,
+        notes=read_notes(image, encoded, page),
+    )
+    return PictureRows(path=path, height=image.height, width=image.width, photo=photo, channels=image.bands)
+
+
+def _open_upright(path: Path) -> Any:
+    """Libvips' image, decoded as its rows are asked for; one that lies on its side is decoded to the disk first."""
+    pyvips = import_vips()
+
+    def open_with(access: str) -> Any:
+        source = pyvips.Source.new_from_file(os.fsencode(path))
+        return pyvips.Image.new_from_source(source, "", access=access, fail_on="error")
+
+    try:
+        image = open_with("sequential")
+        is_upright = not image.get_typeof("orientation") or image.get("orientation") <= 1
+        return to_rgb_or_grey(image if is_upright else open_with("random").autorot())
+    except pyvips.Error as error:
+        raise blame(error, path) from None
+
+
+def _fetch(image: Any, path: Path) -> Iterator[np.ndarray[Any, Any]]:
+    pyvips = import_vips()
+    kind = np.uint16 if image.format == "ushort" else np.uint8
+    fetch: Callable[..., bytes] = pyvips.Region.new(image).fetch
+    for top in range(0, image.height, _EACH):
+        count = min(_EACH, image.height - top)
+        try:
+            rows = fetch(0, top, image.width, count)
+        except pyvips.Error as error:
+            raise blame(error, path) from None
+        yield np.frombuffer(rows, dtype=kind).reshape(count, image.width, image.bands)

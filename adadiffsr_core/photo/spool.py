@@ -1,0 +1,135 @@
+"""Rows of a result kept on disk until all are there, and made a picture of without holding them in memory.
+
+Only once the last row is there can a file be encoded that is whole or not at all; and what lies on disk need not be
+made again when a run is stopped.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import ImageError
+from ..files import whole_file
+from .value import Photo, levels_to_photo, photo_to_levels
+from .vips import import_vips
+from .writing import WRITABLE, bit_depth_of, describe_image, insertion_for, save_options
+
+_STREAMED = ("png", "jpeg", "tiff")  # kinds that libvips encodes row by row
+_HEAD_BYTES = 2**16
+_TILED_BYTES = 2**28  # larger TIFFs are tiled, with smaller copies, so that viewers open them at once
+
+
+def check_streamed(path: Path) -> None:
+    """Refuse a kind of file that cannot be written without holding it whole.
+
+    Raises:
+        ImageError: it is one.
+    """
+    if WRITABLE[path.suffix.lower()] not in _STREAMED:
+        better = path.with_suffix(".tif").name
+        raise ImageError(f"{path} would have to be held in memory whole, and is too large; write {better} instead")
+
+
+class Spool:
+    """A file of raw levels, one row of pixels after another.
+
+    Args:
+        path: of the file; what is there is gone on with.
+        photo: what the source says, whose precision and colours the result has; transparency is left out.
+        width: of the result, px.
+        target: that the rows are for, which decides their precision.
+
+    Attributes:
+        row_bytes: of one row.
+    """
+
+    def __init__(self, path: Path, photo: Photo, width: int, target: Path) -> None:
+        self.path, self.photo, self.width = path, photo, width
+        self.kind = WRITABLE[target.suffix.lower()]
+        self.bit_depth = bit_depth_of(photo, self.kind)
+        self.bands = 1 if photo.is_grey else 3
+        self.row_bytes = width * self.bands * self.bit_depth // 8
+
+    @property
+    def rows(self) -> int:
+        """Whole rows that are there."""
+        return self.path.stat().st_size // self.row_bytes if self.path.is_file() else 0
+
+    def cut(self, rows: int) -> None:
+        """Keep the first rows alone."""
+        with self.path.open("ab") as file:
+            file.truncate(rows * self.row_bytes)
+
+    def add(self, pixels: Tensor) -> None:
+        """Add rows `[3,*,width]` in [0,1].
+
+        Raises:
+            ImageError: they hold NaN.
+        """
+        if not bool(pixels.isfinite().all()):
+            raise ImageError(f"{self.path} was given values that are not numbers")
+        photo = replace(self.photo, pixels=pixels, alpha=None)
+        levels = photo_to_levels(photo, bit_depth=self.bit_depth, with_alpha=False)
+        with self.path.open("ab") as file:
+            file.write(levels.data)
+
+    def preview(self, height: int, most: int) -> Tensor:
+        """The picture of the first `height` rows, reduced to sides of at most `most` px; `[3,h,w]` in [0,1]."""
+        image = self._open(height)
+        times = max(1, -(-max(height, self.width) // most))
+        small = image.shrink(times, times) if times > 1 else image
+        return levels_to_photo(small.numpy().reshape(small.height, small.width, self.bands), has_alpha=False).pixels
+
+    def write(self, path: Path, height: int, quality: int) -> None:
+        """Write the picture of the first `height` rows; the file appears whole or not at all.
+
+        Args:
+            path: where to; of a kind that `check_streamed` allows.
+            height: px.
+            quality: of JPEG.
+
+        Raises:
+            ImageError: it cannot be written.
+        """
+        pyvips = import_vips()
+        with whole_file(path) as partial:
+            try:
+                self._encode(partial, height, quality)
+            except pyvips.Error as error:
+                raise ImageError(f"{path} cannot be written: {str(error).strip().splitlines()[-1]}") from None
+
+    def _encode(self, partial: Path, height: int, quality: int) -> None:
+        raw, size = self._open(height), height * self.row_bytes
+        if self.photo.alpha is not None and self.kind != "jpeg":
+            raw = raw.bandjoin(2**self.bit_depth - 1)
+        image = describe_image(raw, self.photo, self.kind)
+        options: dict[str, Any] = save_options(self.photo, self.kind, quality, size)
+        if self.kind == "tiff" and size > _TILED_BYTES:
+            options |= {"tile": True, "pyramid": True, "subifd": True, "tile_width": 256, "tile_height": 256}
+        getattr(image, f"{self.kind}save")(str(partial), **options)
+        if self.kind != "tiff":
+            self._say(partial, (height, self.width))
+
+    def _open(self, height: int) -> Any:
+        raw = import_vips().Image.rawload(str(self.path), self.width, height, self.bands * (self.bit_depth // 8))
+        return raw.copy(bands=self.bands, format="ushort") if self.bit_depth == 16 else raw
+
+    def _say(self, partial: Path, size: tuple[int, int]) -> None:
+        """Put in what libvips does not write as it is; see `insertion_for`."""
+        with partial.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            insertion = insertion_for(head, self.photo, size, self.kind)
+            if not insertion.data:
+                return
+            whole = partial.with_name(f"{partial.name}.said")
+            try:
+                with whole.open("wb") as copy:
+                    copy.write(head[: insertion.place] + insertion.data)
+                    file.seek(insertion.resume)
+                    shutil.copyfileobj(file, copy, 2**20)
+                whole.replace(partial)
+            finally:
+                whole.unlink(missing_ok=True)

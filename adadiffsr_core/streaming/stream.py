@@ -1,0 +1,86 @@
+"""One picture from top to bottom on one machine, with a few bands of it in memory."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from torch import Tensor
+
+from ..sampling.merge import merge_strips
+from ..sampling.noise_rows import noise_rows
+from ..sampling.report import RunReport
+from ..sampling.turn import Progress
+from .bands import Bands, Rows
+from .rows import RowStream
+
+_NOISE_ROWS = 64  # drawn together, latent px
+
+
+class Stream:
+    """What becomes of a picture, row by row.
+
+    Args:
+        bands: how.
+        read: begins to read the picture, `[1,3,*,w]` in [0,1] from top to bottom; called twice, as its colours are
+            looked at again long after it was encoded.
+        first: of `bands.result_rows`, where to begin: those above are there already.
+        begin: told of each band before it is sampled, as rows of tiles.
+        end: told of it afterwards, and where its evaluations went.
+        on_step: told after each turn.
+    """
+
+    def __init__(
+        self,
+        bands: Bands,
+        read: Callable[[], Iterable[Tensor]],
+        first: int = 0,
+        *,
+        begin: Callable[[Rows], None] = lambda part: None,
+        end: Callable[[Rows, RunReport], None] = lambda part, report: None,
+        on_step: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self.bands, self.read, self.first = bands, read, first
+        self.begin, self.end, self.on_step = begin, end, on_step
+        top = bands.finish_needs(bands.result_rows[first])[0]
+        self._decoded_from = next(row for row in bands.decoder.rows if bands.decoded_rows(row)[1] > top)
+        top = bands.decoder_needs(self._decoded_from)[0]
+        self.first_row = next(row for row, above in enumerate(bands.grid.tops) if above + bands.grid.tile[0] > top)
+
+    def rows(self) -> Iterator[Tensor]:
+        """The result `[3,*,w]` in [0,1] from top to bottom."""
+        bands = self.bands
+        top, height = bands.decoded_rows(self._decoded_from)[0], bands.grid.canvas[0] * bands.factor
+        latents = RowStream(self._restore(), bands.grid.canvas[0], bands.grid.tops[self.first_row])
+        restored = RowStream(self._decode(latents), height, top)
+        picture = RowStream(self.read(), bands.source[0])
+        for rows in bands.result_rows[self.first :]:
+            needed = bands.finish_needs(rows)
+            yield bands.finish(picture.read(*bands.enlarged_needs(needed)), restored.read(*needed), rows)
+
+    def _encode(self, block_rows: Sequence[Rows]) -> Iterator[Tensor]:
+        picture = RowStream(self.read(), self.bands.source[0])
+        for block_row in block_rows:
+            yield self.bands.encode(picture.read(*self.bands.encoder_needs(block_row)), block_row)
+
+    def _strips(self) -> Iterator[Tensor]:
+        bands = self.bands
+        (height, width), config = bands.grid.canvas, bands.model.autoencoder.config
+        top = bands.grid.tops[self.first_row] * bands.factor
+        block_rows = [row for row in bands.encoder.rows if row[1] > top]
+        lq_latent = RowStream(self._encode(block_rows), height, block_rows[0][0] // bands.factor)
+        noise = RowStream(noise_rows(config.z_channels, height, width, bands.config.seed, _NOISE_ROWS), height)
+        for part in bands.parts(self.first_row):
+            rows = bands.canvas_rows(part)
+            self.begin(part)
+            strips, report = bands.sample(part, lq_latent.read(*rows), noise.read(*rows), self.on_step)
+            self.end(part, report)
+            yield from strips
+
+    def _restore(self) -> Iterator[Tensor]:
+        """Latents `[1,C,*,w]`, merged."""
+        height, width = self.bands.grid.canvas
+        for rows in merge_strips(self._strips(), self.bands.grid, self.first_row):
+            yield rows[None, :, :height, :width]
+
+    def _decode(self, latents: RowStream) -> Iterator[Tensor]:
+        for block_row in self.bands.decoder.rows:
+            if block_row >= self._decoded_from:
+                yield self.bands.decode(latents.read(*self.bands.decoder_needs(block_row)), block_row)
