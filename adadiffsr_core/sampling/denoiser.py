@@ -41,7 +41,7 @@ class ElasticDenoiser:
 
     Attributes:
         tile_batch: the largest batch to ask for; halved at each failure and never raised again.
-        calls: sizes of the batches that went through.
+        calls: tiles of the batches that went through, those that are in one twice counted once.
     """
 
     def __init__(self, denoiser: Denoiser, tile_batch: int) -> None:
@@ -71,6 +71,6 @@ class ElasticDenoiser:
                 self.tile_batch = max(1, min(self.tile_batch, len(tiles)) // 2)
                 logger.warning("out of memory: going on with %d tiles at a time", self.tile_batch)
                 continue
-            self.calls.append(len(done[-1]))
+            self.calls.append(len(set(tiles[part])))
             start += len(done[-1])
         return done[0] if len(done) == 1 else torch.cat(done)

@@ -19,6 +19,7 @@ from .tilewise import sample_tiles
 from .turn import Job, Progress, Sink
 
 TILE_BATCH = 8  # where nobody says how many
+FULL_BATCHES = 4  # a picture of more tiles than these hold is evaluated by full batches alone (decision D70)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,8 @@ def run(
         ShapeError: the mask does not fit.
         DenoiserError: the network returned NaN or infinity.
     """
-    grid, job = start.grid, _prepare(start, config, mask, on_step)
+    grid = start.grid
+    job = _prepare(start, config, mask, on_step, len(start.x) * grid.count)
     merger = TileMerger(grid, len(start.x))
     sinks = [merger.add] if keep is None else [merger.add, keep]
 
@@ -120,13 +122,17 @@ def run_strips(
     def sink(ids: Sequence[int], tiles: Tensor) -> None:
         finished.update(zip(ids, tiles, strict=True))
 
-    report = sample_tiles(_prepare(start, config, None, on_step), sink)
+    report = sample_tiles(_prepare(start, config, None, on_step, strips.grid.count), sink)
     cols = start.grid.cols
     rows = [[finished.pop(row * cols + col) for col in range(cols)] for row in range(start.grid.rows)]
     return [strips.build(first_row + row, tiles) for row, tiles in enumerate(rows)], report
 
 
-def _prepare(start: Start, config: RegionConfig, mask: Tensor | None, on_step: Callable[[Progress], None]) -> Job:
+def _prepare(
+    start: Start, config: RegionConfig, mask: Tensor | None, on_step: Callable[[Progress], None], tiles: int
+) -> Job:
+    """The job of a picture, or a part of one, of so many tiles in all."""
+    tile_batch = config.tile_batch or TILE_BATCH
     return Job(
         denoiser=start.denoiser,
         codebook=start.codebook,
@@ -138,6 +144,7 @@ def _prepare(start: Start, config: RegionConfig, mask: Tensor | None, on_step: C
         estimator=start.estimator,
         compute=None if mask is None else tile_levels(mask, start.grid, len(start.x)),
         seed=start.seed,
-        tile_batch=config.tile_batch or TILE_BATCH,
+        tile_batch=tile_batch,
+        is_filled=tiles > FULL_BATCHES * tile_batch,
         on_step=on_step,
     )

@@ -65,6 +65,7 @@ class Job:
         compute: level of the compute mask for each tile `[N * grid.count]`, or None; tiles at 0 are never evaluated.
         seed: of the solvers' noise.
         tile_batch: tiles in one call of the network.
+        is_filled: whether calls with fewer are filled up with copies (decision D70).
         on_step: told after each turn; whatever it raises ends the run.
     """
 
@@ -79,7 +80,13 @@ class Job:
     compute: Tensor | None = None
     seed: int = 0
     tile_batch: int = 8
+    is_filled: bool = False
     on_step: Callable[[Progress], None] = field(default=lambda progress: None)
+
+
+def _fill_up(values: Tensor, count: int) -> Tensor:
+    """A batch and so many copies of its first row."""
+    return torch.cat([values, values[:1].expand(count, *values.shape[1:])])
 
 
 @dataclass(frozen=True)
@@ -140,12 +147,16 @@ class Turns:
         """
         before, device = self.timelines.take(ids), x.device
         start, gain = send(before.index, device), send(before.gain, device)
-        sigma = self.codebook.sigmas[start]
-        denoised = self.denoise(x, sigma, ids, gain)
+        sigma, tiles = self.codebook.sigmas[start], list(ids)
+        if (missing := self.denoise.tile_batch - len(ids)) > 0 and self.job.is_filled:
+            x, sigma, gain = (_fill_up(values, missing) for values in (x, sigma, gain))
+            lq_latent = None if lq_latent is None else _fill_up(lq_latent, missing)
+            tiles += tiles[:1] * missing
+        denoised = self.denoise(x, sigma, tiles, gain)
         signs = denoised.isfinite().flatten(1).all(dim=1).float()[:, None]
         if self.estimator is not None and lq_latent is not None:
             signs = torch.cat([signs, self.estimator.quality(denoised, lq_latent, sigma)], dim=1)
-        return Launched(ids, before, start, denoised, Readback(signs))
+        return Launched(ids, before, start, denoised[: len(ids)], Readback(signs[: len(ids)]))
 
     def settle(self, batch: Launched) -> Decision:
         """Decide how each tile of a batch goes on: the turn's only wait for the device, which also tells of NaN.

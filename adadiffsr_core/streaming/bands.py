@@ -23,14 +23,13 @@ from ..photo.scales import Size, Work, plan_work
 from ..pipeline import plan_tiles, start_run
 from ..sampling.merge import StripBuilder
 from ..sampling.report import RunReport
-from ..sampling.run import TILE_BATCH, run_strips
+from ..sampling.run import FULL_BATCHES, TILE_BATCH, run_strips
 from ..sampling.tiles import TileGrid
 from ..sampling.turn import Progress
 from ..settings import SamplingConfig
 
 Rows = tuple[int, int]  # first, and one past the last
 
-_FULL_BATCHES = 4  # that the tiles of a band make at least, so that few are called with empty places
 _FINISHED_PX = 128  # rows of the size that is worked at, finished at a time
 
 
@@ -82,7 +81,7 @@ class Bands:
 
     def parts(self, begin: int = 0) -> list[Rows]:
         """Rows of tiles, from row `begin` on, that are sampled together: as few as fill the network's batches."""
-        each = max(1, -(-_FULL_BATCHES * (self.config.tile_batch or TILE_BATCH) // self.grid.cols))
+        each = max(1, -(-FULL_BATCHES * (self.config.tile_batch or TILE_BATCH) // self.grid.cols))
         return [(first, min(first + each, self.grid.rows)) for first in range(begin, self.grid.rows, each)]
 
     def canvas_rows(self, part: Rows) -> Rows:
@@ -216,6 +215,7 @@ class Bands:
         _, bottom = reduced_rows(height, self.size[0], rows[1] - 1)
         return max(0, top - reach), min(height, bottom + reach)
 
+    @torch.inference_mode()
     def finish(self, picture: Tensor, restored: Tensor, rows: Rows) -> Tensor:
         """Rows `[3,*,w]` of the result, float32 in [0,1].
 
