@@ -13,7 +13,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.text import shown
 
-_TIMEOUT_S, _POLL_S, _MISSES = 60, 0.5, 3
+_PICTURE_S, _ANSWER_S, _POLL_S, _MISSES = 120, 20, 0.5, 3
 _SUBFOLDER = "adadiffsr"
 _AWAY = (502, 503, 504)  # what stands before a server says so when that does not answer
 
@@ -156,22 +156,22 @@ class ComfyServer:
     def _cancel(self, prompt_id: str) -> None:
         """Take back a prompt that nobody waits for; one that cannot be is no loss."""
         try:
-            self._send("/queue", json.dumps({"delete": [prompt_id]}).encode(), "application/json")
-            self._send("/interrupt", json.dumps({"prompt_id": prompt_id}).encode(), "application/json")
+            self._send("/queue", json.dumps({"delete": [prompt_id]}).encode(), "application/json", _ANSWER_S)
+            self._send("/interrupt", json.dumps({"prompt_id": prompt_id}).encode(), "application/json", _ANSWER_S)
         except (LostError, FailedError):
             return
 
     def _json(self, path: str, value: Any = None) -> Any:
         body = None if value is None else json.dumps(value).encode()
         try:
-            return json.loads(self._send(path, body, "application/json"))
+            return json.loads(self._send(path, body, "application/json", _ANSWER_S))
         except ValueError:
             raise FailedError(f"{self.address} does not answer as ComfyUI does") from None
 
-    def _send(self, path: str, body: bytes | None = None, kind: str = "") -> bytes:
+    def _send(self, path: str, body: bytes | None = None, kind: str = "", patience: float = _PICTURE_S) -> bytes:
         headers = {} if body is None else {"Content-Type": kind}
         try:
-            with self._open(Request(f"{self.address}{path}", body, headers), timeout=_TIMEOUT_S) as answer:
+            with self._open(Request(f"{self.address}{path}", body, headers), timeout=patience) as answer:
                 return bytes(answer.read())
         except HTTPError as error:
             with error:

@@ -233,7 +233,8 @@ def spread(
                 if not running:
                     break
                 work.line.show(len(running), sum(not server.is_lost for server in servers))
-                for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                # Not without end, which on Windows no Ctrl-C would interrupt.
+                for ended in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
                     work.settle(*running.pop(ended), ended)
         except KeyboardInterrupt:
             work.line.clear()

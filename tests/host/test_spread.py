@@ -1,10 +1,10 @@
 """A folder of pictures over two real servers: the command line's pictures, whatever happens to a server."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,14 +164,35 @@ def test_no_server_that_can_is_one_sentence(photos, tmp_path):
     assert "Traceback" not in error
 
 
-def test_one_server_killed_loses_nothing(photos, server, second, tmp_path, expected):
-    process = start(photos, tmp_path / "out", second.address, server.address, options=["--in-flight", "3"])
-    client, deadline = Client(second.address), time.monotonic() + 60
+def wait_for_work(client):
+    deadline = time.monotonic() + 60
     while not client.queue()["queue_running"] and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+def test_ctrl_c_takes_back_what_is_queued_and_the_rest_is_made_afterwards(photos, server, tmp_path, expected):
+    client = Client(server.address)
+    process = start(photos, tmp_path / "out", server.address, options=["--in-flight", "3"])
+    wait_for_work(client)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "what was finished is kept" in error
+    assert "Traceback" not in error
+    deadline = time.monotonic() + 30
+    while client.queue()["queue_running"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert client.queue()["queue_running"] == client.queue()["queue_pending"] == []
+    assert spread(photos, tmp_path / "out", server.address)[0] == 0
+    check_same(results(tmp_path / "out"), expected)
+
+
+def test_one_server_killed_loses_nothing(photos, server, second, tmp_path, expected):
+    process = start(photos, tmp_path / "out", second.address, server.address, options=["--in-flight", "3"])
+    wait_for_work(Client(second.address))
     second.kill()
     _, error = process.communicate(timeout=300)
     assert process.returncode == 0
     assert f"{second.address} does not answer" in error
     assert "the others do what it had" in error
-    check_same(results(Path(tmp_path / "out")), expected)
+    check_same(results(tmp_path / "out"), expected)
