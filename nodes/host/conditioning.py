@@ -64,24 +64,19 @@ class TiledCall:
     ) -> list[Tensor]:
         """Evaluate conditionings for a batch of tiles; see the host's `calc_cond_batch`."""
         tiles = [*self.tiles] * (len(x) // len(self.tiles))  # another pack's node may double the batch
-
         places = find_places(model, model_options, x.device)
         if any("gligen" in cond for each in conds for cond in each or []):
             places = places[:1]  # of its network the host makes no copies
-
-        def prepare(place: Place, rows: list[int], x: Tensor, sigma: Tensor) -> Call:
-            gain = None if self.gain is None else self.gain[[row % len(self.gain) for row in rows]]
-            cropper = _Cropper(self.conditioning, [tiles[row] for row in rows], gain, place.device)
-            local = [None if cond is None else cropper.crop_all(cond) for cond in conds]
-            given = as_wanted(x.to(place.device), place.model), sigma.to(place.device)
-            return lambda: executor(place.model, local, *given, place.options)
 
         def evaluate(rows: list[int], x: Tensor, sigma: Tensor) -> list[Tensor]:
             comfy.model_management.throw_exception_if_processing_interrupted()
             seek_keyframes(model, conds, sigma, model_options)
             parts = min(len(places), len(rows))
             shares = zip(_split(rows, parts), x.tensor_split(parts), sigma.tensor_split(parts), strict=True)
-            calls = [(place, prepare(place, *share)) for place, share in zip(places, shares, strict=False)]
+            calls = [
+                (place, self._prepare(executor, conds, place, *share))
+                for place, share in zip(places, shares, strict=False)
+            ]
             found = [[drop_frame(each) for each in part] for part in evaluate_all(calls, model_options)]
             return found[0] if parts == 1 else [gather(each, x.device) for each in zip(*found, strict=True)]
 
@@ -93,6 +88,15 @@ class TiledCall:
             for whole, values in zip(merged, evaluate(rows, x[rows], sigma[rows]), strict=True):
                 whole[rows] = values
         return merged
+
+    def _prepare(self, executor: Any, conds: Conds, place: Place, rows: list[int], x: Tensor, sigma: Tensor) -> Call:
+        """What a device has to do for some rows of the batch, its conditionings cropped for it."""
+        tiles = [self.tiles[row % len(self.tiles)] for row in rows]
+        gain = None if self.gain is None else self.gain[[row % len(self.gain) for row in rows]]
+        cropper = _Cropper(self.conditioning, tiles, gain, place.device)
+        local = [None if cond is None else cropper.crop_all(cond) for cond in conds]
+        given = as_wanted(x.to(place.device), place.model), sigma.to(place.device)
+        return lambda: executor(place.model, local, *given, place.options)
 
     def _group(self, conds: Conds, tiles: Sequence[int]) -> list[list[int]]:
         """Rows whose conditioning is cut alike."""
