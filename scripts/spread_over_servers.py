@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
     jobs = plan(find_pictures(args.folder, args.output, args.recursive), args, node, refuse)
     stop = threading.Event()
-    servers = [ComfyServer(address, stop) for address in dict.fromkeys(args.servers)]
+    servers = [ComfyServer(address, stop) for address in dict.fromkeys(word.rstrip("/") for word in args.servers)]
     if jobs:
         check_all(servers)
         try:
