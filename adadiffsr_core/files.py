@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and what can be known beforehand about whether they will."""
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -13,6 +14,7 @@ from .errors import ConfigError, DiskError
 from .text import in_words, one_line, quoted
 
 _LONGEST_NAME = 255  # bytes, on most file systems
+_PART = 2**20  # bytes of a file at a time
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³")}
 
 
@@ -111,6 +113,15 @@ def read_small_file(path: Path, most: int) -> bytes:
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it has more than {in_words(most)}", str(path))
     return content
+
+
+def fingerprint_content(path: Path) -> str:
+    """A hash of one file's bytes."""
+    digest = hashlib.blake2b()
+    with path.open("rb") as file:
+        while part := file.read(_PART):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def free_bytes(path: Path) -> tuple[int, int]:

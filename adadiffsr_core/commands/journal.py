@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.origin import fingerprint_content
 from ..errors import ConfigError
+from ..files import fingerprint_content
 from ..plain_json import parse_json
 
 NAME = ".adadiffsr.jsonl"

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .sources import Source, sub_folders
+
+@dataclass(frozen=True)
+class Source:
+    """A photograph's file, and the sub-folders that a pattern found it in, which its results keep: never ".."."""
+
+    path: Path
+    folder: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,19 @@ def make_wish(source: Source, ending: str, folder: Path, common: Path) -> Wish:
     below = sub_folders(_folder_of(source), common)
     names = (source.folder / f"{path.stem}{ending}", source.folder / whole, below / whole)
     return Wish(names=tuple(dict.fromkeys(names)), is_own=path.suffix == ending, folder=folder)
+
+
+def sub_folders(folder: str | Path, root: str | Path) -> Path:
+    """The folders from `root` down to `folder`, to be kept below another; none where it is not below.
+
+    Names are taken as they are, without following links: a pattern may hold ".." after a wildcard, and what is kept
+    below a folder must never lead out of it.
+    """
+    try:
+        below = Path(os.path.relpath(folder, root))
+    except ValueError:  # on several drives of Windows
+        return Path()
+    return Path() if below.parts[:1] == (os.pardir,) else below
 
 
 def common_folder(sources: Sequence[Source]) -> Path:

@@ -20,9 +20,8 @@ from ..photo.spool import check_streamed
 from ..photo.writing import WRITABLE, check_output_fits, check_output_path, holds_all
 from .interrupts import stop_if_asked
 from .journal import Record
-from .naming import common_folder, grant_wishes, make_wish
+from .naming import Source, common_folder, grant_wishes, make_wish
 from .resources import DiskBudget, check_memory
-from .sources import Source
 
 
 @dataclass(frozen=True, kw_only=True)

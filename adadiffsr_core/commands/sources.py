@@ -1,9 +1,7 @@
 """Which photographs the user named: files, folders and patterns."""
 
 import glob
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +9,7 @@ from ..errors import ImageError
 from ..files import follow_links
 from ..photo.admission import is_picture
 from ..photo.reading import READABLE
+from .naming import Source, sub_folders
 
 # Pictures of kinds that are not read: they are spoken of where they lie in a folder among others.
 _OTHER_PICTURES = (
@@ -21,14 +20,6 @@ _OTHER_PICTURES = (
     ".svg", ".tga", ".wdp", ".wmf", ".x3f", ".xbm", ".xcf", ".xpm",
 )  # fmt: skip
 _MOST_NAMES = 20
-
-
-@dataclass(frozen=True)
-class Source:
-    """A photograph's file, and the sub-folders that a pattern found it in, which its results keep: never ".."."""
-
-    path: Path
-    folder: Path = Path()
 
 
 def find_photos(
@@ -81,19 +72,6 @@ def _expand(name: str, on_error: Callable[[BaseException, object], None], walk: 
         root = _fixed_part(path)
         return [Source(file, sub_folders(file.parent, root)) for file in files]
     return [Source(path)]
-
-
-def sub_folders(folder: str | Path, root: str | Path) -> Path:
-    """The folders from `root` down to `folder`, to be kept below another; none where it is not below.
-
-    Names are taken as they are, without following links: a pattern may hold ".." after a wildcard, and what is kept
-    below a folder must never lead out of it.
-    """
-    try:
-        below = Path(os.path.relpath(folder, root))
-    except ValueError:  # on several drives of Windows
-        return Path()
-    return Path() if below.parts[:1] == (os.pardir,) else below
 
 
 def _fixed_part(pattern: Path) -> Path:

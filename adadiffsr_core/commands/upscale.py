@@ -27,10 +27,11 @@ from .arguments import add_arguments
 from .banded import Banding, check_words, upscale_in_bands
 from .interrupts import stop_if_asked
 from .journal import History, Journal, fingerprint_run
+from .naming import Source
 from .options import choose_device, choose_dtype, set_threads
 from .outputs import Outputs, describe_settings
 from .plan import Draft, PhotoJob, Planner, draft_photo
-from .sources import Source, find_photos
+from .sources import find_photos
 from .terminal import REFUSALS, ProgressBar, complain, say
 
 Refuse = Callable[[BaseException, object], None]

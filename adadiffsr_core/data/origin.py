@@ -15,7 +15,6 @@ from ..text import shown
 
 _FILE = "origin.json"
 _LONGEST = 4_000_000  # bytes of a note
-_PART = 2**20  # bytes of a file at a time
 
 
 def fingerprint_files(paths: Sequence[Path]) -> str:
@@ -23,15 +22,6 @@ def fingerprint_files(paths: Sequence[Path]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
         digest.update(f"{path.name}\t{path.stat().st_size}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def fingerprint_content(path: Path) -> str:
-    """A hash of one file's bytes."""
-    digest = hashlib.blake2b()
-    with path.open("rb") as file:
-        while part := file.read(_PART):
-            digest.update(part)
     return digest.hexdigest()
 
 

@@ -16,6 +16,7 @@ from ...adadiffsr_core.sampling.tiles import TileGrid, crop_tiles, pad_canvas
 from .areas import Box, inside, intersect, to_area, to_box, widen
 from .boundaries import hooks_of
 from .control import TiledControls
+from .devices import Call, Place, evaluate_all, find_places, gather
 from .frames import add_frame, as_wanted, drop_frame, is_picture
 
 Cond = dict[str, Any]
@@ -63,15 +64,21 @@ class TiledCall:
     ) -> list[Tensor]:
         """Evaluate conditionings for a batch of tiles; see the host's `calc_cond_batch`."""
         tiles = [*self.tiles] * (len(x) // len(self.tiles))  # another pack's node may double the batch
+        places = find_places(model, model_options, x.device)
+        if any("gligen" in cond for each in conds for cond in each or []):
+            places = places[:1]  # of its network the host makes no copies
 
         def evaluate(rows: list[int], x: Tensor, sigma: Tensor) -> list[Tensor]:
             comfy.model_management.throw_exception_if_processing_interrupted()
             seek_keyframes(model, conds, sigma, model_options)
-            gain = None if self.gain is None else self.gain[[row % len(self.gain) for row in rows]]
-            cropper = _Cropper(self.conditioning, [tiles[row] for row in rows], gain, x.device)
-            local = [None if cond is None else cropper.crop_all(cond) for cond in conds]
-            found = executor(model, local, as_wanted(x, model), sigma, model_options)
-            return [drop_frame(each) for each in found]
+            parts = min(len(places), len(rows))
+            shares = zip(_split(rows, parts), x.tensor_split(parts), sigma.tensor_split(parts), strict=True)
+            calls = [
+                (place, self._prepare(executor, conds, place, *share))
+                for place, share in zip(places, shares, strict=False)
+            ]
+            found = [[drop_frame(each) for each in part] for part in evaluate_all(calls, model_options)]
+            return found[0] if parts == 1 else [gather(each, x.device) for each in zip(*found, strict=True)]
 
         groups = self._group(conds, tiles)
         if len(groups) == 1:
@@ -81,6 +88,15 @@ class TiledCall:
             for whole, values in zip(merged, evaluate(rows, x[rows], sigma[rows]), strict=True):
                 whole[rows] = values
         return merged
+
+    def _prepare(self, executor: Any, conds: Conds, place: Place, rows: list[int], x: Tensor, sigma: Tensor) -> Call:
+        """What a device has to do for some rows of the batch, its conditionings cropped for it."""
+        tiles = [self.tiles[row % len(self.tiles)] for row in rows]
+        gain = None if self.gain is None else self.gain[[row % len(self.gain) for row in rows]]
+        cropper = _Cropper(self.conditioning, tiles, gain, place.device)
+        local = [None if cond is None else cropper.crop_all(cond) for cond in conds]
+        given = as_wanted(x.to(place.device), place.model), sigma.to(place.device)
+        return lambda: executor(place.model, local, *given, place.options)
 
     def _group(self, conds: Conds, tiles: Sequence[int]) -> list[list[int]]:
         """Rows whose conditioning is cut alike."""
@@ -115,7 +131,8 @@ class _Cropper:
         frame = Box(0, 0, *self.run.grid.canvas)
         if "mask" in cond:
             mask = cond["mask"]  # with a frame in third place from the end for models that have frames
-            local["mask"] = self._crop_canvas(mask) if mask.ndim == 4 else self._crop_canvas(mask[:, None])[:, 0]
+            mask = self._crop_canvas(mask) if mask.ndim == 4 else self._crop_canvas(mask[:, None])[:, 0]
+            local["mask"] = mask.to(self.device)
         if "area" in cond:
             frame = to_box(cond["area"], self.run.grid.canvas)
             cut = intersect(frame, tile)
@@ -136,6 +153,8 @@ class _Cropper:
     def _control(self, control: Any, frame: Box, part: Box) -> Any:
         key = (id(control), frame, part)
         if key not in self.controls:
+            if hasattr(control, "get_instance_for_device"):
+                control = control.get_instance_for_device(self.device)
             cropped = self.run.controls.crop(control, self.tiles, frame, part, self.device)
             if self.run.injection is not None:
                 cropped = self.run.injection(cropped, self.tiles, self.gain, part)
@@ -145,10 +164,10 @@ class _Cropper:
     def _crop_value(self, value: Any) -> Any:
         """A conditioning of the model, such as text, a concatenated latent or reference latents."""
         if isinstance(value, comfy.conds.CONDList):
-            return value._copy_with([self._crop_tensor(tensor) for tensor in value.cond])
+            return value._copy_with([self._crop_tensor(tensor).to(self.device) for tensor in value.cond])
         if isinstance(value, comfy.conds.CONDConstant) or not isinstance(getattr(value, "cond", None), Tensor):
             return value
-        return value._copy_with(self._crop_tensor(value.cond))
+        return value._copy_with(self._crop_tensor(value.cond).to(self.device))
 
     def _crop_tensor(self, tensor: Tensor) -> Tensor:
         if is_picture(tensor):
@@ -166,6 +185,11 @@ class _Cropper:
             rows = [image % len(canvas) for image in range(images)]
             canvas = canvas.expand(images, -1, -1, -1) if len(canvas) == 1 else canvas[rows]
         return crop_tiles(pad_canvas(canvas, grid), grid, self.tiles)
+
+
+def _split(rows: list[int], parts: int) -> list[list[int]]:
+    """As `Tensor.tensor_split` does."""
+    return [part.tolist() for part in torch.tensor(rows).tensor_split(parts)]
 
 
 def _gligen_boxes(cond: Cond) -> list[tuple[Any, tuple[int, int, int, int]]]:

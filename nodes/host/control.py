@@ -45,10 +45,6 @@ class TiledControls:
         if hasattr(copied, "control_input"):  # T2I-Adapters keep what they made of the hint
             copied.control_input = None
         copied.previous_controlnet = self.crop(control.previous_controlnet, tiles, frame, local, device)
-        clones = getattr(control, "multigpu_clones", {})
-        copied.multigpu_clones = {
-            place: self.crop(clone, tiles, frame, local, place) for place, clone in clones.items()
-        }
         if isinstance(control.cond_hint_original, Tensor):
             copied.cond_hint_original = self._crop(control, control.cond_hint_original, tiles, frame, local, device)
             masks = getattr(control, "extra_concat_orig", [])

@@ -21,6 +21,7 @@ from ...adadiffsr_core.sampling.tiles import TileGrid
 from ...adadiffsr_core.sampling.turn import Progress
 from ..settings import RegionSettings
 from .denoiser import SamplerCall
+from .devices import list_devices
 from .frames import add_frame, drop_frame, is_picture, show_framed
 from .geometry import choose_tile_batch, latent_sizes
 from .guards import is_flow, refuse_unsuitable
@@ -150,7 +151,9 @@ class RegionSampler(comfy.samplers.Sampler):
 
 def _choose_tile_batch(call: SamplerCall, grid: TileGrid) -> int:
     conditionings = max(1, sum(map(len, getattr(call.guider, "conds", {}).values())))
-    return choose_tile_batch(call.model, call.latent.device, grid, len(call.latent), conditionings)
+    devices = list_devices(call.extra_args["model_options"], call.latent.device)
+    images = len(call.latent)
+    return len(devices) * min(choose_tile_batch(call.model, each, grid, images, conditionings) for each in devices)
 
 
 class _Kept:

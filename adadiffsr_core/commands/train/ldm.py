@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 from ...data.dataset import check_size
 from ...data.latent_pairs import PairEncoder
-from ...data.origin import fingerprint_content, fingerprint_weights
+from ...data.origin import fingerprint_weights
 from ...errors import ConfigError
+from ...files import fingerprint_content
 from ...models.checkpoint import Checkpoint, load_checkpoint
 from ...models.latent_colours import SD_COLOURS
 from ...models.ldm_format import LdmCheckpoint, is_ours

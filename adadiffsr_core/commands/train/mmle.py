@@ -4,7 +4,8 @@ import argparse
 from dataclasses import replace
 from typing import Any, get_args
 
-from ...data.origin import fingerprint_content, fingerprint_files
+from ...data.origin import fingerprint_files
+from ...files import fingerprint_content
 from ...metrics.registry import create_metric
 from ...models.model import embedded_weights, load_model
 from ...training.recipe import MmleRecipe

@@ -7,7 +7,8 @@ from typing import Any, get_args
 
 from ...data.dataset import check_size
 from ...data.latent_pairs import PairEncoder
-from ...data.origin import fingerprint_content, fingerprint_weights
+from ...data.origin import fingerprint_weights
+from ...files import fingerprint_content
 from ...models.model import Model, embedded_weights, load_model
 from ...models.networks import load_mmle
 from ...models.processor import Processor

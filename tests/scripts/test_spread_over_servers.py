@@ -1,0 +1,189 @@
+"""What of the spreading needs no server: who is asked, how often, under which names, and what is said of a file."""
+
+import argparse
+import subprocess
+import sys
+import threading
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageCms
+
+from adadiffsr_core.errors import ConfigError
+from scripts import spread_over_servers as spreading
+from scripts.comfy_server import ComfyServer, FailedError, LostError, RefusedError
+from scripts.picture_header import find_losses, is_cut_short
+
+PACK = Path(__file__).resolve().parents[2]
+
+
+def build_servers(count=2):
+    stop = threading.Event()
+    return [ComfyServer(f"http://gpu-{number}:8188", stop) for number in range(count)]
+
+
+def args(folder, **changed):
+    return argparse.Namespace(folder=folder, output=folder / "out", recursive=True, overwrite=False, **changed)
+
+
+@pytest.fixture
+def refused():
+    return []
+
+
+@pytest.fixture
+def plan(tmp_path, refused):
+    """Plans a folder of files with these names."""
+
+    def plan(*names, **changed):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(name.encode())
+        given = args(tmp_path, **changed)
+        sources = spreading.find_pictures(tmp_path, given.output, is_recursive=True)
+        return spreading.plan(sources, given, {"scale": 4}, lambda about, reason: refused.append((about, reason)))
+
+    return plan
+
+
+def names(jobs, folder):
+    return [job.record.targets[0].relative_to(folder / "out").as_posix() for job in jobs]
+
+
+def test_it_needs_no_torch():
+    asked = "import sys, scripts.spread_over_servers; print({'torch', 'numpy', 'PIL', 'tqdm'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", asked], cwd=PACK, check=True, capture_output=True, text=True)
+    assert found.stdout == "set()\n"
+
+
+def test_the_shortest_queue_is_chosen():
+    one, two = build_servers()
+    assert spreading.choose_server([one, two], 2) is one
+    one.held = 1
+    assert spreading.choose_server([one, two], 2) is two
+    two.others = 3
+    assert spreading.choose_server([one, two], 2) is one
+    assert spreading.choose_server([one, two], 2, [one]) is two
+    one.held = 2
+    assert spreading.choose_server([one, two], 2) is two
+    two.is_lost = True
+    assert spreading.choose_server([one, two], 2) is None
+
+
+def test_results_keep_their_folders_and_none_shares_a_name(plan, tmp_path):
+    jobs = plan("a.png", "b c ü.jpg", "b c ü.png", "sub/a.png", ".hidden.png", "out/old.png")
+    assert names(jobs, tmp_path) == ["a.png", "b c ü.jpg.png", "b c ü.png", "sub/a.png"]
+
+
+def test_what_is_finished_is_not_made_again(plan, tmp_path, refused):
+    for job in plan("a.png", "b.png"):
+        spreading.write(job.record, b"result")
+    assert plan("a.png", "b.png") == []
+    (tmp_path / "out" / "a.png").unlink()
+    (tmp_path / "b.png").write_bytes(b"another picture")
+    assert names(plan("c.png"), tmp_path) == ["a.png", "c.png"]
+    ((about, reason),) = refused
+    assert about == tmp_path / "b.png"
+    assert "is there already" in str(reason)
+
+
+def test_nothing_is_written_over_the_pictures_themselves(tmp_path, refused):
+    (tmp_path / "a.png").write_bytes(b"mine")
+    given = argparse.Namespace(folder=tmp_path, output=tmp_path, recursive=False, overwrite=True)
+    sources = spreading.find_pictures(tmp_path, tmp_path, is_recursive=False)
+    assert spreading.plan(sources, given, {}, lambda *told: refused.append(told)) == []
+    assert "written over a picture" in str(refused[0][1])
+
+
+def spread(monkeypatch, jobs, servers, make):
+    refused, asked = {}, []
+
+    def noted(server, source, node):
+        asked.append((server, source.name))
+        return make(server, source)
+
+    monkeypatch.setattr(spreading, "make", noted)
+    spreading.spread(jobs, servers, 1, {}, lambda about, reason: refused.update({about.name: str(reason)}))
+    return refused, asked
+
+
+def test_a_lost_servers_pictures_are_made_by_the_others(plan, tmp_path, monkeypatch):
+    servers = build_servers()
+    one = servers[0]
+
+    def make(server, source):
+        if server is one:
+            raise LostError("gone")
+        return b"result", "done"
+
+    refused, asked = spread(monkeypatch, plan("a.png", "b.png", "c.png"), servers, make)
+    assert refused == {}
+    assert [server for server, _ in asked].count(one) == 1
+    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+
+
+def test_three_tries_a_picture_and_then_that_picture_alone(plan, tmp_path, monkeypatch):
+    one, two = servers = build_servers()
+
+    def make(server, source):
+        if source.name == "a.png":
+            raise FailedError("no room")
+        if source.name == "b.png":
+            raise RefusedError("wrong")
+        return b"result", "done"
+
+    refused, asked = spread(monkeypatch, plan("a.png", "b.png", "c.png"), servers, make)
+    assert refused == {"a.png": "given up after 3 tries: no room", "b.png": "wrong"}
+    assert {server for server, name in asked if name == "a.png"} == {one, two}
+    assert [name for _, name in asked].count("a.png") == 3
+    assert [name for _, name in asked].count("b.png") == 1
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["c.png"]
+
+
+def test_without_servers_the_rest_is_named(plan, monkeypatch):
+    def make(server, source):
+        raise LostError("gone")
+
+    refused, _ = spread(monkeypatch, plan("a.png", "b.png", "c.png"), build_servers(), make)
+    assert all("no server is left" in reason for reason in refused.values())
+    assert refused.keys() == {"a.png", "b.png", "c.png"}
+
+
+def test_the_workflow_gives_the_numbers_and_options_replace_them():
+    node = spreading.read_node(spreading.WORKFLOW, {"scale": 3.0, "seed": None, "likeness": 46.0})
+    assert (node["scale"], node["seed"], node["likeness"], node["tile_size"]) == (3.0, 0, 46.0, 0)
+    prompt = spreading.build_prompt("adadiffsr/x.png [temp]", node)
+    assert prompt["upscaled"]["inputs"]["image"] == ["photo", 0]
+    assert prompt["photo"]["inputs"] == {"image": "adadiffsr/x.png [temp]"}
+
+
+@pytest.mark.parametrize("address", ["gpu-1:8188", "ftp://gpu-1", "http://", ""])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ConfigError, match="is no server's address"):
+        ComfyServer(address, threading.Event())
+
+
+def encode(mode, kind, **options):
+    file = BytesIO()
+    Image.new(mode, (9, 7)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def test_what_a_file_would_lose_is_seen():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for kind in ("PNG", "JPEG", "WEBP"):
+        assert find_losses(encode("RGB", kind)) == []
+        assert find_losses(encode("RGB", kind, icc_profile=profile)) == ["colour profile"]
+    assert find_losses(encode("RGBA", "PNG")) == find_losses(encode("RGBA", "WEBP")) == ["transparency"]
+    assert find_losses(encode("I;16", "PNG")) == ["16 bits"]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_files_that_are_cut_short_are_seen(kind):
+    whole = encode("RGB", kind)
+    assert not is_cut_short(whole)
+    assert is_cut_short(whole[: len(whole) // 2])
+    for length in range(20):
+        is_cut_short(whole[:length])
+    assert not is_cut_short(b"something else")
