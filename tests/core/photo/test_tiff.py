@@ -1,6 +1,5 @@
 """TIFF as files hold it: directories that lead astray, many pages, byte orders, inks and Lab."""
 
-import io
 import struct
 from dataclasses import replace
 
