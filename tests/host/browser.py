@@ -86,7 +86,7 @@ class Browser:
         self._driver.execute_script("app.graph._nodes.forEach(node => { node.wasBefore = true })")
         self._click(TEMPLATE.format(name))
         self._until("return app.graph._nodes.length && !app.graph._nodes.some(node => node.wasBefore)")
-        self.fit()
+        time.sleep(DRAW_SECONDS)
 
     def resize(self, width: int, height: int) -> None:
         """Make the window so large, px, its own bars included."""
@@ -94,9 +94,13 @@ class Browser:
         time.sleep(DRAW_SECONDS)
 
     def fit(self) -> float:
-        """Show the whole canvas; its zoom then, where 1 is pixel by pixel."""
+        """Show the whole canvas; its zoom then."""
         self._driver.execute_script(FIT)  # by a script, for a notice may lie above the button
         time.sleep(DRAW_SECONDS)
+        return self.zoom()
+
+    def zoom(self) -> float:
+        """How the canvas is shown now, where 1 is pixel by pixel."""
         return float(self._driver.execute_script("return app.canvas.ds.scale"))
 
     def boxes(self) -> tuple[list[Box], list[Box]]:
