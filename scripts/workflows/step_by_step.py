@@ -1,7 +1,9 @@
 """Workflows about the nodes that Upscale by Regions is made of."""
 
+from .blueprint import Face, make_entrance
 from .graph import Graph
 from .layout import SMALLEST
+from .node import Output
 from .parts import (
     AMBER,
     BLUE,
@@ -62,6 +64,27 @@ Press **Run**. The model comes with the pack.
     g.column(PICTURE)
     save(g, reduced, "upscaled", 6)
     show_map(g, tiles, result, 7, 300)
+
+
+def upscale_blueprint(g: Graph) -> Face:
+    """The same as one node, to be dropped into a graph and opened there."""
+    entrance = make_entrance(image="IMAGE", mask="MASK")
+    g.column(LINKED)
+    checkpoint = add_model(g)
+    enlarged, latent = add_picture(g, checkpoint, photo=entrance["image"])
+    tiles = sample(g, checkpoint, latent, tile_size=256, compute_mask=entrance["mask"], mask_means="more")
+    result = finish(g, checkpoint, tiles, enlarged)
+    g.group("5  Where the steps went", VIOLET)
+    region_map = g.add("AdaDiffSR_RegionMap", tiles=tiles, image=result)
+    dials = ("seed", "likeness", "tile_size")
+    return Face(
+        description="Makes a small photo four times as large and sharp, each region with only the steps that it needs. "
+        "Upscale by Regions taken apart, for LoRA, ControlNet and samplers of your choice. What the mask paints gets "
+        "every step.",
+        entrance=entrance,
+        dials=[(checkpoint, "checkpoint"), (enlarged, "scale_by"), *((tiles, dial) for dial in dials)],
+        results={"image": Output(result, 0), "map": Output(region_map, 0), "tiles": Output(tiles, 0)},
+    )
 
 
 def own_checkpoint(g: Graph) -> None:

@@ -165,6 +165,24 @@ class Browser:
         ActionChains(self._driver).move_to_element(self._find(selector)[0]).perform()
         time.sleep(DRAW_SECONDS)
 
+    def drop(self, name: str) -> None:
+        """Search for a node by double-clicking the canvas, choose the one that is found, and put it there."""
+        from selenium.webdriver import ActionChains, Keys
+
+        canvas = self._find("#graph-canvas")[0]
+
+        def search() -> None:
+            ActionChains(self._driver).double_click(canvas).perform()
+            self._until("return document.activeElement.tagName === 'INPUT'", seconds=CLICK_SECONDS)
+
+        self._steadily(search)  # two clicks too far apart are none
+        ActionChains(self._driver).send_keys(name).perform()
+        self._until("return document.body.innerText.includes(arguments[0])", name)
+        ActionChains(self._driver).pause(DRAW_SECONDS).send_keys(Keys.ENTER).perform()
+        self._until("return app.graph._nodes.length")
+        ActionChains(self._driver).move_to_element(canvas).click().perform()
+        time.sleep(DRAW_SECONDS)
+
     def screenshot(self, file: Path) -> None:
         """Save what the window shows as PNG."""
         self._driver.save_screenshot(str(file))
