@@ -29,7 +29,8 @@ def find_id(client):
     """Under which the host lists it."""
     try:
         entries = client.json("/global_subgraphs")
-    except HTTPError:
+    except HTTPError as error:
+        error.close()
         pytest.skip("this host knows of no blueprints")
     (found,) = (key for key, entry in entries.items() if entry["name"] == FILE.stem)
     assert entries[found]["source"] == "custom_node"
