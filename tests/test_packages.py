@@ -14,7 +14,7 @@ CORE = "adadiffsr_core/"
 # What the registry ships beside the core; a new folder belongs here or in .comfyignore.
 PACK = {
     ".comfyignore", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "README.md", "__init__.py", "locales", "nodes",
-    "photos", "pyproject.toml", "requirements.txt", "web", "workflows",
+    "photos", "pyproject.toml", "requirements.txt", "subgraphs", "web", "workflows",
 }  # fmt: skip
 
 pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the list of files that git has")

@@ -5,15 +5,16 @@ made again when a run is stopped.
 """
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ImageError
 from ..files import whole_file
-from .value import Photo, levels_to_photo, photo_to_levels
+from .value import LevelKind, Photo, levels_to_photo
 from .vips import import_vips
 from .writing import WRITABLE, bit_depth_of, describe_image, insertion_for, save_options
 
@@ -49,9 +50,8 @@ class Spool:
     def __init__(self, path: Path, photo: Photo, width: int, target: Path) -> None:
         self.path, self.photo, self.width = path, photo, width
         self.kind = WRITABLE[target.suffix.lower()]
-        self.bit_depth = bit_depth_of(photo, self.kind)
-        self.bands = 1 if photo.is_grey else 3
-        self.row_bytes = width * self.bands * self.bit_depth // 8
+        self.levels = LevelKind(bit_depth_of(photo, self.kind), photo.is_grey)
+        self.row_bytes = width * self.levels.channels * self.levels.bit_depth // 8
 
     @property
     def rows(self) -> int:
@@ -71,17 +71,21 @@ class Spool:
         """
         if not bool(pixels.isfinite().all()):
             raise ImageError(f"{self.path} was given values that are not numbers")
-        photo = replace(self.photo, pixels=pixels, alpha=None)
-        levels = photo_to_levels(photo, bit_depth=self.bit_depth, with_alpha=False)
+        self.add_levels(self.levels.to_levels(pixels))
+
+    def add_levels(self, levels: NDArray[Any]) -> None:
+        """Add rows `[*,width,channels]` of this kind of levels."""
         with self.path.open("ab") as file:
-            file.write(levels.data)
+            file.write(np.ascontiguousarray(levels).data)
 
     def preview(self, height: int, most: int) -> Tensor:
         """The picture of the first `height` rows, reduced to sides of at most `most` px; `[3,h,w]` in [0,1]."""
         image = self._open(height)
         times = max(1, -(-max(height, self.width) // most))
         small = image.shrink(times, times) if times > 1 else image
-        return levels_to_photo(small.numpy().reshape(small.height, small.width, self.bands), has_alpha=False).pixels
+        return levels_to_photo(
+            small.numpy().reshape(small.height, small.width, self.levels.channels), has_alpha=False
+        ).pixels
 
     def write(self, path: Path, height: int, quality: int) -> None:
         """Write the picture of the first `height` rows; the file appears whole or not at all.
@@ -104,7 +108,7 @@ class Spool:
     def _encode(self, partial: Path, height: int, quality: int) -> None:
         raw, size = self._open(height), height * self.row_bytes
         if self.photo.alpha is not None and self.kind != "jpeg":
-            raw = raw.bandjoin(2**self.bit_depth - 1)
+            raw = raw.bandjoin(2**self.levels.bit_depth - 1)
         image = describe_image(raw, self.photo, self.kind)
         options: dict[str, Any] = save_options(self.photo, self.kind, quality, size)
         if self.kind == "tiff" and size > _TILED_BYTES:
@@ -114,8 +118,9 @@ class Spool:
             self._say(partial, (height, self.width))
 
     def _open(self, height: int) -> Any:
-        raw = import_vips().Image.rawload(str(self.path), self.width, height, self.bands * (self.bit_depth // 8))
-        return raw.copy(bands=self.bands, format="ushort") if self.bit_depth == 16 else raw
+        channels, size = self.levels.channels, self.levels.bit_depth // 8
+        raw = import_vips().Image.rawload(str(self.path), self.width, height, channels * size)
+        return raw.copy(bands=channels, format="ushort") if size == 2 else raw
 
     def _say(self, partial: Path, size: tuple[int, int]) -> None:
         """Put in what libvips does not write as it is; see `insertion_for`."""

@@ -83,6 +83,32 @@ class Photo:
         return self.alpha is None or bool((self.alpha >= 1).all())
 
 
+@dataclass(frozen=True)
+class LevelKind:
+    """What the levels of an opaque picture are in a file, and on their way.
+
+    Attributes:
+        bit_depth: 8 or 16.
+        is_grey: whether there is one channel.
+    """
+
+    bit_depth: int
+    is_grey: bool
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return 1 if self.is_grey else 3
+
+    def to_levels(self, pixels: Tensor) -> NDArray[Any]:
+        """`[3,h,w]` to `[h,w,channels]`; see `photo_to_levels`."""
+        return _to_levels(pixels, None, self)
+
+    def to_pixels(self, levels: NDArray[Any]) -> Tensor:
+        """`[h,w,channels]` to `[1,3,h,w]`; see `levels_to_photo`."""
+        return levels_to_photo(levels, has_alpha=False).pixels[None]
+
+
 def levels_to_photo(
     levels: NDArray[Any], *, has_alpha: bool, icc_profile: bytes | None = None, path: Path | None = None
 ) -> Photo:
@@ -113,9 +139,14 @@ def photo_to_levels(photo: Photo, *, bit_depth: int, with_alpha: bool) -> NDArra
 
     Values outside [0, 1] are clamped; a grey photo becomes its luma.
     """
-    colours = photo.pixels.detach().float()
-    if photo.is_grey:
+    alpha = photo.alpha if with_alpha else None
+    return _to_levels(photo.pixels, alpha, LevelKind(bit_depth, photo.is_grey))
+
+
+def _to_levels(pixels: Tensor, alpha: Tensor | None, kind: LevelKind) -> NDArray[Any]:
+    colours = pixels.detach().float()
+    if kind.is_grey:
         colours = torch.einsum("chw,c->hw", colours, colours.new_tensor(LUMA))[None]
-    planes = torch.cat((colours, photo.alpha.to(colours))) if with_alpha and photo.alpha is not None else colours
-    levels = planes.clamp(0, 1).mul_(2**bit_depth - 1).round_().permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(levels, dtype=np.uint8 if bit_depth == 8 else np.uint16)
+    planes = colours if alpha is None else torch.cat((colours, alpha.to(colours)))
+    levels = planes.clamp(0, 1).mul_(2**kind.bit_depth - 1).round_().permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(levels, dtype=np.uint8 if kind.bit_depth == 8 else np.uint16)

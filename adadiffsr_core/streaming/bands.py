@@ -84,6 +84,10 @@ class Bands:
         each = max(1, -(-FULL_BATCHES * (self.config.tile_batch or TILE_BATCH) // self.grid.cols))
         return [(first, min(first + each, self.grid.rows)) for first in range(begin, self.grid.rows, each)]
 
+    def first_row(self, canvas_row: int) -> int:
+        """The first row of tiles that reaches a latent row, or lies below it."""
+        return next(row for row, top in enumerate(self.grid.tops) if top + self.grid.tile[0] > canvas_row)
+
     def canvas_rows(self, part: Rows) -> Rows:
         """The latent rows that rows of tiles cover."""
         return self.grid.tops[part[0]], min(self.grid.canvas[0], self.grid.tops[part[1] - 1] + self.grid.tile[0])
@@ -171,6 +175,11 @@ class Bands:
         top, bottom = (row * self.factor for row in inside)
         return top, bottom
 
+    def worked_rows(self, block_row: Rows) -> Rows:
+        """Those of them that are not beyond the picture's lower edge."""
+        top, bottom = (min(row, self.work.size[0]) for row in self.decoded_rows(block_row))
+        return top, bottom
+
     def decoder_needs(self, block_row: Rows) -> Rows:
         """The latent rows that one row of the decoder's blocks is made of."""
         edge, last = self._edge, self.grid.canvas[0] - 1
@@ -202,6 +211,24 @@ class Bands:
 
     # Finishing.
 
+    def finished_rows(self, block_row: Rows) -> Rows:
+        """Rows of the result that need no other row of the decoder's blocks; none, or fewer, if it is low."""
+        (top, bottom), (height, after) = self.worked_rows(block_row), (self.work.size[0], self.size[0])
+        first = -(-(top + self._reach) * after // height) if top else 0
+        last = after if bottom == height else (bottom - self._reach) * after // height
+        return first, max(0, last)
+
+    def seam_edges(self, block_row: Rows) -> Rows:
+        """Where the rows that the seam above needs end, and where those begin that the one below needs."""
+        (top, bottom), (first, last) = self.worked_rows(block_row), self.finished_rows(block_row)
+        above = self.finish_needs((first - 1, first))[1] if first else top
+        below = self.finish_needs((last, last + 1))[0] if last < self.size[0] else bottom
+        return above, below
+
+    @property
+    def _reach(self) -> int:
+        return WAVELET_REACH if self.config.colour == "wavelet" else 0
+
     @property
     def result_rows(self) -> list[Rows]:
         """Rows of the result that are finished together."""
@@ -210,7 +237,7 @@ class Bands:
 
     def finish_needs(self, rows: Rows) -> Rows:
         """Rows of the size that is worked at that rows of the result are made of."""
-        height, reach = self.work.size[0], WAVELET_REACH if self.config.colour == "wavelet" else 0
+        height, reach = self.work.size[0], self._reach
         top, _ = reduced_rows(height, self.size[0], rows[0])
         _, bottom = reduced_rows(height, self.size[0], rows[1] - 1)
         return max(0, top - reach), min(height, bottom + reach)

@@ -42,7 +42,7 @@ class Stream:
         top = bands.finish_needs(bands.result_rows[first])[0]
         self._decoded_from = next(row for row in bands.decoder.rows if bands.decoded_rows(row)[1] > top)
         top = bands.decoder_needs(self._decoded_from)[0]
-        self.first_row = next(row for row, above in enumerate(bands.grid.tops) if above + bands.grid.tile[0] > top)
+        self.first_row = bands.first_row(top)
 
     def rows(self) -> Iterator[Tensor]:
         """The result `[3,*,w]` in [0,1] from top to bottom."""

@@ -29,11 +29,11 @@ def graph_to_ui(graph: Graph) -> _Json:
     links = list(graph.links())
     boxes, groups = arrange(graph.columns)
     return {
-        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{PACK}/{graph.name}")),
+        "id": make_id(graph.name),
         "revision": 0,
         "last_node_id": len(graph.nodes),
         "last_link_id": len(links),
-        "nodes": [_node_to_ui(node, boxes[node.id], links) for node in graph.nodes],
+        "nodes": [node_to_ui(node, boxes[node.id], links) for node in graph.nodes],
         "links": links,
         "groups": groups,
         "config": {},
@@ -58,7 +58,13 @@ def _origin(output: Output | None) -> Output | None:
     return None if output is None or output.node.mode == NEVER else output
 
 
-def _node_to_ui(node: Node, box: Box, links: list[list[Any]]) -> _Json:
+def make_id(name: str) -> str:
+    """The same id whenever it is built, for what has this name."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{PACK}/{name}"))
+
+
+def node_to_ui(node: Node, box: Box, links: list[list[Any]]) -> _Json:
+    """A node at its place, as the front end saves it, among all `links` of its graph."""
     is_note = node.class_type == NOTE
     owner = {} if is_note else {"cnr_id": PACK if node.class_type.startswith("AdaDiffSR_") else "comfy-core"}
     into = {place: number for number, _, _, target, place, _ in links if target == node.id}

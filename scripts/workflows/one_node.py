@@ -2,11 +2,11 @@
 
 from .graph import Graph
 from .parts import (
+    BETWEEN,
     BLUE,
     GREEN,
     LINKED,
     LOAD_IMAGE,
-    PICTURE,
     PREVIEW,
     SAMPLER,
     SAVED,
@@ -19,6 +19,7 @@ from .parts import (
     upscale_node,
 )
 
+_WIDE = 486  # of pictures side by side, px
 _STROKE = {"width": 84, "height": 42}  # over the eyes of the cat, whose photo is 224 x 150 px
 
 
@@ -65,23 +66,22 @@ def compute_mask(g: Graph) -> None:
         """
 # Paint where work is done
 
-A mask tells *Upscale by Regions* where to spend steps. *mask_means* says how:
+*mask_means* says what a mask tells *Upscale by Regions*:
 
 - **more**: what is painted gets **every step**, the rest decides for itself.
 - **only**: what is painted is restored, the rest is **only enlarged** and costs nothing.
 - **levels**: black is left alone, grey decides, white gets every step.
 
-Here the eyes are painted. Compare the two maps.
+Here the eyes are painted: compare the maps.
 
 **To paint yourself**: put *Load Image* in the place of *Example Photo*, right-click it, *Open in Mask Editor*, and
-connect its *MASK* to both *mask* inputs. Any size will do.
-
-The *Region-Aware KSampler* has the same two inputs. There connect the mask to *Colour Match* too.
+connect its *MASK* to both *mask*.
 """,
+        LOAD_IMAGE,
     )
-    g.column(LOAD_IMAGE)
     g.group("1  Photo", GREEN)
     photo = add_photo(g, "cat")
+    g.column(LINKED)
     g.group("2  What is painted", GREEN)
     sheet = g.add("SolidMask", "Empty sheet", value=0.0, width=224, height=150).folded()
     stroke = g.add("SolidMask", "Brush stroke", value=1.0, **_STROKE).folded()
@@ -92,10 +92,9 @@ The *Region-Aware KSampler* has the same two inputs. There connect the mask to *
         g.column(SAMPLER)
         g.group(f"{number}  mask_means: {means}", BLUE)
         runs[means] = upscale_node(g, photo, f"Upscale: {means}", mask=mask, mask_means=means)
-    g.column(PICTURE)
+    g.column(_WIDE)
     g.group("5  Where the steps went", VIOLET)
-    for means, done in runs.items():
-        g.add("PreviewImage", f"{means}: evaluations of each region", images=done["map"]).tall(PREVIEW)
+    show_comparison(g, "Evaluations of each region", **{means: done["map"] for means, done in runs.items()})
     save(g, runs["only"], "compute_mask", 6)
 
 
@@ -106,17 +105,17 @@ def quality(g: Graph) -> None:
         """
 # As good as all steps?
 
-*likeness* promises how near a result comes to the one that takes **every step**. Here it is measured: one photo, three
-times, with 30, 40 and 100, where 100 means all 24 steps.
+*likeness* promises how near a result comes to that of **every step**. Here it is measured: one photo, with 30, 40
+and 100, which means all 24 steps.
 
-**PSNR** (dB, more is nearer) compares pixel by pixel with the result of all steps, as *likeness* does. So it says what
-was **saved at no visible cost**, not which picture is nearer to the truth: there PSNR forgives blur, and plain
-enlarging often wins.
+**PSNR** (dB, more is nearer) compares pixel by pixel with the result of all steps, as *likeness* does: what was **saved
+at no visible cost**, not which picture is nearer to the truth. There it forgives blur, and plain enlarging often wins.
 
-Here 30 reaches about 36 dB, and 40 about 46, over the whole picture.
+Here 30 reaches about 36 dB, 40 about 46 dB.
 
-**For other questions** install the package *pyiqa*: *metric* then offers LPIPS, DISTS, MUSIQ and more.
+**For other questions** install *pyiqa*: *metric* then offers LPIPS, DISTS, MUSIQ and more.
 """,
+        LOAD_IMAGE,
     )
     g.group("1  Photo", GREEN)
     photo = add_photo(g)
@@ -125,11 +124,12 @@ Here 30 reaches about 36 dB, and 40 about 46, over the whole picture.
         g.column(LINKED)
         g.group(f"{number}  likeness {likeness:g}", BLUE)
         runs[name] = upscale_node(g, photo, name.replace("_", " ").capitalize(), likeness=likeness)
-    g.column(PICTURE + 110)
-    g.group("5  Measure", VIOLET)
-    for name in ("draft", "everyday"):
+    wide = g.column(_WIDE)
+    g.group("5  See for yourself", VIOLET)
+    show_comparison(g, "Draft, everyday, all steps", **runs)
+    for number, (name, under) in enumerate((("draft", wide), ("everyday", None)), start=6):
+        g.column((_WIDE - BETWEEN) // 2, under)
+        g.group(f"{number}  Measure {name}", VIOLET)
         compared = {"image": runs[name], "reference": runs["all_steps"], "metric": "psnr"}
         measured = g.add("AdaDiffSR_ImageQuality", f"Measure {name}", **compared).folded()
         g.add("PreviewAny", f"{name.capitalize()} against all steps", source=measured["text"]).tall(TEXT_SHOWN)
-    g.group("6  See for yourself", VIOLET)
-    show_comparison(g, "Draft, everyday, all steps", **runs)

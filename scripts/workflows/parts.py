@@ -9,6 +9,7 @@ from .node import Node, Output
 BLUE, GREEN, AMBER, VIOLET, GREY = "#3f789e", "#4a7a4a", "#a1742a", "#6d5a9c", "#555"
 # Columns, px. LOAD_IMAGE is how wide and high that node is, which people put in the place of Example Photo.
 TEXT, LOAD_IMAGE, SAMPLER, LINKED, PICTURE = 290, 315, 240, 225, 350
+NARROW, MAPS = 275, 242  # of text and of pictures, where there are many columns
 BETWEEN = GAP + 2 * MARGIN  # of the nodes of two columns
 PREVIEW, SAVED, TEXT_SHOWN = 248, 280, 130  # the least heights that the front end leaves as they are
 UPSCALER_ROOM = 582  # of Upscale by Regions once it shows its result
@@ -40,17 +41,17 @@ def add_model(g: Graph, number: int = 1) -> Node:
     return g.add("AdaDiffSR_LoadCheckpoint", checkpoint="embedded model")
 
 
-def add_picture(g: Graph, checkpoint: Node, number: int = 2) -> tuple[Node, Node]:
+def add_picture(g: Graph, checkpoint: Node, number: int = 2, photo: Output | None = None) -> tuple[Node, Node]:
     """A photo, enlarged plainly, and its latent."""
     g.column(LOAD_IMAGE)
     g.group(f"{number}  Picture", GREEN)
-    enlarged = enlarge(g)
+    enlarged = enlarge(g, photo)
     return enlarged, g.add("VAEEncode", pixels=enlarged, vae=checkpoint["vae"])
 
 
-def enlarge(g: Graph) -> Node:
-    """A photo, enlarged plainly, below the last node."""
-    return g.add("ImageScaleBy", "Enlarge 4x", image=add_photo(g), upscale_method="bicubic", scale_by=4.0)
+def enlarge(g: Graph, photo: Node | Output | None = None) -> Node:
+    """A `photo`, or one that is added, enlarged plainly, below the last node."""
+    return g.add("ImageScaleBy", "Enlarge 4x", image=photo or add_photo(g), upscale_method="bicubic", scale_by=4.0)
 
 
 def add_sampler(g: Graph, checkpoint: Node, latent: Node, title: str | None = None, **inputs: Any) -> Node:
@@ -77,11 +78,9 @@ def finish(g: Graph, checkpoint: Node, tiles: Node, enlarged: Node, number: int 
     return g.add("AdaDiffSR_ColourMatch", image=decoded, reference=enlarged, method="wavelet")
 
 
-def reduce(g: Graph, result: Node, number: int) -> Node:
+def reduce(g: Graph, result: Node) -> Node:
     """A way to less than four times, asleep until it is wanted."""
-    g.group(f"{number}  Smaller (off)", GREY)
-    g.note("For **less than 4x** press **Ctrl+B** to wake it.")
-    return g.add("ImageScaleBy", "Reduce", image=result, upscale_method="area", scale_by=0.5).bypassed()
+    return g.add("ImageScaleBy", "Reduce (off)", image=result, upscale_method="area", scale_by=0.5).bypassed()
 
 
 def save(g: Graph, result: Node | Output, prefix: str, number: int, height: int = SAVED) -> None:

@@ -1,10 +1,11 @@
 """Workflows about the nodes that Upscale by Regions is made of."""
 
+from .blueprint import Face, make_entrance
 from .graph import Graph
 from .layout import SMALLEST
+from .node import Output
 from .parts import (
     AMBER,
-    BETWEEN,
     BLUE,
     BY_CLASSES,
     BY_CLASSES_NOTE,
@@ -12,11 +13,14 @@ from .parts import (
     GREY,
     LINKED,
     LOAD_IMAGE,
+    MAPS,
+    NARROW,
     PICTURE,
     PREVIEW,
     SAMPLER,
     VIOLET,
     add_model,
+    add_photo,
     add_picture,
     add_sampler,
     enlarge,
@@ -30,9 +34,6 @@ from .parts import (
     show_map,
     show_report,
 )
-
-# Two columns of text above five of nodes.
-_HALF = (LOAD_IMAGE + 2 * SAMPLER + LINKED + PICTURE + 3 * BETWEEN) // 2
 
 
 def upscale_4x(g: Graph) -> None:
@@ -50,7 +51,7 @@ Press **Run**. The model comes with the pack.
 **What to change first**
 - *likeness*: how near each region comes to all steps. 40 is hard to tell from it.
 - *seed*: another draw of the same details.
-- *scale_by*: made for 3 to 8; for less leave 4 and wake *Reduce*.
+- *scale_by*: made for 3 to 8; for less leave 4, select *Reduce* and press **Ctrl+B**.
 - *tile_size*: 0 is the model's own.
 """,
     )
@@ -58,16 +59,37 @@ Press **Run**. The model comes with the pack.
     enlarged, latent = add_picture(g, checkpoint)
     tiles = sample(g, checkpoint, latent, tile_size=256)
     result = finish(g, checkpoint, tiles, enlarged)
-    reduced = reduce(g, result, 5)
-    show_report(g, tiles, 6)
+    reduced = reduce(g, result)
+    show_report(g, tiles, 5)
     g.column(PICTURE)
-    save(g, reduced, "upscaled", 7, 300)
-    show_map(g, tiles, result, 8, 300)
+    save(g, reduced, "upscaled", 6)
+    show_map(g, tiles, result, 7, 300)
+
+
+def upscale_blueprint(g: Graph) -> Face:
+    """The same as one node, to be dropped into a graph and opened there."""
+    entrance = make_entrance(image="IMAGE", mask="MASK")
+    g.column(LINKED)
+    checkpoint = add_model(g)
+    enlarged, latent = add_picture(g, checkpoint, photo=entrance["image"])
+    tiles = sample(g, checkpoint, latent, tile_size=256, compute_mask=entrance["mask"], mask_means="more")
+    result = finish(g, checkpoint, tiles, enlarged)
+    g.group("5  Where the steps went", VIOLET)
+    region_map = g.add("AdaDiffSR_RegionMap", tiles=tiles, image=result)
+    dials = ("seed", "likeness", "tile_size")
+    return Face(
+        description="Makes a small photo four times as large and sharp, each region with only the steps that it needs. "
+        "Upscale by Regions taken apart, for LoRA, ControlNet and samplers of your choice. What the mask paints gets "
+        "every step.",
+        entrance=entrance,
+        dials=[(checkpoint, "checkpoint"), (enlarged, "scale_by"), *((tiles, dial) for dial in dials)],
+        results={"image": Output(result, 0), "map": Output(region_map, 0), "tiles": Output(tiles, 0)},
+    )
 
 
 def own_checkpoint(g: Graph) -> None:
     """Ready for an ordinary Stable Diffusion checkpoint, prompts and a ControlNet."""
-    top = read_me(
+    read_me(
         g,
         """
 # Your own checkpoint
@@ -76,9 +98,8 @@ def own_checkpoint(g: Graph) -> None:
 with the embedded model; grey and purple nodes do not run. Such a checkpoint is not shown the picture: *denoise* says
 how far it may stray. *rule* is **paper**, for the other one was learnt from the embedded model.
 """,
-        _HALF,
+        NARROW,
     )
-    g.column(_HALF)
     g.group("To change over", AMBER)
     g.note(
         """
@@ -88,13 +109,13 @@ how far it may stray. *rule* is **paper**, for the other one was learnt from the
 4. In the sampler set *cfg* **4 to 7**, *denoise* **0.2 to 0.5**, scheduler **karras**.
 """
     )
-    g.column(LOAD_IMAGE, top)
+    g.column(LOAD_IMAGE)
     checkpoint = add_model(g)
     g.group("2  Picture", GREEN)
     enlarged = enlarge(g)
-    g.column(SAMPLER)
+    g.column(LINKED)
     g.group("3  Encode", BLUE)
-    latent = g.add("VAEEncode", pixels=enlarged, vae=checkpoint["vae"])
+    latent = g.add("VAEEncode", pixels=enlarged, vae=checkpoint["vae"]).folded()
     g.group("4  Prompts (off)", GREY)
     words = {"clip": checkpoint["clip"]}
     g.add("CLIPTextEncode", "Positive prompt", text="a sharp, detailed photograph", **words).muted().tall(SMALLEST)
@@ -113,10 +134,10 @@ how far it may stray. *rule* is **paper**, for the other one was learnt from the
     # Gains in Stable Diffusion's space are smaller than in the embedded model's.
     tiles = sample(g, checkpoint, latent, 6, denoise=0.4, gain_threshold=3e-4, **BY_CLASSES, **prompts)
     result = finish(g, checkpoint, tiles, enlarged, 7)
-    show_curves(g, tiles, 8)
-    g.column(PICTURE)
-    save(g, result, "own_checkpoint", 9, 300)
-    show_map(g, tiles, result, 10)
+    save(g, result, "own_checkpoint", 8)
+    g.column(LINKED)
+    show_map(g, tiles, result, 9)
+    show_curves(g, tiles, 10)
 
 
 def adaptive_and_uniform(g: Graph) -> None:
@@ -136,26 +157,35 @@ Compare the maps: the number is a region's evaluations, the sum below.
 **What to change**: a higher *likeness* spends more; *budget* says how many a region may take on average, 8 is what
 uniform takes.
 """,
+        LOAD_IMAGE,
     )
-    checkpoint = add_model(g)
-    enlarged, latent = add_picture(g, checkpoint)
+    g.group("1  Photo", GREEN)
+    photo = add_photo(g)
+    g.column(LINKED)
+    checkpoint = add_model(g, 2)
+    g.group("3  Picture", GREEN)
+    enlarged = enlarge(g, photo)
+    latent = g.add("VAEEncode", pixels=enlarged, vae=checkpoint["vae"])
     uniform_rule = {"rule": "paper", "intervals": "3, 3, 3, 3", "visit_last": False}
     runs = []
-    for number, name, rule in ((3, "Adaptive", {}), (4, "Uniform", uniform_rule)):
+    for number, name, rule in ((4, "Adaptive", {}), (5, "Uniform", uniform_rule)):
         g.column(SAMPLER)
         g.group(f"{number}  {name}", BLUE)
-        tiles = add_sampler(g, checkpoint, latent, name, tile_size=256, **rule)
+        runs.append((name, add_sampler(g, checkpoint, latent, name, tile_size=256, **rule)))
+    g.column(MAPS)
+    g.group("6  Where the steps went", VIOLET)
+    for name, tiles in runs:
+        region_map = g.add("AdaDiffSR_RegionMap", f"{name}: map", tiles=tiles, image=enlarged).folded()
+        g.add("PreviewImage", f"{name}: evaluations", images=region_map).tall(PREVIEW)
+    g.column(MAPS)
+    g.group("7  Join and decode", BLUE)
+    pictures = {}
+    for name, tiles in runs:
         merged = g.add("AdaDiffSR_GaussianLatentMerge", f"{name}: join", tiles=tiles).folded()
         decoded = g.add("VAEDecode", f"{name}: decode", samples=merged, vae=checkpoint["vae"])
-        region_map = g.add("AdaDiffSR_RegionMap", f"{name}: map", tiles=tiles, image=decoded).folded()
-        runs.append((name, decoded, region_map))
-    g.column(PICTURE)
-    g.group("5  Where the steps went", VIOLET)
-    for name, _, region_map in runs:
-        g.add("PreviewImage", f"{name}: evaluations of each region", images=region_map).tall(PREVIEW)
-    g.group("6  Side by side", VIOLET)
-    (_, adaptive, _), (_, uniform, _) = runs
-    show_comparison(g, "Adaptive and uniform", before=enlarged, adaptive=adaptive, uniform=uniform)
+        pictures[name.lower()] = decoded.folded()
+    g.group("8  Side by side", VIOLET)
+    show_comparison(g, "Adaptive and uniform", **pictures)
 
 
 def any_guider(g: Graph) -> None:
@@ -193,6 +223,6 @@ What comes out is merged already; maps and reports need *Region-Aware KSampler*.
     g.group("5  Decode", BLUE)
     parts = {"noise": noise, "guider": guider, "sampler": sampler, "sigmas": sigmas}
     merged = g.add("SamplerCustomAdvanced", "Sampler Custom Advanced", latent_image=latent, **parts)
-    decoded = g.add("VAEDecode", samples=merged, vae=checkpoint["vae"])
+    decoded = g.add("VAEDecode", samples=merged, vae=checkpoint["vae"]).folded()
     result = g.add("AdaDiffSR_ColourMatch", image=decoded, reference=enlarged, method="wavelet")
     save(g, result, "any_guider", 6)

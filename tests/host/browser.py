@@ -86,7 +86,7 @@ class Browser:
         self._driver.execute_script("app.graph._nodes.forEach(node => { node.wasBefore = true })")
         self._click(TEMPLATE.format(name))
         self._until("return app.graph._nodes.length && !app.graph._nodes.some(node => node.wasBefore)")
-        self.fit()
+        time.sleep(DRAW_SECONDS)
 
     def resize(self, width: int, height: int) -> None:
         """Make the window so large, px, its own bars included."""
@@ -94,9 +94,13 @@ class Browser:
         time.sleep(DRAW_SECONDS)
 
     def fit(self) -> float:
-        """Show the whole canvas; its zoom then, where 1 is pixel by pixel."""
+        """Show the whole canvas; its zoom then."""
         self._driver.execute_script(FIT)  # by a script, for a notice may lie above the button
         time.sleep(DRAW_SECONDS)
+        return self.zoom()
+
+    def zoom(self) -> float:
+        """How the canvas is shown now, where 1 is pixel by pixel."""
         return float(self._driver.execute_script("return app.canvas.ds.scale"))
 
     def boxes(self) -> tuple[list[Box], list[Box]]:
@@ -159,6 +163,24 @@ class Browser:
         from selenium.webdriver import ActionChains
 
         ActionChains(self._driver).move_to_element(self._find(selector)[0]).perform()
+        time.sleep(DRAW_SECONDS)
+
+    def drop(self, name: str) -> None:
+        """Search for a node by double-clicking the canvas, choose the one that is found, and put it there."""
+        from selenium.webdriver import ActionChains, Keys
+
+        canvas = self._find("#graph-canvas")[0]
+
+        def search() -> None:
+            ActionChains(self._driver).double_click(canvas).perform()
+            self._until("return document.activeElement.tagName === 'INPUT'", seconds=CLICK_SECONDS)
+
+        self._steadily(search)  # two clicks too far apart are none
+        ActionChains(self._driver).send_keys(name).perform()
+        self._until("return document.body.innerText.includes(arguments[0])", name)
+        ActionChains(self._driver).pause(DRAW_SECONDS).send_keys(Keys.ENTER).perform()
+        self._until("return app.graph._nodes.length")
+        ActionChains(self._driver).move_to_element(canvas).click().perform()
         time.sleep(DRAW_SECONDS)
 
     def screenshot(self, file: Path) -> None:

@@ -119,6 +119,14 @@ def browser(server, tmp_path_factory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """$ADADIFFSR_SCREENSHOTS, or a folder that pytest cleans up."""
+    folder = Path(os.environ.get("ADADIFFSR_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def pack(host) -> Load:
     """Imports a module of the pack by its name, such as `nodes.host.run`, as the host would."""
     return part

@@ -1,25 +1,16 @@
 """Every workflow as an artist meets it: chosen from the template list, run unedited, looked at."""
 
 import json
-import os
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
 from tests.host.conftest import PACK
 from tests.host.server import MODULE
 
+USUAL, SMALL = (1920, 1080), (1366, 768)  # windows, px
 READABLE = 0.6  # below that zoom the classic front end leaves out all text
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
-
-
-@pytest.fixture(scope="session")
-def screenshots(tmp_path_factory):
-    """$ADADIFFSR_SCREENSHOTS, or a folder that pytest cleans up."""
-    folder = Path(os.environ.get("ADADIFFSR_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @pytest.mark.usefixtures("clean_log")
@@ -36,6 +27,23 @@ def test_a_workflow_runs_from_the_template_list(browser, client, workflow, scree
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
     assert browser.errors() == []
     assert browser.dialogs() == []
+
+
+@pytest.mark.parametrize("is_new", [False, True], ids=["classic", "new"])
+def test_every_workflow_opens_readable_on_a_small_screen(browser, is_new, screenshots):
+    browser.open()
+    browser.use_renderer(is_new)
+    browser.resize(*SMALL)
+    try:
+        zooms = {}
+        for workflow in WORKFLOWS:
+            browser.open_template(MODULE, workflow.stem)
+            zooms[workflow.stem] = browser.zoom()
+            browser.screenshot(screenshots / f"{workflow.stem}_small_{'new' if is_new else 'classic'}.png")
+    finally:
+        browser.resize(*USUAL)
+        browser.use_renderer(False)
+    assert {name: zoom for name, zoom in zooms.items() if zoom < READABLE} == {}
 
 
 def assert_readable(browser):

@@ -8,6 +8,7 @@ from tests.host.pack import PACK
 
 DOCS = PACK / "web" / "docs"
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]*)\)")
+SECTION, BLOCK = re.compile(r"^## ", re.MULTILINE), re.compile(r"^\S", re.MULTILINE)  # points and paragraphs
 LARGEST_IMAGE = 80_000  # bytes
 SECTIONS = ["## Input", "## Output", "## Recipes", "## What it refuses"]
 
@@ -44,6 +45,14 @@ def test_every_page_names_every_input_and_output(schemas):
         text = page.read_text(encoding="utf-8")
         ids = [*(each.id for each in schema.inputs), *(each.display_name for each in schema.outputs)]
         assert [name for name in ids if f"**{name}**" not in text and f"`{name}`" not in text] == [], page.name
+
+
+def test_a_translation_has_every_section_and_point_of_its_page():
+    for page in find_pages():
+        if page.parent != DOCS:
+            texts = [file.read_text(encoding="utf-8") for file in (page.parent.with_suffix(".md"), page)]
+            english, translated = [[len(BLOCK.findall(part)) for part in SECTION.split(text)] for text in texts]
+            assert translated == english, page
 
 
 @pytest.mark.parametrize("page", find_pages(), ids=lambda page: str(page.relative_to(DOCS)))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from adadiffsr_core.errors import ConfigError, ShapeError
 from adadiffsr_core.nets import autoencoder as autoencoder_module
 from adadiffsr_core.photo.scales import Scales
+from adadiffsr_core.photo.value import LevelKind
 from adadiffsr_core.pipeline import upscale
 from adadiffsr_core.sampling import run as run_module
 from adadiffsr_core.sampling.noise import field_noise
@@ -21,6 +23,7 @@ from adadiffsr_core.settings import SamplingConfig
 from adadiffsr_core.streaming import bands as bands_module
 from adadiffsr_core.streaming.bands import Bands
 from adadiffsr_core.streaming.rows import RowStream
+from adadiffsr_core.streaming.spread import Picture, Spread
 from adadiffsr_core.streaming.stream import Stream
 from tests.oracles import tiny_model
 
@@ -147,3 +150,35 @@ def test_a_stream_of_rows_forgets_what_lies_above():
         stream.read(100, 130)
     with pytest.raises(ShapeError, match="ended after 30"):
         RowStream(torch.zeros(1, 30, 2).split(10, dim=1), 40).read(25, 35)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("source", "size", "changes"),
+    [
+        ((60, 45), (240, 180), {}),
+        ((70, 20), (140, 40), {}),
+        ((50, 33), (76, 51), {"colour": "none"}),
+        ((44, 9), (190, 36), {"overlap": 48}),
+        ((3, 9), (12, 36), {}),
+    ],
+)
+def test_work_done_in_any_order_gives_the_bits_of_the_whole(model, source, size, changes, seed):
+    config, picture = replace(CONFIG, **changes), (draw(*source) * 255).round() / 255
+    model, random = replace(model, scales=Scales(3, 8)), Random(seed)
+    whole = upscale(model, picture, size, config).image[0]
+    kind = LevelKind(8, False)
+    top = random.choice([0, size[0] // 2, size[0] - 1])
+    spread = Spread(
+        Picture(source, size, config, kind, LevelKind(16, False)), model, lambda: picture.split(5, dim=2), 3, top
+    )
+    waiting, rows = [], []
+    while not spread.is_done:
+        waiting += spread.work()
+        assert len(waiting) <= 3 * (3 + 1)
+        work = waiting.pop(random.randrange(len(waiting)))
+        rows += spread.settle(work, work(model))
+    assert (np.concatenate(rows) == LevelKind(16, False).to_levels(whole[:, top:])).all()
+    assert not waiting
+    assert not list(spread.work())

@@ -1,0 +1,302 @@
+"""One picture made by many workers: what work there is at each moment, whoever does it, in whatever order it returns.
+
+Three kinds of work, each of which needs only what travels with it: rows of the encoder's blocks, rows of tiles, and
+rows of the decoder's blocks, finished as far as they do not need their neighbours. What lies between is little, and is done
+here: strips are summed, and the seams of finished rows, whose colours look across, are matched.
+
+Source: decision D74.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..models.model import Model
+from ..photo.scales import Size
+from ..photo.value import LevelKind
+from ..sampling.merge import merge_strips
+from ..sampling.noise_rows import noise_rows
+from ..sampling.report import RunReport
+from ..settings import SamplingConfig
+from .bands import Bands, Rows
+from .rows import RowStream
+
+Levels = NDArray[np.uint8 | np.uint16]
+
+_NOISE_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What all work on a picture has in common.
+
+    Attributes:
+        source: (height, width) of the photograph, px.
+        size: of the result.
+        config: how to sample.
+        kind: of the photograph's levels, as they travel.
+        result: of the result's.
+    """
+
+    source: Size
+    size: Size
+    config: SamplingConfig
+    kind: LevelKind
+    result: LevelKind
+
+    def bands(self, model: Model) -> Bands:
+        """How it is cut."""
+        return Bands(model, self.source, self.size, self.config)
+
+
+@dataclass(frozen=True)
+class EncodeWork:
+    """One row of the encoder's blocks; comes back as latents `[1,C,*,w]`.
+
+    Attributes:
+        picture: see there.
+        row: of the blocks.
+        levels: the photograph's rows.
+    """
+
+    picture: Picture
+    row: Rows
+    levels: Levels
+
+    def __call__(self, model: Model) -> Tensor:
+        """Do it."""
+        return self.picture.bands(model).encode(self.picture.kind.to_pixels(self.levels), self.row)
+
+
+@dataclass(frozen=True)
+class SampleWork:
+    """Some rows of tiles; comes back as a strip for each, and where the evaluations went.
+
+    Attributes:
+        picture: see there.
+        part: rows of the grid.
+        lq_latent, noise: of the canvas rows that they cover.
+    """
+
+    picture: Picture
+    part: Rows
+    lq_latent: Tensor
+    noise: Tensor
+
+    def __call__(self, model: Model) -> tuple[list[Tensor], RunReport]:
+        """Do it."""
+        return self.picture.bands(model).sample(self.part, self.lq_latent, self.noise)
+
+
+class Decoded(NamedTuple):
+    """What one row of the decoder's blocks became.
+
+    Attributes:
+        rows: of the result that are finished; none if the blocks are low.
+        levels: of these.
+        edges: decoded rows that seams need, `[1,3,*,w]` each, and where they begin at the size that is worked at.
+    """
+
+    rows: Rows
+    levels: Levels
+    edges: list[tuple[int, Tensor]]
+
+
+@dataclass(frozen=True)
+class DecodeWork:
+    """One row of the decoder's blocks; comes back as `Decoded`.
+
+    Attributes:
+        picture: see there.
+        row: of the blocks.
+        latents: the rows that it needs.
+        levels: the photograph's rows, for the colours of what is finished.
+    """
+
+    picture: Picture
+    row: Rows
+    latents: Tensor
+    levels: Levels
+
+    def __call__(self, model: Model) -> Decoded:
+        """Do it."""
+        bands = self.picture.bands(model)
+        restored, (top, bottom) = bands.decode(self.latents, self.row), bands.worked_rows(self.row)
+        restored = restored[..., : bottom - top, :]
+        rows, photo = bands.finished_rows(self.row), self.picture.kind.to_pixels(self.levels)
+        if rows[0] >= rows[1]:
+            return Decoded(rows, self.picture.result.to_levels(restored[0, :, :0, : bands.size[1]]), [(top, restored)])
+        first, last = bands.finish_needs(rows)
+        pixels = bands.finish(photo, restored[..., first - top : last - top, :], rows)
+        above, below = bands.seam_edges(self.row)
+        edges = [(top, restored[..., : above - top, :].clone()), (below, restored[..., below - top :, :].clone())]
+        return Decoded(rows, self.picture.result.to_levels(pixels), [edge for edge in edges if edge[1].shape[-2]])
+
+
+Work = EncodeWork | SampleWork | DecodeWork
+
+
+T = TypeVar("T")
+
+
+class _InOrder(Generic[T]):
+    """What arrives in any order and is taken in one.
+
+    Attributes:
+        arrived: pieces, from the first on, of which none is missing.
+    """
+
+    def __init__(self) -> None:
+        self.arrived = 0
+        self._held: dict[int, T] = {}
+
+    def put(self, number: int, piece: T) -> None:
+        """A piece has arrived."""
+        self._held[number] = piece
+        while self.arrived in self._held:
+            self.arrived += 1
+
+    def take(self) -> Iterator[T]:
+        """All pieces from the first on; none must be asked for that has not arrived."""
+        for number in count():
+            yield self._held.pop(number)
+
+
+class Spread:
+    """A picture in the making.
+
+    Args:
+        picture: see there.
+        model: what its networks are like; none of them is called here.
+        read: begins to read the photograph, `[1,3,*,w]` in [0,1] from top to bottom; called three times.
+        ahead: pieces of each kind that may be under way, or wait for those before them: what bounds memory.
+        top: row of the result where to begin; those above are there already.
+
+    Attributes:
+        first_row: of tiles, that is sampled.
+    """
+
+    def __init__(
+        self, picture: Picture, model: Model, read: Callable[[], Iterable[Tensor]], ahead: int, top: int = 0
+    ) -> None:
+        self.picture, self.ahead = picture, ahead
+        self.bands = bands = picture.bands(model)
+        self._written = top
+        self._decodes = [
+            row for row in bands.decoder.rows if bands.worked_rows(row)[1] > bands.finish_needs((top, top + 1))[0]
+        ]
+        latent_top = bands.decoder_needs(self._decodes[0])[0]
+        self.first_row = bands.first_row(latent_top)
+        self._parts = bands.parts(self.first_row)
+        canvas_top = bands.grid.tops[self.first_row]
+        self._encodes = [row for row in bands.encoder.rows if row[1] > canvas_top * bands.factor]
+        (height, width), channels = bands.grid.canvas, model.autoencoder.config.z_channels
+        self._to_encode, self._to_match, self._to_seam = (RowStream(read(), bands.source[0]) for _ in range(3))
+        self._latents, self._strips, self._decoded = _InOrder[Tensor](), _InOrder[Tensor](), _InOrder[Decoded]()
+        self._lq_latent = RowStream(self._latents.take(), height, self._encodes[0][0] // bands.factor)
+        self._noise = RowStream(noise_rows(channels, height, width, picture.config.seed, _NOISE_ROWS), height)
+        self._merged = RowStream(self._merge(), height, canvas_top)
+        self._finished, self._edges = self._decoded.take(), list[tuple[int, Tensor]]()
+        self._encoding = self._sampling = self._decoding = self._done = 0  # pieces that were begun, and written
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all rows of the result were given."""
+        return self._written >= self.bands.size[0]
+
+    def work(self) -> Iterator[Work]:
+        """What may be begun now, what is furthest along first."""
+        yield from self._decode_work()
+        yield from self._sample_work()
+        yield from self._encode_work()
+
+    def settle(self, work: Work, result: Any) -> Iterator[Levels]:
+        """Take what came back; gives rows of the result `[*,w,channels]` that follow those given before."""
+        if isinstance(work, EncodeWork):
+            self._latents.put(self._encodes.index(work.row), result)
+        elif isinstance(work, SampleWork):
+            for row, strip in enumerate(result[0], start=work.part[0]):
+                self._strips.put(row - self.first_row, strip)
+        else:
+            self._decoded.put(self._decodes.index(work.row), result)
+            while self._done < self._decoded.arrived:
+                self._done += 1
+                yield from self._finish(next(self._finished))
+
+    def _decode_work(self) -> Iterator[DecodeWork]:
+        bands, tops = self.bands, [*self.bands.grid.tops, self.bands.grid.canvas[0]]
+        while self._decoding < min(len(self._decodes), self._done + self.ahead):
+            row = self._decodes[self._decoding]
+            needed = bands.decoder_needs(row)
+            if needed[1] > tops[self.first_row + self._strips.arrived]:
+                return
+            self._decoding += 1
+            first, last = bands.finished_rows(row)
+            rows = (first, last) if first < last else (min(first, bands.size[0] - 1),) * 2
+            photo = self._to_match.read(*bands.enlarged_needs(bands.finish_needs((rows[0], max(rows[1], rows[0] + 1)))))
+            levels = self.picture.kind.to_levels(photo[0])
+            yield DecodeWork(self.picture, row, self._merged.read(*needed).clone(), levels)
+
+    def _sample_work(self) -> Iterator[SampleWork]:
+        arrived = self.first_row + self._strips.arrived
+        done = sum(part[1] <= arrived for part in self._parts)
+        while self._sampling < min(len(self._parts), done + self.ahead):
+            part = self._parts[self._sampling]
+            rows, encoded = self.bands.canvas_rows(part), self._latents.arrived
+            if not encoded or rows[1] * self.bands.factor > self._encodes[encoded - 1][1]:
+                return
+            self._sampling += 1
+            yield SampleWork(self.picture, part, self._lq_latent.read(*rows).clone(), self._noise.read(*rows).clone())
+
+    def _encode_work(self) -> Iterator[EncodeWork]:
+        last = self._parts[min(len(self._parts) - 1, self._sampling + self.ahead)]
+        wanted = self.bands.canvas_rows(last)[1] * self.bands.factor
+        while self._encoding < len(self._encodes) and self._encodes[self._encoding][0] < wanted:
+            row = self._encodes[self._encoding]
+            self._encoding += 1
+            photo = self._to_encode.read(*self.bands.encoder_needs(row))
+            yield EncodeWork(self.picture, row, self.picture.kind.to_levels(photo[0]))
+
+    def _merge(self) -> Iterator[Tensor]:
+        height, width = self.bands.grid.canvas
+        strips = islice(self._strips.take(), self.bands.grid.rows - self.first_row)
+        for rows in merge_strips(strips, self.bands.grid, self.first_row):
+            yield rows[None, :, :height, :width]
+
+    def _finish(self, block: Decoded) -> Iterator[Levels]:
+        """The seam above what a row of blocks finished, and that; at the end what is left."""
+        self._edges += block.edges
+        is_last = self._done == len(self._decodes)
+        (first, last), height = block.rows, self.bands.size[0]
+        if first < last and last > self._written:
+            yield from self._match_seam(first)
+            yield block.levels[self._written - first :]
+            self._written = last
+        if is_last:
+            yield from self._match_seam(height)
+        elif self._written < height:
+            above = self.bands.finish_needs((self._written, self._written + 1))[0]
+            self._edges = [(top, edge) for top, edge in self._edges if top + edge.shape[-2] > above]
+
+    def _match_seam(self, bottom: int) -> Iterator[Levels]:
+        """Rows of the result down to `bottom`, out of edges."""
+        rows = (self._written, bottom)
+        if rows[0] >= rows[1]:
+            return
+        place, needed = self.bands.finish_needs(rows)
+        parts = []
+        for top, edge in self._edges:
+            part = edge[..., max(place - top, 0) : max(needed - top, 0), :]
+            if part.shape[-2] and top <= place:
+                parts.append(part)
+                place += part.shape[-2]
+        photo = self._to_seam.read(*self.bands.enlarged_needs(self.bands.finish_needs(rows)))
+        pixels = self.bands.finish(photo, torch.cat(parts, dim=-2), rows)
+        yield self.picture.result.to_levels(pixels)
+        self._written = bottom
