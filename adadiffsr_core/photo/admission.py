@@ -28,21 +28,17 @@ from .vips import import_vips, pass_through
 _HEAD_BYTES = 2**24  # in which the header of a PNG or JPEG lies, with its EXIF and profile
 
 
-def read_admitted(path: Path) -> tuple[bytes, Any]:
+def read_admitted(path: Path, encoded: bytes | None = None) -> tuple[bytes, Any]:
     """The bytes of a file, and its header as libvips reads it: None if it does not know the file.
+
+    Args:
+        path: of the file.
+        encoded: what `read_file` gave for it; None reads it now.
 
     Raises:
         ImageError: the file is missing, empty, or no picture, or its header says that it cannot be read.
     """
-    size = _count_bytes(path)
-    if size > HELD_BYTES:
-        _check_large(path, size)
-    try:
-        # Not new_from_file: libvips reads options out of names such as "photo[1].png".
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
-    encoded = _drop_circular(encoded, path)
+    encoded = _drop_circular(read_file(path) if encoded is None else encoded, path)
     header = open_header(encoded)
     if header is None and encoded.startswith(TIFFS):
         encoded = rename_plain_lab(encoded)
@@ -50,6 +46,22 @@ def read_admitted(path: Path) -> tuple[bytes, Any]:
     if header is not None:
         _check_header(header, path, len(encoded))
     return encoded, header
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that begins as a picture that can be read.
+
+    Raises:
+        ImageError: the file is missing, empty, or no picture; or it is large, and its first page cannot be read.
+    """
+    size = _count_bytes(path)
+    if size > HELD_BYTES:
+        _check_large(path, size)
+    try:
+        # Not new_from_file: libvips reads options out of names such as "photo[1].png".
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def is_picture(path: Path) -> bool:
