@@ -63,6 +63,10 @@ class DiskError(AdaDiffSRError, OSError):
     """A disk has less room than is needed."""
 
 
+class WorkerError(AdaDiffSRError, RuntimeError):
+    """A process that did a part of the work died, or could not begin."""
+
+
 class MissingExtraError(AdaDiffSRError, ImportError):
     """An optional dependency is needed; the message names what to install."""
 

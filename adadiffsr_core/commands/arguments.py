@@ -127,4 +127,11 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model", type=parse_path, metavar="FILE", help="weights; the embedded model if not given")
     add_device(group)
     group.add_argument("--tile-batch", type=int, metavar="N", help="tiles in one call of the network (8)")
-    group.add_argument("--threads", type=int, metavar="N", help="processor threads")
+    group.add_argument("--threads", type=int, metavar="N", help="processor threads; of each worker of a cluster (4)")
+    group.add_argument(
+        "--cluster",
+        type=parse_word,
+        metavar="WHERE",
+        help="share the photographs among workers of Ray (adadiffsr[cluster]): local for this machine's devices, auto "
+        "for the cluster that it belongs to, or that cluster's host:port",
+    )

@@ -126,7 +126,7 @@ class Planner:
         out, map, compare, report: as the user gave them; files for one photograph, folders for many.
         is_many: whether they are folders.
         inputs: files that must not be written over.
-        device: of the networks.
+        device: of the networks; None where they are on other machines.
         tell: is told in a sentence what a file cannot hold.
         ending: of results in a folder; None is each photograph's own.
     """
@@ -137,7 +137,7 @@ class Planner:
     report: str | None
     is_many: bool
     inputs: dict[Path, Path]
-    device: torch.device
+    device: torch.device | None
     tell: Callable[[str], None]
     ending: str | None = None
     _claimed: dict[Path, Path] = field(default_factory=dict)
@@ -179,7 +179,8 @@ class Planner:
         pages = draft.pages if holds_all(targets.result, len(draft.pages), draft.motion) else draft.pages[:1]
         for page in pages:
             check_output_fits(targets.result, *page.size, is_opaque=page.is_opaque)
-            check_memory(page.source_size, page.size, self.device)
+            if self.device is not None:
+                check_memory(page.source_size, page.size, self.device)
         self._claim(targets, draft.source.path)
         self._reserve(targets, pages)
         self._tell_what_is_left_out(draft, targets)

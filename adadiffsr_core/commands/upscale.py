@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,22 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, ImageError
+from ..cluster.joining import Cluster, find_cluster
+from ..errors import ConfigError
 from ..files import follow_links
 from ..memory import name_out_of_memory
 from ..models.model import Model, embedded_weights, load_model
 from ..photo.reading import open_photo, read_photo
-from ..photo.scales import plan_work
-from ..pipeline import compare_tiles, plan_tiles, upscale
 from ..sampling.rule import DtssConfig, Rule
 from ..sampling.schedule import MAX_TIMESTEP
 from ..settings import PRESETS, SamplingConfig
 from ..text import quoted
 from .arguments import add_arguments
-from .interrupts import stop_if_asked
+from .cluster import Equipment, PhotoUnit, check_device, fingerprint_code, share_out
 from .journal import History, Journal, fingerprint_run
+from .making import Order, count_spent, count_tiles, finish_photo, make_photo, tell_scale
 from .options import choose_device, choose_dtype, set_threads
-from .outputs import Outputs, describe_settings
+from .outputs import Outputs
 from .plan import Draft, PhotoJob, Planner, draft_photo
 from .sources import Source, find_photos
 from .terminal import REFUSALS, ProgressBar, complain, say
@@ -61,8 +60,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--quality goes from 1 to 100, got {quoted(args.quality, 80)}")
     set_threads(args.threads)
     mask = None if args.mask is None else read_mask(args.mask)
-    device = choose_device(args.device)
-    model = load_model(args.model, device, choose_dtype(args.dtype, device))
+    cluster = _find_cluster(args)
+    # Of a cluster this process only knows what its model is like.
+    device = choose_device(args.device if cluster is None else "cpu")
+    model = load_model(args.model, device, choose_dtype(args.dtype if cluster is None else "float32", device))
     facts = {name: getattr(args, name) for name in ("scale", "size", "quality", "strip", "check")}
     # Neither device nor batch: a run may go on elsewhere.
     facts["settings"] = {name: value for name, value in config.to_dict().items() if name != "tile_batch"}
@@ -73,10 +74,21 @@ def run(args: argparse.Namespace) -> int:
         refused.append(error)
         complain(error, str(about))
 
-    jobs = _plan_jobs(args, device, run_print, refuse)
-    if jobs:
-        _upscale_all(jobs, model, config, mask, args, refuse)
+    is_here = cluster is None or cluster.is_own
+    jobs = _plan_jobs(args, device if is_here else None, run_print, refuse)
+    order = Order(config=config, mask=mask, quality=args.quality, check=args.check, strip=args.strip)
+    if jobs and cluster is None:
+        _upscale_here(jobs, model, order, refuse)
+    elif jobs and cluster is not None:
+        _upscale_there(jobs, model, order, args, cluster, refuse)
     return 2 if refused else 0
+
+
+def _find_cluster(args: argparse.Namespace) -> Cluster | None:
+    if args.cluster is None:
+        return None
+    check_device(args.device)
+    return find_cluster(args.cluster)
 
 
 def sampling_config(args: argparse.Namespace) -> SamplingConfig:
@@ -128,7 +140,7 @@ def read_mask(path: Path) -> Tensor:
     return levels if photo.alpha is None else torch.lerp(torch.full_like(levels, 0.5), levels, photo.alpha[None])
 
 
-def _plan_jobs(args: argparse.Namespace, device: torch.device, run_print: str, refuse: Refuse) -> list[PhotoJob]:
+def _plan_jobs(args: argparse.Namespace, device: torch.device | None, run_print: str, refuse: Refuse) -> list[PhotoJob]:
     outputs = [Path(path) for path in (args.output, args.map, args.compare, args.report) if path is not None]
     sources = find_photos(args.inputs, refuse, is_recursive=args.recursive, left_out=outputs)
     paths = [source.path for source in sources]
@@ -184,23 +196,17 @@ def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, refuse: R
     return drafts
 
 
-def _upscale_all(
-    jobs: list[PhotoJob],
-    model: Model,
-    config: SamplingConfig,
-    mask: Tensor | None,
-    args: argparse.Namespace,
-    refuse: Refuse,
-) -> None:
-    works = [[plan_work(page.source_size, page.size, model.scales).size for page in job.pages] for job in jobs]
-    tiles = [sum(plan_tiles(model.sizes, work, config).count for work in pages) for pages in works]
-    bar = ProgressBar(tiles, -(-config.steps // config.dtss.intervals[0]))
+def _upscale_here(jobs: Sequence[PhotoJob], model: Model, order: Order, refuse: Refuse) -> None:
+    tiles = [count_tiles(job, model.scales, model.sizes, order.config) for job in jobs]
+    bar = _start_bar(tiles, order)
     try:
         for job, count in zip(jobs, tiles, strict=True):
             bar.begin(count)
             try:
                 with name_out_of_memory():
-                    _upscale_one(job, model, config, mask, args, bar)
+                    _tell(tell_scale(job, model.scales, order.mask))
+                    outputs = make_photo(job, open_photo(job.source), model, order, bar.update, bar.turn_page)
+                    finish_photo(outputs)
             except REFUSALS as error:
                 refuse(error, job.source)
             bar.end()
@@ -208,45 +214,43 @@ def _upscale_all(
         bar.close()
 
 
-def _upscale_one(
-    job: PhotoJob,
+def _upscale_there(
+    jobs: Sequence[PhotoJob],
     model: Model,
-    config: SamplingConfig,
-    mask: Tensor | None,
+    order: Order,
     args: argparse.Namespace,
-    bar: ProgressBar,
+    cluster: Cluster,
+    refuse: Refuse,
 ) -> None:
-    began = time.monotonic()
-    first = job.pages[0]
-    note = plan_work(first.source_size, first.size, model.scales).note
-    if note and (mask is None or bool(mask.any())):
-        say(f"note: {job.source}: {note}", sys.stderr)
-    outputs = Outputs(job, args.quality, describe_settings(config, model))
-    for page, photo in zip(job.pages, open_photo(job.source).read_pages()):  # noqa: B905 (some are not asked for)
-        kept = replace(photo, notes=photo.notes.strip()) if args.strip else photo
-        planes = photo.pixels if photo.alpha is None else torch.cat([photo.pixels, photo.alpha])
-        result = upscale(model, planes[None], page.size, config, mask=mask, on_step=bar.update)
-        stop_if_asked()
-        checked = None
-        if args.check:
-            truth = upscale(
-                model, planes[None], page.size, config.every_step(), mask=mask, on_step=lambda _: stop_if_asked()
-            )
-            checked = compare_tiles(result, truth.image)
-        outputs.add(kept, page, result, checked)
-        bar.turn_page()
-    if len(outputs.reports) < len(job.pages):
-        raise ImageError(f"{job.source} was changed while it was worked on; start again")
-    stop_if_asked()
-    with job.record.told():
-        outputs.write()
-    seconds = time.monotonic() - began
-    spent, full = (sum(report[name] for report in outputs.reports) for name in ("nfe", "full_nfe"))
-    saved = f"{100 * (1 - spent / full):.0f} % saved"
-    say(f"{job.source}: {spent} of {full} evaluations spent ({saved}), {seconds:.1f} s")
-    if args.check:
-        checked = [value for report in outputs.reports for value in report["checked_db"] if value is not None]
-        near = (
-            f"{sum(checked) / len(checked):.1f} dB in the mean, {min(checked):.1f} dB at worst" if checked else "equal"
-        )
-        say(f"{job.source}: tiles beside all steps: {near}")
+    units = [PhotoUnit(job, count_tiles(job, model.scales, model.sizes, order.config)) for job in jobs]
+    scales = model.scales
+    weights = None if args.model is None else args.model.read_bytes()
+    with cluster.join(args.device, args.threads) as (ray, seats):
+        equipment = Equipment(order=order, seats=seats, dtype=args.dtype, weights=weights, code=fingerprint_code())
+        bar = _start_bar([unit.tiles for unit in units], order)
+
+        def settle(unit: PhotoUnit, outcome: Outputs | Exception) -> None:
+            try:
+                _tell(tell_scale(unit.job, scales, order.mask))
+                if isinstance(outcome, Exception):
+                    raise outcome
+                with name_out_of_memory():
+                    finish_photo(outcome)
+            except REFUSALS as error:
+                refuse(error, unit.job.source)
+            bar.take(unit.tiles, 0 if isinstance(outcome, Exception) else count_spent(outcome)[0])
+
+        try:
+            share_out(units, ray, seats, equipment, settle, lambda text: _tell(f"note: {text}"))
+        finally:
+            bar.close()
+
+
+def _start_bar(tiles: Sequence[int], order: Order) -> ProgressBar:
+    return ProgressBar(tiles, -(-order.config.steps // order.config.dtss.intervals[0]))
+
+
+def _tell(text: str) -> None:
+    """Above the bar, if there is anything to tell."""
+    if text:
+        say(text, sys.stderr)
