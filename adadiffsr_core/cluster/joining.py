@@ -22,7 +22,6 @@ _ADDRESS = re.compile(r"(?:ray://)?(\[[0-9a-f:.]+\]|[\w.-]{1,253}):(\d{1,5})", r
 _PATIENCE = 10  # seconds, for a machine that does not answer
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
     # It is told of workers that die by exceptions; on stdout it would read as a result.
     "RAY_DEDUP_LOGS": "1",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "(?s).*",
@@ -132,19 +131,29 @@ def _limit(threads: int | None, processors: list[int]) -> int:
 
 def _start(ray: Any, workers: int) -> None:
     """A Ray of our own, whose processors are places for workers: that many idle processes are started at once."""
-    before = os.environ.get("PYTHONPATH")
     # Workers import what this process has imported, wherever it was found.
-    own = str(Path(__file__).resolve().parents[2])
-    os.environ["PYTHONPATH"] = own if not before else f"{own}{os.pathsep}{before}"
+    path = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH"))))
+    # As urgent as the work is without a cluster; by itself Ray gives way to all others.
+    with _environment(PYTHONPATH=path, RAY_worker_niceness="0"):
+        try:
+            ray.init(address="local", num_cpus=workers, **_options())
+        except Exception as error:
+            raise ConfigError(f"Ray cannot be started on this machine: {_first_line(error)}") from error
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """These variables, for processes that are started in the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
-        ray.init(address="local", num_cpus=workers, **_options())
-    except Exception as error:
-        raise ConfigError(f"Ray cannot be started on this machine: {_first_line(error)}") from error
+        yield
     finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _join(ray: Any, address: str) -> None:
@@ -159,10 +168,10 @@ def _options() -> dict[str, Any]:
 
 
 def _unreachable(address: str, error: Exception) -> ConfigError:
-    where = "that this machine belongs to" if address == AUTO else f"answers at {address}"
-    return ConfigError(
-        f"no Ray cluster {where} ({_first_line(error)}); start one with ray start --head, or give --cluster local"
-    )
+    told = f"no Ray cluster answers at {address} ({_first_line(error)})"
+    if address == AUTO:
+        told = "this machine belongs to no Ray cluster that answers"
+    return ConfigError(f"{told}; start one with ray start --head, or give --cluster local")
 
 
 def _first_line(error: Exception) -> str:

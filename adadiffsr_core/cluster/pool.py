@@ -138,7 +138,7 @@ class Pool(Generic[U]):
     def _hand_out(self) -> Iterator[tuple[U, Any]]:
         for depth in range(_AHEAD):
             for seat in self._seats:
-                if not self._waiting or not seat.is_ready or len(seat.queue) > depth:
+                if not self._waiting or not self._has_room(seat, self._waiting[0], depth):
                     continue
                 unit = self._waiting.popleft()
                 try:
@@ -150,6 +150,15 @@ class Pool(Generic[U]):
                 ref = seat.actor.do.options(max_task_retries=0).remote(task)
                 seat.queue.append((ref, unit))
                 self._working[ref] = seat
+
+    def _has_room(self, seat: _Seat[U], unit: U, depth: int) -> bool:
+        """Whether a seat takes one more; what was lost with a worker has its next one for itself.
+
+        Otherwise what had just been done, or only waited, would be lost again with what kills workers.
+        """
+        if not seat.is_ready or len(seat.queue) > depth:
+            return False
+        return not seat.queue or not any(self._deaths[id(one)] for one in (unit, *(one for _, one in seat.queue)))
 
     def _collect(self, last: Any) -> Iterator[tuple[U, Any]]:
         """Take what a seat has finished, up to `last`, in its order; if its worker died, all that it had."""
@@ -167,16 +176,15 @@ class Pool(Generic[U]):
                 yield unit, result
         if lost:
             self._prepare(seat)
-            yield from self._blame(lost)
-
-    def _blame(self, lost: list[U]) -> Iterator[tuple[U, Any]]:
-        """The first of what a worker had was being worked on when it died; the others only waited."""
-        first = lost[0]
-        self._deaths[id(first)] += 1
-        if self._deaths[id(first)] >= TRIES:
-            told = f"its worker died, and so did the next ones, {TRIES} in all; it may need more memory than there is"
-            yield lost.pop(0), WorkerError(told)
-        self._waiting.extendleft(reversed(lost))
+        for unit in reversed(lost):
+            self._deaths[id(unit)] += 1
+            if self._deaths[id(unit)] < TRIES:
+                self._waiting.appendleft(unit)
+            else:
+                yield (
+                    unit,
+                    WorkerError(f"{TRIES} workers died while they had it; it may need more memory than they have"),
+                )
 
 
 def _last_line(error: Exception) -> str:
