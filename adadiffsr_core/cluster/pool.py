@@ -6,6 +6,7 @@ next unit, and counts how often one has cost a worker's life. What a unit is, no
 Source: decision D76.
 """
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from .joining import Seats
 TRIES = 3  # of a unit, and of making a worker ready
 _AHEAD = 2  # units that a worker has: one that it works on, and one to go on with while the first is written
 _LOOK = 0.5  # seconds between two looks at what else may have happened
+_PATIENCE = 60  # seconds until it is said that no worker has begun
 
 
 class Unit(Protocol):
@@ -94,6 +96,7 @@ class Pool(Generic[U]):
         self._working: dict[Any, _Seat[U]] = {}
         self._waiting: deque[U] = deque()
         self._deaths: Counter[int] = Counter()
+        self._began: float | None = time.monotonic()  # until a worker is ready, or somebody was told that none is
         for seat in self._seats:
             self._prepare(seat)
 
@@ -103,6 +106,7 @@ class Pool(Generic[U]):
         Raises:
             AdaDiffSRError: no worker can be used.
         """
+        self._deaths.clear()
         self._waiting.extend(sorted(units, key=lambda unit: unit.cost, reverse=True))
         while self._waiting or self._working:
             yield from self._hand_out()
@@ -110,11 +114,17 @@ class Pool(Generic[U]):
                 continue
             done, _ = self._ray.wait(awaited, num_returns=1, timeout=_LOOK)
             self._look()
+            self._tell_if_full()
             for ref in done:
                 if ref in self._starting:
                     self._welcome(ref)
                 else:
                     yield from self._collect(ref)
+
+    def _tell_if_full(self) -> None:
+        if self._began is not None and time.monotonic() - self._began > _PATIENCE:
+            self._began = None
+            self._tell("no worker has begun yet; the cluster may be at other work, whose end is waited for")
 
     def _prepare(self, seat: _Seat[U]) -> None:
         """Where the process is gone, Ray waits with this for the next one."""
@@ -129,6 +139,7 @@ class Pool(Generic[U]):
             fault = WorkerError(f"a worker could not start: {_last_line(error)}")
         seat.is_ready = fault is None
         if fault is None:
+            self._began = None
             return
         self._seats.remove(seat)
         if not self._seats:

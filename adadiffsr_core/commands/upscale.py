@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
         refused.append(error)
         complain(error, str(about))
 
-    is_here = cluster is None or cluster.is_own
-    jobs = _plan_jobs(args, device if is_here else None, run_print, refuse)
+    place = choose_device(args.device) if cluster is None or cluster.is_own else None
+    jobs = _plan_jobs(args, place, run_print, refuse)
     order = Order(config=config, mask=mask, quality=args.quality, check=args.check, strip=args.strip)
     if jobs and cluster is None:
         _upscale_here(jobs, model, order, refuse)

@@ -92,21 +92,25 @@ def test_what_a_cluster_makes_is_what_one_machine_makes_though_a_worker_dies(
     assert run(*WORDS, *outputs("one"))[0] == 0
     died = tmp_path / "died"
 
-    class Fragile(command.PhotoTask):
+    class Fragile:
+        def __init__(self, task):
+            self.task = task
+
         def __call__(self, bench):
-            if self.job.source.name == "2.png" and not died.exists():
+            if self.task.job.source.name == "2.png" and not died.exists():
                 died.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            return super().__call__(bench)
+            return self.task(bench)
 
-    monkeypatch.setattr(command, "PhotoTask", Fragile)
+    load = command.PhotoUnit.load
+    monkeypatch.setattr(command.PhotoUnit, "load", lambda unit: Fragile(load(unit)))
     read = command.read_file
     monkeypatch.setattr(command, "read_file", lambda path: read(path)[: 60 if path.name == "cut.png" else None])
     make_photo(Path("in/cut.png"))
     code, lines, refused = run(*WORDS, *outputs("two"), "--cluster", address)
+    assert "in/cut.png is damaged" in refused[0]
     assert (code, len(lines), len(refused)) == (2, 6, 1)
     assert all(test_cli.DONE.match(line) for line in lines)
-    assert "in/cut.png is damaged" in refused[0]
     assert died.exists()
     assert read_all("two") == read_all("one")
 
