@@ -1,6 +1,7 @@
 """The errors that users meet. Each message is one sentence: what is wrong and what to do."""
 
 import copyreg
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, cast
 
@@ -20,6 +21,10 @@ def _find_class(name: str) -> _Named:
     return cast(_Named, globals()[name])
 
 
+def _make_error(name: str, args: tuple[Any, ...]) -> "AdaDiffSRError":
+    return cast("AdaDiffSRError", _find_class(name)(*args))
+
+
 # By a function, whose module is the true one: workers that load photographs hand errors over as pickles.
 copyreg.pickle(_Named, lambda kind: (_find_class, (kind.__name__,)))
 
@@ -37,6 +42,10 @@ class AdaDiffSRError(Exception, metaclass=_Named):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(sentence(value) if isinstance(value, str) else value for value in args))
+
+    def __reduce__(self) -> tuple[Callable[..., "AdaDiffSRError"], tuple[str, tuple[Any, ...]]]:
+        # Not by the class: Ray's pickles would hold a copy of one that is not found in the module that it shows.
+        return _make_error, (type(self).__name__, self.args)
 
 
 class ConfigError(AdaDiffSRError, ValueError):
@@ -61,6 +70,10 @@ class DenoiserError(AdaDiffSRError, RuntimeError):
 
 class DiskError(AdaDiffSRError, OSError):
     """A disk has less room than is needed."""
+
+
+class WorkerError(AdaDiffSRError, RuntimeError):
+    """A process that did a part of the work died, or could not begin."""
 
 
 class MissingExtraError(AdaDiffSRError, ImportError):

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,8 +24,8 @@ from tests.toy_sd import ENCODER, save_sd
 ROOT = Path(__file__).resolve().parents[1]
 HOSTS = {"host_overhead", "sd21"}
 TESTED = {
-    "comparators", "complexity", "degradation", "finetune_sd21", "likeness", "memory", "overhead", "round_trip",
-    "training_speed",
+    "cluster_overhead", "comparators", "complexity", "degradation", "finetune_sd21", "likeness", "memory", "overhead",
+    "round_trip", "training_speed",
 }  # fmt: skip
 COMPARATORS = ("Real-ESRGAN", "RealSR", "RealSR-JPEG", "DAT-light")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -65,6 +66,14 @@ def read_columns(table):
 
 def test_no_benchmark_is_without_a_test():
     assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == TESTED | HOSTS
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'adadiffsr[cluster]'")
+def test_cluster_overhead(run, model, pictures):
+    assert "median ratio" in run(
+        "cluster_overhead", pictures, "--count", 2, "--side", 16, "--rounds", 1, "--model", model
+    )
 
 
 def test_overhead(run, model, tmp_path):

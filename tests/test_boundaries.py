@@ -13,7 +13,7 @@ FILES = {".".join(path.relative_to(CORE).with_suffix("").parts): path for path i
 MODULES = {name.removesuffix(".__init__"): path for name, path in FILES.items() if name != "__init__"}
 # Their absence must cost no more than the thing they do; the host's must not be needed at all.
 HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server", "execution", "model_management"}
-OPTIONAL = {"pyiqa", "stlpips_pytorch", "transformers", "cv2", "scipy", "matplotlib", "pyvips"}
+OPTIONAL = {"pyiqa", "stlpips_pytorch", "transformers", "cv2", "scipy", "matplotlib", "pyvips", "ray"}
 # Bottom to top: a module imports from its own package and from layers below. Where a layer has several packages, they
 # know nothing of each other; the files of the lowest are one package.
 BASE = ("config", "constants", "disk", "errors", "files", "memory", "plain_json", "text")
@@ -29,7 +29,7 @@ LAYERS = (
     ("pipeline",),
     ("streaming",),
     ("data",),
-    ("training", "evaluation"),
+    ("training", "evaluation", "cluster"),
     ("commands",),
     ("cli",),
 )

@@ -133,4 +133,11 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         default="auto",
         help="make a picture in bands, so that it need not fit into memory (auto: if it does not)",
     )
-    group.add_argument("--threads", type=int, metavar="N", help="processor threads")
+    group.add_argument("--threads", type=int, metavar="N", help="processor threads; of each worker of a cluster (4)")
+    group.add_argument(
+        "--cluster",
+        type=parse_word,
+        metavar="WHERE",
+        help="share the photographs among workers of Ray (adadiffsr[cluster]): local for this machine's devices, auto "
+        "for the cluster that it belongs to, or that cluster's host:port",
+    )

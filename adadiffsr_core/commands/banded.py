@@ -6,7 +6,8 @@ Source: decision D74.
 import argparse
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from ..errors import ConfigError, ImageError
-from ..models.model import Model, embedded_weights
+from ..models.model import Model
 from ..photo.limits import MAX_PIXELS
 from ..photo.picture_rows import PictureRows
 from ..photo.reading import open_photo
@@ -23,17 +24,17 @@ from ..photo.scales import Scales, Size, plan_work
 from ..photo.spool import Spool
 from ..sampling.report import RunReport, StepRecord, TileReport, join_reports
 from ..sampling.rule import TileClass
-from ..settings import SamplingConfig
 from ..streaming.bands import Bands, Rows
 from ..streaming.stream import Stream
 from ..text import in_words
 from .interrupts import stop_if_asked
 from .journal import fingerprint_run
+from .making import Order
 from .outputs import Outputs, describe_settings
 from .plan import PhotoJob
 from .resources import bands_bytes, fits_memory
 from .terminal import ProgressBar, say
-from .timing import estimate_seconds
+from .timing import estimate_seconds, evaluations
 
 BandMode = Literal["auto", "always", "never"]
 
@@ -47,12 +48,12 @@ class Banding:
     Attributes:
         mode: what the user says.
         scales: that the model knows.
-        device: of the networks.
+        device: of the networks; None where nothing is known of it.
     """
 
     mode: BandMode
     scales: Scales
-    device: torch.device
+    device: torch.device | None
 
     def is_for(self, source: Size, size: Size) -> bool:
         """Whether a picture of (height, width) px is made in bands, since it or its work do not fit into memory."""
@@ -72,6 +73,19 @@ def check_words(args: argparse.Namespace) -> None:
     for name, value in (("mask", args.mask), ("check", args.check)):
         if value:
             raise ConfigError(f"--{name} needs the whole picture in memory, and it is made in bands; leave it out")
+
+
+@dataclass(frozen=True)
+class Tray:
+    """Where rows of earlier runs are looked for.
+
+    Attributes:
+        weights: the model's file.
+        is_new: whether there shall be none.
+    """
+
+    weights: Path
+    is_new: bool
 
 
 class KeptBands:
@@ -124,39 +138,59 @@ def _to_report(plain: Mapping[str, Any]) -> RunReport:
     return RunReport(**{**plain, "tiles": tiles, "calls": tuple(plain["calls"])})
 
 
-def upscale_in_bands(
-    job: PhotoJob, model: Model, config: SamplingConfig, args: argparse.Namespace, bar: ProgressBar
+@dataclass(frozen=True)
+class Filling:
+    """A picture whose rows are to be made.
+
+    Attributes:
+        bands: how.
+        picture: the photograph.
+        spool: where the rows go.
+        kept: is told where evaluations went.
+        first: of `bands.result_rows`, that is not there yet.
+        bar: of which the picture's tiles are the next.
+    """
+
+    bands: Bands
+    picture: PictureRows
+    spool: Spool
+    kept: KeptBands
+    first: int
+    bar: ProgressBar
+
+
+def make_in_bands(
+    job: PhotoJob, model: Model, order: Order, tray: Tray, bar: ProgressBar, fill: Callable[[Filling], None]
 ) -> Outputs:
-    """Upscale one picture and make all its files but write none.
+    """Make everything that is asked for of one picture, and write nothing but its rows.
 
     Args:
         job: of one still picture.
         model: the networks.
-        config: how to sample.
-        args: the words of the command.
-        bar: of which the picture's tiles are the next, band by band.
+        order: see `Order`.
+        tray: see `Tray`.
+        bar: of which the picture's tiles are the next.
+        fill: makes the rows.
 
     Raises:
         AdaDiffSRError: the picture, the settings or the disk do not allow it.
         OSError: likewise.
     """
-    page = job.pages[0]
+    began, page = time.monotonic(), job.pages[0]
     picture = _open(job.source, page.source_size)
-    photo = replace(picture.photo, notes=picture.photo.notes.strip()) if args.strip else picture.photo
-    bands = Bands(model, page.source_size, page.size, config)
-    settings = {name: value for name, value in config.to_dict().items() if name != "tile_batch"}
+    photo = replace(picture.photo, notes=picture.photo.notes.strip()) if order.strip else picture.photo
+    bands = Bands(model, page.source_size, page.size, order.config)
+    settings = {name: value for name, value in order.config.to_dict().items() if name != "tile_batch"}
     facts = {"settings": settings, "size": list(page.size), "kind": job.targets.result.suffix}
-    fingerprint = fingerprint_run(facts, {"input": job.source, "weights": args.model or embedded_weights()})
-    kept = KeptBands(job.targets.result, fingerprint)
-    if args.overwrite or args.resume is False:
+    kept = KeptBands(job.targets.result, fingerprint_run(facts, {"input": job.source, "weights": tray.weights}))
+    if tray.is_new:
         kept.rows.unlink(missing_ok=True)
     spool = Spool(kept.rows, photo, page.size[1], job.targets.result)
     first = _rows_done(bands, spool)
     if first < len(bands.result_rows):
-        _say_what_is_to_come(job, bands, first)
-        _fill(bands, picture, spool, kept, first, bar)
+        fill(Filling(bands, picture, spool, kept, first, bar))
     report = _join(bands, kept)
-    outputs = Outputs(job, args.quality, describe_settings(config, model))
+    outputs = Outputs(job, order.quality, describe_settings(order.config, model))
     outputs.add_bands(page, bands.work, bands.factor, report)
     if len(job.targets.pictures) > 1:
         small = spool.preview(page.size[0], _PREVIEW_PX)
@@ -164,11 +198,31 @@ def upscale_in_bands(
         outputs.draw_bands(picture, small, (bands.factor * shrunk[0], bands.factor * shrunk[1]), report)
 
     def write(path: Path) -> None:
-        spool.write(path, page.size[0], args.quality)
+        spool.write(path, page.size[0], order.quality)
         kept.remove()
 
     outputs.write_later(job.targets.result, write)
+    outputs.seconds = time.monotonic() - began
     return outputs
+
+
+def fill_here(filling: Filling) -> None:
+    """Make the rows with this process's own networks, from top to bottom."""
+    bands, bar = filling.bands, filling.bar
+    say_what_is_to_come(filling, estimate_seconds(bands))
+
+    def begin(part: Rows) -> None:
+        bar.begin((part[1] - part[0]) * bands.grid.cols)
+
+    def end(part: Rows, report: RunReport) -> None:
+        bar.end()
+        filling.kept.keep(part, report)
+
+    stream = Stream(bands, filling.picture.read, filling.first, begin=begin, end=end, on_step=bar.update)
+    bar.skip(stream.first_row * bands.grid.cols)
+    for rows in stream.rows():
+        stop_if_asked()
+        filling.spool.add(rows)
 
 
 def _open(path: Path, size: Size) -> PictureRows:
@@ -187,21 +241,6 @@ def _rows_done(bands: Bands, spool: Spool) -> int:
     return done
 
 
-def _fill(bands: Bands, picture: PictureRows, spool: Spool, kept: KeptBands, first: int, bar: ProgressBar) -> None:
-    def begin(part: Rows) -> None:
-        bar.begin((part[1] - part[0]) * bands.grid.cols)
-
-    def end(part: Rows, report: RunReport) -> None:
-        bar.end()
-        kept.keep(part, report)
-
-    stream = Stream(bands, picture.read, first, begin=begin, end=end, on_step=bar.update)
-    bar.skip(stream.first_row * bands.grid.cols)
-    for rows in stream.rows():
-        stop_if_asked()
-        spool.add(rows)
-
-
 def _join(bands: Bands, kept: KeptBands) -> RunReport:
     """One report out of those of all bands; of rows that two runs made, the later's."""
     cols = bands.grid.cols
@@ -218,14 +257,22 @@ def _join(bands: Bands, kept: KeptBands) -> RunReport:
     return replace(whole, tiles=tuple(tile for row in sorted(by_row) for tile in by_row[row]))
 
 
-def _say_what_is_to_come(job: PhotoJob, bands: Bands, first: int) -> None:
-    (height, width), tiles = bands.size, bands.grid.count
-    seconds = estimate_seconds(bands)
-    done = "" if not first else f", {100 * bands.result_rows[first][0] / height:.0f} % of it done before"
+def say_what_is_to_come(filling: Filling, seconds: tuple[float, float] | None = None) -> None:
+    """Memory, evaluations and time, before the work.
+
+    Args:
+        filling: the picture.
+        seconds: at least and at most, where that is known.
+    """
+    bands = filling.bands
+    (height, width), tiles, (least, most) = bands.size, bands.grid.count, evaluations(bands.config)
+    top = bands.result_rows[filling.first][0]
+    done = f", {100 * top / height:.0f} % of it done before" if top else ""
+    spent = f"{tiles * most:,}" if least == most else f"{tiles * least:,} to {tiles * most:,}"
+    long = "" if seconds is None else f", {_in_time(seconds[0])} to {_in_time(seconds[1])}"
     say(
-        f"{job.source}: {width} x {height} px ({width * height / 1e6:,.0f} MP) in bands{done}: about "
-        f"{in_words(bands_bytes(bands.work.size[1]))} of memory; {tiles:,} tiles, up to "
-        f"{tiles * bands.config.steps:,} evaluations, {_in_time(seconds[0])} to {_in_time(seconds[1])}"
+        f"{filling.picture.path}: {width} x {height} px ({width * height / 1e6:,.1f} MP) in bands{done}: about "
+        f"{in_words(bands_bytes(bands.work.size[1]))} of memory; {tiles:,} tiles, {spent} evaluations{long}"
     )
 
 

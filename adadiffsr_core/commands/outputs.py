@@ -44,12 +44,14 @@ class Outputs:
         quality: of JPEG and WebP.
         facts: for the report, besides its own.
         reports: of the pages so far, as plain values.
+        seconds: that it took to make them.
     """
 
     job: PhotoJob
     quality: int
     facts: dict[str, Any]
     reports: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
     _stills: dict[Path, list[bytes]] = field(default_factory=dict)
     _drawn: dict[Path, tuple[int, int]] = field(default_factory=dict)
     _writers: dict[Path, Callable[[Path], None]] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from ..drawing.pictures import comparison_zooms, map_zoom
 from ..errors import ConfigError, ImageError
 from ..files import check_writable, follow_links
 from ..photo.containers import Motion
+from ..photo.limits import MAX_PIXELS
 from ..photo.reading import PhotoFile, open_photo
 from ..photo.scales import Size, target_size
 from ..photo.spool import check_streamed
@@ -91,6 +92,11 @@ class PhotoJob:
     in_bands: bool = False
     record: Record = field(default_factory=Record)
 
+    @property
+    def most_pixels(self) -> int | None:
+        """What fits where it is worked at; None in bands."""
+        return None if self.in_bands else MAX_PIXELS
+
 
 def draft_photo(
     source: Source,
@@ -165,7 +171,7 @@ class Planner:
         out, map, compare, report: as the user gave them; files for one photograph, folders for many.
         is_many: whether they are folders.
         inputs: files that must not be written over.
-        device: of the networks.
+        device: of the networks; None where they are on other machines.
         tell: is told in a sentence what a file cannot hold.
         ending: of results in a folder; None is each photograph's own.
     """
@@ -176,7 +182,7 @@ class Planner:
     report: str | None
     is_many: bool
     inputs: dict[Path, Path]
-    device: torch.device
+    device: torch.device | None
     tell: Callable[[str], None]
     ending: str | None = None
     _claimed: dict[Path, Path] = field(default_factory=dict)
@@ -218,7 +224,7 @@ class Planner:
         pages = draft.pages if holds_all(targets.result, len(draft.pages), draft.motion) else draft.pages[:1]
         for page in pages:
             check_output_fits(targets.result, *page.size, is_opaque=page.is_opaque)
-            if not draft.in_bands:
+            if not draft.in_bands and self.device is not None:
                 check_memory(page.source_size, page.size, self.device)
         if draft.in_bands:
             check_streamed(targets.result)

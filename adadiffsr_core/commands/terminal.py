@@ -94,6 +94,16 @@ class ProgressBar:
         self._expect(self.turned_nfe + progress.expected_nfe)
         self.bar.update(self.done_nfe + self.nfe - self.bar.n)
 
+    def take(self, tiles: int, nfe: int) -> None:
+        """A photograph of so many tiles was made elsewhere, by so many evaluations; or given up, by none.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed.
+        """
+        self.begin(tiles)
+        self.update(Progress(nfe=nfe, expected_nfe=nfe))
+        self.end()
+
     def turn_page(self) -> None:
         """The sampler begins again with the next frame or page of the photograph."""
         self.turned_nfe = self.nfe

@@ -2,34 +2,33 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, ImageError
+from ..cluster.joining import Cluster, find_cluster
+from ..errors import ConfigError
 from ..files import follow_links
 from ..memory import name_out_of_memory
 from ..models.model import Model, embedded_weights, load_model
-from ..photo.limits import MAX_PIXELS
 from ..photo.reading import open_photo, read_photo
-from ..photo.scales import plan_work
-from ..pipeline import compare_tiles, plan_tiles, upscale
 from ..sampling.rule import DtssConfig, Rule
 from ..sampling.schedule import MAX_TIMESTEP
 from ..settings import PRESETS, SamplingConfig
 from ..text import quoted
 from .arguments import add_arguments
-from .banded import Banding, check_words, upscale_in_bands
-from .interrupts import stop_if_asked
+from .banded import Banding, Tray, check_words, fill_here, make_in_bands
+from .cluster import Equipment, PhotoUnit, Workers, check_device, fingerprint_code
 from .journal import History, Journal, fingerprint_run
+from .making import Order, count_spent, count_tiles, finish_photo, make_photo, tell_scale
 from .naming import Source
 from .options import choose_device, choose_dtype, set_threads
-from .outputs import Outputs, describe_settings
+from .outputs import Outputs
 from .plan import Draft, PhotoJob, Planner, draft_photo
 from .sources import find_photos
 from .terminal import REFUSALS, ProgressBar, complain, say
@@ -64,8 +63,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--quality goes from 1 to 100, got {quoted(args.quality, 80)}")
     set_threads(args.threads)
     mask = None if args.mask is None else read_mask(args.mask)
-    device = choose_device(args.device)
-    model = load_model(args.model, device, choose_dtype(args.dtype, device))
+    cluster = _find_cluster(args)
+    # Of a cluster this process only knows what its model is like.
+    device = choose_device(args.device if cluster is None else "cpu")
+    model = load_model(args.model, device, choose_dtype(args.dtype if cluster is None else "float32", device))
     facts = {name: getattr(args, name) for name in ("scale", "size", "quality", "strip", "check")}
     # Neither device nor batch: a run may go on elsewhere.
     facts["settings"] = {name: value for name, value in config.to_dict().items() if name != "tile_batch"}
@@ -76,11 +77,21 @@ def run(args: argparse.Namespace) -> int:
         refused.append(error)
         complain(error, str(about))
 
-    banding = Banding(args.bands, model.scales, device)
-    jobs = _plan_jobs(args, banding, run_print, refuse)
-    if jobs:
-        _upscale_all(jobs, model, config, mask, args, refuse)
+    place = choose_device(args.device) if cluster is None or cluster.is_own else None
+    jobs = _plan_jobs(args, Banding(args.bands, model.scales, place), run_print, refuse)
+    order = Order(config=config, mask=mask, quality=args.quality, check=args.check, strip=args.strip)
+    if jobs and cluster is None:
+        _upscale_here(jobs, model, order, args, refuse)
+    elif jobs and cluster is not None:
+        _upscale_there(jobs, model, order, args, cluster, refuse)
     return 2 if refused else 0
+
+
+def _find_cluster(args: argparse.Namespace) -> Cluster | None:
+    if args.cluster is None:
+        return None
+    check_device(args.device)
+    return find_cluster(args.cluster)
 
 
 def sampling_config(args: argparse.Namespace) -> SamplingConfig:
@@ -191,23 +202,23 @@ def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, banding: 
     return drafts
 
 
-def _upscale_all(
-    jobs: list[PhotoJob],
-    model: Model,
-    config: SamplingConfig,
-    mask: Tensor | None,
-    args: argparse.Namespace,
-    refuse: Refuse,
+def _upscale_here(
+    jobs: Sequence[PhotoJob], model: Model, order: Order, args: argparse.Namespace, refuse: Refuse
 ) -> None:
-    tiles = [_count_tiles(job, model, config) for job in jobs]
-    bar = ProgressBar(tiles, -(-config.steps // config.dtss.intervals[0]))
+    tiles = [count_tiles(job, model.scales, model.sizes, order.config) for job in jobs]
+    bar = _start_bar(tiles, order)
     try:
         for job, count in zip(jobs, tiles, strict=True):
             if not job.in_bands:  # whose bands begin one by one
                 bar.begin(count)
             try:
                 with name_out_of_memory():
-                    _upscale_one(job, model, config, mask, args, bar)
+                    _tell(tell_scale(job, model.scales, order.mask))
+                    if job.in_bands:
+                        outputs = make_in_bands(job, model, order, _find_tray(args), bar, fill_here)
+                    else:
+                        outputs = make_photo(job, open_photo(job.source), model, order, bar.update, bar.turn_page)
+                    finish_photo(outputs)
             except REFUSALS as error:
                 refuse(error, job.source)
             bar.end()
@@ -215,70 +226,54 @@ def _upscale_all(
         bar.close()
 
 
-def _count_tiles(job: PhotoJob, model: Model, config: SamplingConfig) -> int:
-    most = None if job.in_bands else MAX_PIXELS
-    works = [plan_work(page.source_size, page.size, model.scales, most).size for page in job.pages]
-    return sum(plan_tiles(model.sizes, work, config).count for work in works)
-
-
-def _upscale_one(
-    job: PhotoJob,
+def _upscale_there(
+    jobs: Sequence[PhotoJob],
     model: Model,
-    config: SamplingConfig,
-    mask: Tensor | None,
+    order: Order,
     args: argparse.Namespace,
-    bar: ProgressBar,
+    cluster: Cluster,
+    refuse: Refuse,
 ) -> None:
-    began = time.monotonic()
-    first = job.pages[0]
-    note = plan_work(first.source_size, first.size, model.scales, None if job.in_bands else MAX_PIXELS).note
-    if note and (mask is None or bool(mask.any())):
-        say(f"note: {job.source}: {note}", sys.stderr)
-    if job.in_bands:
-        outputs = upscale_in_bands(job, model, config, args, bar)
-    else:
-        outputs = _upscale_pages(job, model, config, mask, args, bar)
-    stop_if_asked()
-    with job.record.told():
-        outputs.write()
-    _say_what_was_spent(job, outputs, time.monotonic() - began)
+    tiles = {job.source: count_tiles(job, model.scales, model.sizes, order.config) for job in jobs}
+    scales = model.scales
+    weights = None if args.model is None else args.model.read_bytes()
+    with cluster.join(args.device, args.threads) as (ray, seats):
+        equipment = Equipment(order=order, seats=seats, dtype=args.dtype, weights=weights, code=fingerprint_code())
+        bar = _start_bar(list(tiles.values()), order)
+        units = [PhotoUnit(job, tiles[job.source]) for job in jobs if not job.in_bands]
+        large = [job for job in jobs if job.in_bands]
+        workers = Workers(ray, seats, equipment, None if large else len(units), lambda text: _tell(f"note: {text}"))
+
+        def settle(job: PhotoJob, outcome: Callable[[], Outputs]) -> Outputs | None:
+            try:
+                with name_out_of_memory():
+                    _tell(tell_scale(job, scales, order.mask))
+                    outputs = outcome()
+                    finish_photo(outputs)
+                    return outputs
+            except REFUSALS as error:
+                refuse(error, job.source)
+                return None
+
+        try:
+            for unit, outcome in workers.make_photos(units):
+                made = settle(unit.job, outcome)
+                bar.take(unit.tiles, 0 if made is None else count_spent(made)[0])
+            for job in large:
+                settle(job, partial(make_in_bands, job, model, order, _find_tray(args), bar, workers.fill))
+        finally:
+            bar.close()
 
 
-def _upscale_pages(
-    job: PhotoJob,
-    model: Model,
-    config: SamplingConfig,
-    mask: Tensor | None,
-    args: argparse.Namespace,
-    bar: ProgressBar,
-) -> Outputs:
-    """Make all files of a photograph that is held whole, page by page, and write none."""
-    outputs = Outputs(job, args.quality, describe_settings(config, model))
-    for page, photo in zip(job.pages, open_photo(job.source).read_pages()):  # noqa: B905 (some are not asked for)
-        kept = replace(photo, notes=photo.notes.strip()) if args.strip else photo
-        planes = photo.pixels if photo.alpha is None else torch.cat([photo.pixels, photo.alpha])
-        result = upscale(model, planes[None], page.size, config, mask=mask, on_step=bar.update)
-        stop_if_asked()
-        checked = None
-        if args.check:
-            truth = upscale(
-                model, planes[None], page.size, config.every_step(), mask=mask, on_step=lambda _: stop_if_asked()
-            )
-            checked = compare_tiles(result, truth.image)
-        outputs.add(kept, page, result, checked)
-        bar.turn_page()
-    if len(outputs.reports) < len(job.pages):
-        raise ImageError(f"{job.source} was changed while it was worked on; start again")
-    return outputs
+def _find_tray(args: argparse.Namespace) -> Tray:
+    return Tray(args.model or embedded_weights(), is_new=args.overwrite or args.resume is False)
 
 
-def _say_what_was_spent(job: PhotoJob, outputs: Outputs, seconds: float) -> None:
-    spent, full = (sum(report[name] for report in outputs.reports) for name in ("nfe", "full_nfe"))
-    saved = f"{100 * (1 - spent / full):.0f} % saved"
-    say(f"{job.source}: {spent} of {full} evaluations spent ({saved}), {seconds:.1f} s")
-    if "checked_db" in outputs.reports[0]:
-        checked = [value for report in outputs.reports for value in report["checked_db"] if value is not None]
-        near = (
-            f"{sum(checked) / len(checked):.1f} dB in the mean, {min(checked):.1f} dB at worst" if checked else "equal"
-        )
-        say(f"{job.source}: tiles beside all steps: {near}")
+def _start_bar(tiles: Sequence[int], order: Order) -> ProgressBar:
+    return ProgressBar(tiles, -(-order.config.steps // order.config.dtss.intervals[0]))
+
+
+def _tell(text: str) -> None:
+    """Above the bar, if there is anything to tell."""
+    if text:
+        say(text, sys.stderr)

@@ -30,21 +30,19 @@ from .vips import import_vips, pass_through
 _HEAD_BYTES = 2**24  # in which the header of a PNG or JPEG lies, with its EXIF and profile
 
 
-def read_admitted(path: Path) -> tuple[bytes, Any]:
+def read_admitted(path: Path, encoded: bytes | None = None) -> tuple[bytes, Any]:
     """The bytes of a file, and its header as libvips reads it: None if it does not know the file.
+
+    Args:
+        path: of the file.
+        encoded: what `read_file` gave for it; None reads it now.
 
     Raises:
         ImageError: the file is missing, empty, or no picture, or its header says that it cannot be read.
     """
-    size = _count_bytes(path)
-    if size > HELD_BYTES:
-        _check_large(path, size)
-    try:
-        # Not new_from_file: libvips reads options out of names such as "photo[1].png".
-        encoded = MappedFile.open(path) if size > HELD_BYTES else path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
-    if size <= HELD_BYTES:  # of larger ones `_check_large` has looked at the head
+    if encoded is None:
+        encoded = read_file(path)
+    if len(encoded) <= HELD_BYTES:  # of larger ones `_check_large` has looked at the head
         encoded = _drop_circular(encoded, path)
     header = open_header(encoded)
     if header is None and encoded.startswith(TIFFS):
@@ -72,6 +70,22 @@ class MappedFile(mmap.mmap):
     def rstrip(self, characters: bytes) -> bytes:
         """As of bytes, but of the last ones alone."""
         return bytes(self[-64:]).rstrip(characters)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that begins as a picture that can be read.
+
+    Raises:
+        ImageError: the file is missing, empty, or no picture; or it is large, and its first page cannot be read.
+    """
+    size = _count_bytes(path)
+    if size > HELD_BYTES:
+        _check_large(path, size)
+    try:
+        # Not new_from_file: libvips reads options out of names such as "photo[1].png".
+        return MappedFile.open(path) if size > HELD_BYTES else path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def is_picture(path: Path) -> bool:

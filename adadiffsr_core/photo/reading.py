@@ -159,14 +159,18 @@ def read_photo(path: str | Path) -> Photo:
     return next(open_photo(path).read_pages())
 
 
-def open_photo(path: str | Path) -> PhotoFile:
+def open_photo(path: str | Path, encoded: bytes | None = None) -> PhotoFile:
     """Read what a photograph's file says, and decode nothing yet.
+
+    Args:
+        path: of the file.
+        encoded: its bytes, where `read_file` read them already, maybe on another machine.
 
     Raises:
         ImageError: the file is missing, damaged, or no picture.
     """
     path = Path(path)
-    encoded, header = read_admitted(path)
+    encoded, header = read_admitted(path, encoded)
     rest: dict[str, Any] = {"path": path, "_encoded": encoded, "_header": header}
     is_animated = is_animated_png(encoded)
     pillow = open_with_pillow(encoded, path) if header is None or is_animated else None

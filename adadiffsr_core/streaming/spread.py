@@ -1,8 +1,8 @@
 """One picture made by many workers: what work there is at each moment, whoever does it, in whatever order it returns.
 
 Three kinds of work, each of which needs only what travels with it: rows of the encoder's blocks, rows of tiles, and
-rows of the decoder's blocks, finished as far as they do not need their neighbours. What lies between is little, and is done
-here: strips are summed, and the seams of finished rows, whose colours look across, are matched.
+rows of the decoder's blocks, finished as far as they do not need their neighbours. What lies between is little, and is
+done here: strips are summed, and the seams of finished rows, whose colours look across, are matched.
 
 Source: decision D74.
 """
@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import ImageError
 from ..models.model import Model
 from ..photo.scales import Size
 from ..photo.value import LevelKind
@@ -134,6 +135,8 @@ class DecodeWork:
             return Decoded(rows, self.picture.result.to_levels(restored[0, :, :0, : bands.size[1]]), [(top, restored)])
         first, last = bands.finish_needs(rows)
         pixels = bands.finish(photo, restored[..., first - top : last - top, :], rows)
+        if not bool(pixels.isfinite().all()):
+            raise ImageError("the networks gave values that are not numbers; run them in full precision (float32)")
         above, below = bands.seam_edges(self.row)
         edges = [(top, restored[..., : above - top, :].clone()), (below, restored[..., below - top :, :].clone())]
         return Decoded(rows, self.picture.result.to_levels(pixels), [edge for edge in edges if edge[1].shape[-2]])

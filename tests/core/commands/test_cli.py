@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from adadiffsr_core.cli import build_parser, main
+from adadiffsr_core.commands import making
 from adadiffsr_core.commands import upscale as command
 from adadiffsr_core.commands.arguments import add_arguments
 from adadiffsr_core.commands.journal import NAME as JOURNAL
@@ -121,7 +122,7 @@ def test_every_setting_arrives(run, tmp_path, monkeypatch):
         seen.append((model, config))
         return upscale(model, image, size, config, **more)
 
-    monkeypatch.setattr(command, "upscale", spy)
+    monkeypatch.setattr(making, "upscale", spy)
     words = "--solver dpmpp_2m --intervals 1,2,2,3 --gain-threshold 0.5 --merge every_step --early-exit --tile-batch 3"
     more = "--seed 7 --denoise 0.5 --pfj-strength 0.25 --colour adain --dtype bfloat16 --device cpu --scale 1"
     code, _, _ = run("photo.png", "-o", "big.png", *words.split(), *more.split(), steps=3)
@@ -266,7 +267,7 @@ def test_a_photo_that_fails_on_the_way_spares_the_others(run, tmp_path, monkeypa
             raise DenoiserError("the network returned NaN for tile 0")
         return upscale(*args, **more)
 
-    monkeypatch.setattr(command, "upscale", fail_second)
+    monkeypatch.setattr(making, "upscale", fail_second)
     code, lines, refused = run("a.png", "b.png", "c.png", "-o", "out", "--scale", "1")
     assert (code, len(lines)) == (2, 2)
     assert refused == ["b.png: the network returned NaN for tile 0"]

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adadiffsr_core.commands import outputs, plan, resources
-from adadiffsr_core.commands import upscale as command
+from adadiffsr_core.commands import making, outputs, plan, resources
 from adadiffsr_core.errors import DiskError
 from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.pipeline import upscale
@@ -29,7 +28,7 @@ def untouched(monkeypatch):
     def refuse(*args, **more):
         raise AssertionError("work was begun")
 
-    monkeypatch.setattr(command, "upscale", refuse)
+    monkeypatch.setattr(making, "upscale", refuse)
 
 
 def make_frames(path, count=3, **options):
@@ -278,7 +277,7 @@ def test_a_photo_that_memory_runs_out_for_spares_the_others(run, tmp_path, monke
             raise error
         return upscale(*args, **more)
 
-    monkeypatch.setattr(command, "upscale", fail_first)
+    monkeypatch.setattr(making, "upscale", fail_first)
     code, lines, refused = run("a.png", "b.png", "-o", "out", *WORDS)
     assert (code, len(lines)) == (2, 1)
     assert refused == ["a.png: there is not enough memory; ask for a smaller --scale or --tile-batch"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adadiffsr_core.commands import upscale as command
+from adadiffsr_core.commands import making
 from adadiffsr_core.commands.journal import NAME
 from tests.core.commands import test_cli
 
@@ -26,13 +26,13 @@ def photos(tmp_path):
 @pytest.fixture
 def made(monkeypatch):
     """Sizes of the pictures that are worked on."""
-    sizes, original = [], command.upscale
+    sizes, original = [], making.upscale
 
     def counted(model, image, *args, **more):
         sizes.append(tuple(image.shape[-2:]))
         return original(model, image, *args, **more)
 
-    monkeypatch.setattr(command, "upscale", counted)
+    monkeypatch.setattr(making, "upscale", counted)
     return sizes
 
 

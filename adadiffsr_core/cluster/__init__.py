@@ -1,0 +1,1 @@
+"""Work that is shared among the machines of a Ray cluster; the extra `adadiffsr[cluster]`."""
