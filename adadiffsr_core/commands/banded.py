@@ -59,7 +59,10 @@ class Banding:
         """Whether a picture of (height, width) px is made in bands, since it or its work do not fit into memory."""
         if self.mode != "auto":
             return self.mode == "always"
-        work = plan_work(source, size, self.scales, most=None).size if min(*size, *source) else size
+        is_known = all(after <= self.scales.most * before + 0.5 for before, after in zip(source, size, strict=True))
+        if not is_known and size[0] * size[1] > MAX_PIXELS:
+            return False  # a slip of the finger, more likely than hours of work that nobody knows the worth of
+        work = plan_work(source, size, self.scales, most=None).size
         largest = max(source[0] * source[1], work[0] * work[1])
         return largest > MAX_PIXELS or not fits_memory(source, work)
 

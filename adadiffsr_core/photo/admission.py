@@ -53,6 +53,12 @@ def read_admitted(path: Path, encoded: bytes | None = None) -> tuple[bytes, Any]
     return encoded, header
 
 
+def _is_mapped(path: Path) -> bool:
+    """Whether a file is of a kind that `MappedFile` is enough for."""
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"\x89PNG", b"\xff\xd8", *TIFFS))
+
+
 class MappedFile(mmap.mmap):
     """A large file as if it had been read: only what is looked at takes memory, and that is given back when needed."""
 
@@ -67,10 +73,6 @@ class MappedFile(mmap.mmap):
         prefixes = prefix if isinstance(prefix, tuple) else (prefix,)
         return any(self[: len(each)] == each for each in prefixes)
 
-    def rstrip(self, characters: bytes) -> bytes:
-        """As of bytes, but of the last ones alone."""
-        return bytes(self[-64:]).rstrip(characters)
-
 
 def read_file(path: Path) -> bytes:
     """The bytes of a file that begins as a picture that can be read.
@@ -83,7 +85,7 @@ def read_file(path: Path) -> bytes:
         _check_large(path, size)
     try:
         # Not new_from_file: libvips reads options out of names such as "photo[1].png".
-        return MappedFile.open(path) if size > HELD_BYTES else path.read_bytes()
+        return MappedFile.open(path) if size > HELD_BYTES and _is_mapped(path) else path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from None
 

@@ -18,7 +18,8 @@ def open_header(encoded: bytes) -> Any:
     """The picture's header, or None if libvips does not know the file."""
     pyvips = import_vips()
     try:
-        image = pyvips.Image.new_from_buffer(encoded, "", access="sequential", fail_on="error")
+        source = pyvips.Source.new_from_memory(encoded)
+        image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on="error")
     except pyvips.Error:
         return None
     return image if is_kind(image, *_LOADERS) else None

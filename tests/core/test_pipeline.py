@@ -377,7 +377,7 @@ def test_pfj_is_told_the_gain_of_the_evaluation_before(model):
 @BOTH_MERGES
 def test_features_are_computed_once_per_tile(merge, model):
     pfj = Watched(TINY_PFJ)
-    _, report, grid = sample(replace(model, pfj=pfj), replace(SMALL, merge=merge, tile_batch=2))
+    _, report, grid = sample(replace(model, pfj=pfj), replace(SMALL, merge=merge, tile_batch=3))
     assert pfj.seen == grid.count == 9
     assert len(pfj.gains) == report.nfe > 9
 

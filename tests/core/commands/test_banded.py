@@ -145,3 +145,4 @@ def test_banding_goes_by_memory_and_size(monkeypatch):
     assert not auto.is_for((4000, 4000), (16000, 16000))
     assert auto.is_for((5000, 5000), (20000, 20000))
     assert auto.is_for((8000, 8000), (16000, 16000))  # worked at 4
+    assert not auto.is_for((100, 100), (20000, 20000))  # 200 times larger is refused, as it was

@@ -168,7 +168,7 @@ def test_every_page_is_checked_by_its_own_header(tmp_path):
 def test_sides_are_limited(tmp_path):
     path = tmp_path / "row.tif"
     Image.new("L", (2**18 + 1, 1)).save(path, compression="tiff_deflate")
-    with pytest.raises(ImageError, match="262145 x 1 px; at most 268 megapixels and 262,144 px a side"):
+    with pytest.raises(ImageError, match="262145 x 1 px; at most 262,144 px a side"):
         open_photo(path)
     Image.new("L", (2**18, 1)).save(path, compression="tiff_deflate")
     assert read_photo(path).pixels.shape == (3, 1, 2**18)
