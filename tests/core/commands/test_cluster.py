@@ -17,6 +17,7 @@ import adadiffsr_core
 from adadiffsr_core.cluster import joining
 from adadiffsr_core.commands import cluster as command
 from adadiffsr_core.commands.journal import NAME
+from adadiffsr_core.streaming.spread import SampleWork
 from tests.core.commands import test_cli
 
 run, weights = test_cli.run, test_cli.weights
@@ -139,3 +140,56 @@ def test_the_command_goes_on_where_it_was_killed(run, photos, address, weights):
     assert read_all("two") == read_all("one")
     for name in (json.loads(line)["result"] for line in finished):
         assert Path("two", name).stat().st_mtime_ns == made[name]
+
+
+@needs_ray
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_one_large_picture_is_made_by_all_workers_though_one_dies(run, address, tmp_path, monkeypatch):
+    make_photo(Path("in/large.png"), side=700)  # three rows of the decoder's blocks at 4x
+    words = ("in/large.png", "--threads", "1", "--steps", "1", "--bands", "always", "--tile-batch", "4")
+    assert run(*words, *outputs("one"), steps=1)[0] == 0
+    died = tmp_path / "died"
+
+    class Fragile:
+        def __init__(self, task):
+            self.task = task
+
+        def __call__(self, bench):
+            if isinstance(self.task.work, SampleWork) and self.task.work.part[0] > 2 and not died.exists():
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return self.task(bench)
+
+    load = command.BandUnit.load
+    monkeypatch.setattr(command.BandUnit, "load", lambda unit: Fragile(load(unit)))
+    code, lines, refused = run(*words, *outputs("two"), "--cluster", address, steps=1)
+    assert (code, refused) == (0, [])
+    assert len(lines) == 2
+    assert died.exists()
+    assert read_all("two") == read_all("one")
+
+
+@needs_ray
+def test_a_large_picture_that_a_worker_refuses_spares_the_others(run, address, monkeypatch):
+    make_photo(Path("in/a.png"), side=40)
+    make_photo(Path("in/b.png"), side=44)
+    words = ("in", "--scale", "1", "--threads", "1", "--bands", "always")
+
+    class Refusing:
+        def __init__(self, task):
+            self.task = task
+
+        def __call__(self, bench):
+            if self.task.work.picture.source[0] == 40 and isinstance(self.task.work, SampleWork):
+                from adadiffsr_core.errors import ImageError  # this class travels by value, and would take it along
+
+                return ImageError("this one is refused")
+            return self.task(bench)
+
+    load = command.BandUnit.load
+    monkeypatch.setattr(command.BandUnit, "load", lambda unit: Refusing(load(unit)))
+    code, lines, refused = run(*words, *outputs("out"), "--cluster", address)
+    assert (code, len(refused)) == (2, 1)
+    assert "in/a.png: this one is refused" in refused[0]
+    assert Path("out/b.png").exists()
+    assert not Path("out/a.png").exists()
