@@ -24,7 +24,7 @@ from tests.toy_sd import ENCODER, save_sd
 ROOT = Path(__file__).resolve().parents[1]
 HOSTS = {"host_overhead", "sd21"}
 TESTED = {
-    "cluster_overhead", "comparators", "complexity", "degradation", "finetune_sd21", "likeness", "memory", "overhead",
+    "bands", "cluster_overhead", "comparators", "complexity", "degradation", "finetune_sd21", "likeness", "memory", "overhead",
     "round_trip", "training_speed",
 }  # fmt: skip
 COMPARATORS = ("Real-ESRGAN", "RealSR", "RealSR-JPEG", "DAT-light")
@@ -70,6 +70,14 @@ def test_no_benchmark_is_without_a_test():
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'adadiffsr[cluster]'")
+def test_bands(run, model, pictures):
+    told = run(
+        "bands", pictures / "one.png", "--crop", 24, "--workers", "", "--words", "--uniform 12", "--model", model
+    )
+    assert told.count(" MB  ") == 2
+    assert "the same file" in told
+
+
 def test_cluster_overhead(run, model, pictures):
     assert "median ratio" in run(
         "cluster_overhead", pictures, "--count", 2, "--side", 16, "--rounds", 1, "--model", model

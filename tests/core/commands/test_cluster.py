@@ -188,7 +188,7 @@ def test_a_large_picture_that_a_worker_refuses_spares_the_others(run, address, m
 
     load = command.BandUnit.load
     monkeypatch.setattr(command.BandUnit, "load", lambda unit: Refusing(load(unit)))
-    code, lines, refused = run(*words, *outputs("out"), "--cluster", address)
+    code, _, refused = run(*words, *outputs("out"), "--cluster", address)
     assert (code, len(refused)) == (2, 1)
     assert "in/a.png: this one is refused" in refused[0]
     assert Path("out/b.png").exists()
