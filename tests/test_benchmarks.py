@@ -24,8 +24,8 @@ from tests.toy_sd import ENCODER, save_sd
 ROOT = Path(__file__).resolve().parents[1]
 HOSTS = {"host_overhead", "sd21"}
 TESTED = {
-    "bands", "cluster_overhead", "comparators", "complexity", "degradation", "finetune_sd21", "likeness", "memory", "overhead",
-    "round_trip", "training_speed",
+    "bands", "cluster_overhead", "comparators", "complexity", "degradation", "finetune_sd21", "likeness", "memory",
+    "overhead", "round_trip", "training_speed",
 }  # fmt: skip
 COMPARATORS = ("Real-ESRGAN", "RealSR", "RealSR-JPEG", "DAT-light")
 pytestmark = pytest.mark.usefixtures("one_thread")
