@@ -1,4 +1,4 @@
-"""The same picture whole, in bands, and by a cluster of several workers: whether its files are the same, and what it took.
+"""The same picture whole, in bands, and by clusters of several workers: whether its files are the same, and the cost.
 
     python -m benchmarks.bands PHOTO [--crop 1024] [--workers 1,2,4] [--words "--uniform 6"] [--model FILE]
 

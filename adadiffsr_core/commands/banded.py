@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from ..errors import ConfigError, ImageError
+from ..memory import available_bytes
 from ..models.model import Model
 from ..photo.limits import MAX_PIXELS
 from ..photo.picture_rows import PictureRows
@@ -31,7 +32,7 @@ from .interrupts import stop_if_asked
 from .journal import fingerprint_run
 from .making import Order
 from .outputs import Outputs, describe_settings
-from .plan import PhotoJob
+from .plan import Page, PhotoJob
 from .resources import bands_bytes, fits_memory
 from .terminal import ProgressBar, say
 from .timing import estimate_seconds, evaluations
@@ -65,6 +66,20 @@ class Banding:
         work = plan_work(source, size, self.scales, most=None).size
         largest = max(source[0] * source[1], work[0] * work[1])
         return largest > MAX_PIXELS or not fits_memory(source, work)
+
+    def check(self, page: Page) -> None:
+        """Refuse a picture of which not even a band fits into memory.
+
+        Raises:
+            ConfigError: it is one.
+        """
+        width = plan_work(page.source_size, page.size, self.scales, most=None).size[1]
+        free, needed = available_bytes(), bands_bytes(width)
+        if free is not None and needed > free:
+            raise ConfigError(
+                f"there is not enough memory: bands that are worked at {width} px of width need about "
+                f"{in_words(needed)}, and {in_words(free)} are free; ask for a smaller --scale or --size"
+            )
 
 
 def check_words(args: argparse.Namespace) -> None:

@@ -193,6 +193,7 @@ def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, banding: 
                 draft = draft_photo(source, args.scale, args.size, banding.is_for)
                 if draft.in_bands:
                     check_words(args)
+                    banding.check(draft.pages[0])
                 drafts.append(draft)
         except REFUSALS as error:
             refuse(error, source.path)

@@ -55,9 +55,19 @@ def test_map_comparison_and_report_are_those_of_the_whole(run):
 def test_what_memory_cannot_hold_is_made_in_bands(run, monkeypatch):
     make_photo(Path("in.png"), side=30)
     monkeypatch.setattr(resources, "available_bytes", lambda: resources.BASE_BYTES + 20_000)
+    monkeypatch.setattr(banded, "available_bytes", lambda: 10**9)
     code, lines, refused = run("in.png", "-o", "out.png", "--scale", "1")
     assert (code, refused) == (0, [])
     assert "in bands" in " ".join(lines)
+
+
+def test_what_memory_cannot_even_hold_a_band_of_is_refused(run, monkeypatch):
+    make_photo(Path("in.png"), side=30)
+    for module in (resources, banded):
+        monkeypatch.setattr(module, "available_bytes", lambda: resources.BASE_BYTES + 1000)
+    code, _, refused = run("in.png", "-o", "out.png", "--scale", "1")
+    assert (code, len(refused)) == (2, 1)
+    assert "bands that are worked at 34 px of width need about" in refused[0]
 
 
 def test_a_run_that_was_stopped_goes_on(run, monkeypatch, tmp_path):

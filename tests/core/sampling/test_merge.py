@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adadiffsr_core.errors import ConfigError, ShapeError
 from adadiffsr_core.sampling import merge
-from adadiffsr_core.sampling.merge import StripBuilder, TileMerger, merge_tiles
+from adadiffsr_core.sampling.merge import StripBuilder, TileMerger, merge_strips, merge_tiles
 from adadiffsr_core.sampling.tiles import build_grid, crop_tiles, fit_grid, pad_canvas
 from tests.devices import strictly
 
@@ -202,3 +202,16 @@ def test_merging_on_a_device_waits_for_nothing(monkeypatch):
         merger.update([1, 2], tiles[1:3], tiles[1:3])
         merger.update(range(4), tiles, tiles)
         assert merger.finish().device == device
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(4, 20), st.data())
+def test_strips_give_the_canvas_from_any_row_on(height, width, tile, data):
+    grid = build_grid(height, width, tile, data.draw(st.integers(0, tile * 3 // 4)))
+    tiles, builder = seeded(grid.count, 2, *grid.tile), StripBuilder(grid)
+    strips = [builder.build(row, list(tiles[row * grid.cols : (row + 1) * grid.cols])) for row in range(grid.rows)]
+    whole = merge_tiles(tiles, grid)[0]
+    first = data.draw(st.integers(0, grid.rows - 1))
+    rows = torch.cat(list(merge_strips(strips[first:], grid, first)), dim=1)[:, : height - grid.tops[first], :width]
+    wrong = max((top + grid.tile[0] for top in grid.tops[:first]), default=0)  # what tiles above reach
+    assert torch.equal(rows[:, max(0, wrong - grid.tops[first]) :], whole[:, max(wrong, grid.tops[first]) :])
