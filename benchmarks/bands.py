@@ -73,16 +73,15 @@ def main() -> None:
             left, top = ((side - args.crop) // 2 for side in photo.size)
             photo.convert("RGB").crop((left, top, left + args.crop, top + args.crop)).save(source)
         print(f"{args.crop} x {args.crop} px, {' '.join(more) or 'everyday settings'}", flush=True)
-        whole = ""
-        for name, words in (("whole", ["--bands", "never"]), ("bands", ["--bands", "always"])):
-            whole = report(name, [str(source), *words, *more], Path(folder) / f"{name}.png", whole)
+        whole = report("whole", [str(source), "--bands", "never", *more], Path(folder) / "whole.png")
+        report("bands", [str(source), "--bands", "always", *more], Path(folder) / "bands.png", whole)
         for count in (int(word) for word in args.workers.split(",") if word):
             with cluster_of(count) as address:
                 words = [str(source), "--bands", "always", "--cluster", address, *more]
                 report(f"{count} workers", words, Path(folder) / f"{count}.png", whole)
 
 
-def report(name: str, words: Sequence[str], out: Path, whole: str) -> str:
+def report(name: str, words: Sequence[str], out: Path, whole: str = "") -> str:
     """Run a way, print what it took, and return a hash of its file."""
     seconds, memory = run_command(words, out)
     digest = hashlib.blake2b(out.read_bytes(), digest_size=8).hexdigest()

@@ -47,4 +47,6 @@ def information_gain(quality: Tensor, previous: Tensor, share: Tensor) -> Tensor
     Returns:
         `[B,2]` in [-1,1].
     """
-    return torch.tanh((quality - previous) * (GAIN_SPAN / share.clamp_min(1e-6))[:, None])
+    difference = (quality - previous) * (GAIN_SPAN / share.clamp_min(1e-6))[:, None]
+    # In float32 the body of a vector and its end, which other tiles decide, differ in the last bit.
+    return torch.tanh(difference.double()).to(difference.dtype)

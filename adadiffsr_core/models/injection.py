@@ -51,11 +51,8 @@ class FeatureInjector:
         return self.pfj.modulate(features, known, self.strength)
 
     def _compute(self, tiles: Sequence[int]) -> None:
-        if not tiles:
-            return
         dtype = self.pfj.conv_in.weight.dtype
-        latent = crop_tiles(self.lq_latent, self.grid, tiles).to(dtype)
-        levels = self.pfj.features(latent.contiguous(memory_format=torch.channels_last))
-        for place, tile in enumerate(tiles):
-            # Copies, since a view would hold on to the whole batch.
-            self._kept[tile] = tuple(level[place : place + 1].clone() for level in levels)
+        for tile in tiles:
+            # One by one: which tiles are new together must not show in their bits (decision D70).
+            latent = crop_tiles(self.lq_latent, self.grid, [tile]).to(dtype)
+            self._kept[tile] = self.pfj.features(latent.contiguous(memory_format=torch.channels_last))

@@ -6,11 +6,15 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adadiffsr_core.errors import ConfigError, ShapeError
+from adadiffsr_core.models.model import load_model
 from adadiffsr_core.nets import autoencoder as autoencoder_module
+from adadiffsr_core.nets.mmle import Mmle
+from adadiffsr_core.nets.pfj import Pfj
 from adadiffsr_core.photo.scales import Scales
 from adadiffsr_core.photo.value import LevelKind
 from adadiffsr_core.pipeline import upscale
@@ -19,20 +23,22 @@ from adadiffsr_core.sampling.noise import field_noise
 from adadiffsr_core.sampling.noise_rows import noise_rows
 from adadiffsr_core.sampling.report import join_reports
 from adadiffsr_core.sampling.rule import DtssConfig
-from adadiffsr_core.settings import SamplingConfig
+from adadiffsr_core.settings import PRESETS, SamplingConfig
 from adadiffsr_core.streaming import bands as bands_module
 from adadiffsr_core.streaming.bands import Bands
 from adadiffsr_core.streaming.rows import RowStream
 from adadiffsr_core.streaming.spread import Picture, Spread
 from adadiffsr_core.streaming.stream import Stream
-from tests.oracles import tiny_model
+from tests.oracles import TINY_MMLE, TINY_PFJ, randomise, tiny_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CONFIG = SamplingConfig(steps=6, solver="euler", tile_size=64, overlap=16, tile_batch=2, dtss=DtssConfig(nr_from=0.3))
 
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model()
+    """With all that depends on which tiles share a call."""
+    return replace(tiny_model(), mmle=randomise(Mmle(TINY_MMLE)), pfj=randomise(Pfj(TINY_PFJ)))
 
 
 @pytest.fixture
@@ -78,6 +84,20 @@ def test_bands_give_the_bits_of_the_whole(model, source, size, changes):
     assert joined.tiles == one.tiles
     assert (joined.nfe, joined.likeness) == (one.nfe, one.likeness)
     assert bands.work.size == whole.work_size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bands_of_the_embedded_model_give_the_bits_of_the_whole(threads, monkeypatch):
+    torch.set_num_threads(threads)  # which `one_thread` sets back
+    model, picture, size = load_model(), draw(21, 21), (672, 672)
+    picture = F.interpolate(picture, size=(168, 168), mode="bicubic").clamp(0, 1)
+    config = replace(PRESETS["everyday"], tile_size=128, overlap=32, steps=6)
+    whole = upscale(model, picture, size, config).image[0]
+    monkeypatch.setattr(Bands, "parts", lambda self, begin=0: [(row, row + 1) for row in range(begin, self.grid.rows)])
+    result, reports = stream_all(Bands(model, (168, 168), size, config), picture)
+    assert len(reports) == 7
+    assert torch.equal(result, whole)
 
 
 @pytest.mark.usefixtures("small_pieces")
