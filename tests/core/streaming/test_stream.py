@@ -32,7 +32,7 @@ from adadiffsr_core.streaming.stream import Stream
 from tests.oracles import TINY_MMLE, TINY_PFJ, randomise, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-CONFIG = SamplingConfig(steps=6, solver="euler", tile_size=64, overlap=16, tile_batch=2, dtss=DtssConfig(nr_from=0.3))
+CONFIG = SamplingConfig(steps=6, solver="euler", tile_size=64, overlap=16, tile_batch=8, dtss=DtssConfig(nr_from=0.3))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def stream_all(bands, picture, first=0):
         ((61, 23), (183, 69), {"solver": "ddpm"}),
         ((70, 20), (140, 40), {}),  # worked at 4 and reduced
         ((50, 33), (76, 51), {"colour": "none"}),  # likewise, by no whole number
-        ((150, 9), (150, 9), {"tile_batch": 3}),  # narrower than a tile
+        ((150, 9), (150, 9), {"overlap": 8}),  # narrower than a tile
         ((5, 60), (20, 240), {"overlap": 48}),  # one row of tiles, and columns that overlap more than twice
         ((44, 9), (190, 36), {"overlap": 48}),
     ],
