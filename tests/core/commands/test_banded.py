@@ -12,6 +12,7 @@ from PIL import Image
 
 from adadiffsr_core.commands import banded, cluster, outputs, resources, upscale
 from adadiffsr_core.commands.interrupts import STOPPED_CODE
+from adadiffsr_core.commands.kept import KeptBands
 from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.photo.spool import Spool
 from adadiffsr_core.streaming import bands as bands_module
@@ -209,16 +210,27 @@ def test_a_report_that_was_lost_costs_its_bands_and_no_more(run, monkeypatch, tm
     assert read_report("out") == read_report("whole")
 
 
-def test_a_budget_is_spent_as_by_a_run_that_was_not_stopped(run, monkeypatch):
-    monkeypatch.setattr(bands_module, "FULL_BATCHES", 2)
-    make_noise("in.png", 700, 12)
-    words = ("--scale", "2", "--tile-batch", "1", "--rule", "bounded", "--budget", "2")
-    run("in.png", "-o", "whole.png", "--report", "whole.json", "--bands", "always", *words, steps=4)
-    after(monkeypatch, 75, stop)
-    assert run(*WORDS, *words, steps=4)[0] == STOPPED_CODE
-    code, lines, _ = run(*WORDS, *words, steps=4)
+@pytest.mark.parametrize("more", [(), ("--rule", "bounded", "--budget", "2")])
+def test_a_run_that_goes_on_samples_the_same_parts(run, monkeypatch, tmp_path, more):
+    monkeypatch.setattr(bands_module, "FULL_BATCHES", 3)
+    make_noise("in.png", 1100, 12)
+    words = ("--scale", "2", "--tile-batch", "1", *more)
+    run("in.png", "-o", "whole.png", "--report", "whole.json", "--bands", "always", *words)
+    parts, keep = [], KeptBands.keep
+
+    def note(self, part, report):
+        parts.append(part)
+        keep(self, part, report)
+
+    monkeypatch.setattr(KeptBands, "keep", note)
+    after(monkeypatch, 85, stop)  # where only the third row of tiles and those below are needed
+    assert run(*WORDS, *words)[0] == STOPPED_CODE
+    before = parts.copy()
+    code, lines, _ = run(*WORDS, *words)
     assert code == 0
     assert "of it done before" in " ".join(lines)
+    assert {first % 3 for first, _ in parts} == {0}
+    assert parts[len(before)] in before
     assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
     assert read_report("out") == read_report("whole")
 
@@ -373,9 +385,11 @@ def test_rows_that_are_there_need_no_room(run, monkeypatch):
 
 def test_a_piece_that_fails_leaves_nothing_to_the_next_picture(run, monkeypatch):
     """Pieces that are under way at a cluster's workers when a picture is given up."""
+    monkeypatch.setattr(bands_module, "FULL_BATCHES", 1)
     for number, name in enumerate(("a", "b")):
-        make_noise(f"{name}.png", 60, 64, seed=number)
-    run("b.png", "-o", "alone.png", "--bands", "always")
+        make_noise(f"{name}.png", 900, 12, seed=number)
+    words = ("--bands", "always", "--scale", "2", "--tile-batch", "1")
+    run("b.png", "-o", "alone.png", *words)
 
     class Workers(cluster.Workers):
         count = 2
@@ -406,6 +420,6 @@ def test_a_piece_that_fails_leaves_nothing_to_the_next_picture(run, monkeypatch)
 
     monkeypatch.setattr(upscale, "fill_here", Workers().fill)
     monkeypatch.setattr(Spool, "add_levels", fail)
-    code, _, refused = run("a.png", "b.png", "-o", "out/", "--bands", "always")
+    code, _, refused = run("a.png", "b.png", "-o", "out/", *words)
     assert (code, len(refused)) == (2, 1)
     assert Path("out/b.png").read_bytes() == Path("alone.png").read_bytes()
