@@ -5,13 +5,20 @@ import hashlib
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from .disk import free_on_disk, is_disk_full
 from .errors import ConfigError, DiskError
 from .text import in_words, one_line, quoted
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 _LONGEST_NAME = 255  # bytes, on most file systems
 _PART = 2**20  # bytes of a file at a time
@@ -45,11 +52,15 @@ def _find_fault(name: str) -> str:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`, moved onto it only if the block ends well.
 
     The folder is created if need be, and a link is written through: it stays, and the file that it names is replaced.
     Whatever stops the block, Ctrl-C included, an old file stays as it was and nothing else stays behind.
+
+    Args:
+        path: of the file.
+        folder: of the temporary path, on the same disk; where the process is killed, it stays there.
 
     Raises:
         DiskError: the disk is full.
@@ -58,17 +69,88 @@ def whole_file(path: Path) -> Iterator[Path]:
     target = _follow(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not of the path's own name, which may be as long as names can be.
-    partial = target.with_name(f".{secrets.token_hex(8)}{path.suffix}")
+    partial = (folder or target.parent) / f".{secrets.token_hex(8)}{path.suffix}"
     try:
-        yield partial
-        partial.replace(target)
+        with name_full_disk(path):
+            yield partial
+            partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def disk_full(path: Path) -> DiskError:
+    """What to raise where there is no room for a file."""
+    free = in_words(free_on_disk(_follow(path).parent))
+    return DiskError(f"{path} cannot be written: its disk is full, {free} are free; make room")
+
+
+@contextmanager
+def name_full_disk(path: Path) -> Iterator[None]:
+    """Say of a full disk, in the block, which file it is in the way of.
+
+    Raises:
+        DiskError: the disk is full.
+    """
+    try:
+        yield
     except Exception as error:
         if not is_disk_full(error):
             raise
-        free = in_words(free_on_disk(target.parent))
-        raise DiskError(f"{path} cannot be written: its disk is full, {free} are free; make room") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        raise disk_full(path) from error
+
+
+class Lock:
+    """A file that one process at a time holds; whatever ends the process lets it go.
+
+    Args:
+        path: of the file; its folder is made if need be.
+
+    Attributes:
+        is_held: whether this process has it. Where file systems know of no locks everybody has.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        while True:
+            path.parent.mkdir(exist_ok=True)
+            try:
+                file = path.open("ab")
+            except FileNotFoundError:  # who had it removed the folder meanwhile
+                continue
+            self._file, self.is_held = file, _try_lock(file)
+            # Who had it may have removed the file, and then nobody else would see that it is held.
+            if not self.is_held or (path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))):
+                break
+            file.close()
+        if not self.is_held:
+            self._file.close()
+
+    def release(self, *, remove: bool = False) -> None:
+        """Let it go.
+
+        Args:
+            remove: the file as well.
+        """
+        if remove and os.name == "nt":  # where open files cannot be removed
+            self._file.close()
+        if remove:
+            self.path.unlink(missing_ok=True)
+        self._file.close()
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    """Whether nobody else holds it."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+    return True
 
 
 def check_writable(path: Path) -> None:

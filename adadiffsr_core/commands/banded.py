@@ -4,18 +4,16 @@ Source: decision D74.
 """
 
 import argparse
-import json
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from ..errors import ConfigError, ImageError
+from ..files import name_full_disk
 from ..memory import available_bytes
 from ..models.model import Model
 from ..photo.limits import MAX_PIXELS
@@ -23,18 +21,18 @@ from ..photo.picture_rows import PictureRows
 from ..photo.reading import open_photo
 from ..photo.scales import Scales, Size, plan_work
 from ..photo.spool import Spool
-from ..sampling.report import RunReport, StepRecord, TileReport, join_reports
-from ..sampling.rule import TileClass
+from ..sampling.report import RunReport, TileReport, join_reports
 from ..streaming.bands import Bands, Rows
 from ..streaming.stream import Stream
 from ..text import in_words
 from .interrupts import stop_if_asked
 from .journal import fingerprint_run
+from .kept import KeptBands
 from .making import Order
 from .outputs import Outputs, describe_settings
 from .plan import Page, PhotoJob
 from .resources import bands_bytes, fits_memory
-from .terminal import ProgressBar, say
+from .terminal import REFUSALS, ProgressBar, say
 from .timing import estimate_seconds, evaluations
 
 BandMode = Literal["auto", "always", "never"]
@@ -106,56 +104,6 @@ class Tray:
     is_new: bool
 
 
-class KeptBands:
-    """What is done of one picture, in a hidden folder beside its result.
-
-    Args:
-        target: the result.
-        fingerprint: of what its pixels depend on.
-    """
-
-    def __init__(self, target: Path, fingerprint: str) -> None:
-        self.folder = target.parent / f".{target.stem[:64]}.{fingerprint[:8]}.bands"
-        self.folder.mkdir(exist_ok=True)
-        self._log = self.folder / "reports.jsonl"
-
-    @property
-    def rows(self) -> Path:
-        """The file of the result's rows (see `Spool`)."""
-        return self.folder / "rows"
-
-    def keep(self, part: Rows, report: RunReport) -> None:
-        """Write down where the evaluations of a band went."""
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"first": part[0], "last": part[1], "report": asdict(report)}) + "\n")
-
-    def reports(self) -> dict[int, tuple[RunReport, int]]:
-        """Reports of bands by their first row of tiles, and one past their last; of one made twice the later."""
-        found: dict[int, tuple[RunReport, int]] = {}
-        for line in self._lines():
-            # The last line of a run that was killed while it wrote it.
-            with suppress(ValueError, KeyError, TypeError):
-                entry = json.loads(line)
-                found[int(entry["first"])] = _to_report(entry["report"]), int(entry["last"])
-        return found
-
-    def _lines(self) -> Iterator[str]:
-        if self._log.is_file():
-            yield from self._log.read_text(encoding="utf-8").splitlines()
-
-    def remove(self) -> None:
-        """Nothing of it is needed any more."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _to_report(plain: Mapping[str, Any]) -> RunReport:
-    def to_step(step: Mapping[str, Any]) -> StepRecord:
-        return StepRecord(**{**step, "tile_class": TileClass(step["tile_class"])})
-
-    tiles = tuple(TileReport(**{**tile, "steps": tuple(map(to_step, tile["steps"]))}) for tile in plain["tiles"])
-    return RunReport(**{**plain, "tiles": tiles, "calls": tuple(plain["calls"])})
-
-
 @dataclass(frozen=True)
 class Filling:
     """A picture whose rows are to be made.
@@ -195,33 +143,84 @@ def make_in_bands(
         OSError: likewise.
     """
     began, page = time.monotonic(), job.pages[0]
-    picture = _open(job.source, page.source_size)
-    photo = replace(picture.photo, notes=picture.photo.notes.strip()) if order.strip else picture.photo
     bands = Bands(model, page.source_size, page.size, order.config)
-    settings = {name: value for name, value in order.config.to_dict().items() if name != "tile_batch"}
-    facts = {"settings": settings, "size": list(page.size), "kind": job.targets.result.suffix}
-    kept = KeptBands(job.targets.result, fingerprint_run(facts, {"input": job.source, "weights": tray.weights}))
+    state = _look_at(job.source)
+    with name_full_disk(job.targets.result):
+        kept = KeptBands(job.targets.result, _fingerprint(job, bands, tray))
     if tray.is_new:
-        kept.rows.unlink(missing_ok=True)
-    spool = Spool(kept.rows, photo, page.size[1], job.targets.result)
-    first = _rows_done(bands, spool)
-    if first < len(bands.result_rows):
-        fill(Filling(bands, picture, spool, kept, first, bar))
-    report = _join(bands, kept)
-    outputs = Outputs(job, order.quality, describe_settings(order.config, model))
-    outputs.add_bands(page, bands.work, bands.factor, report)
-    if len(job.targets.pictures) > 1:
-        small = spool.preview(page.size[0], _PREVIEW_PX)
-        shrunk = (small.shape[1] / bands.work.size[0], small.shape[2] / bands.work.size[1])
-        outputs.draw_bands(picture, small, (bands.factor * shrunk[0], bands.factor * shrunk[1]), report)
+        kept.clear()
 
-    def write(path: Path) -> None:
-        spool.write(path, page.size[0], order.quality)
-        kept.remove()
+    def check() -> None:
+        if (now := _look_at(job.source)) == state:
+            return
+        if now is None:
+            raise ImageError(f"{job.source} is gone; put it back and start again, what is done of it is kept")
+        if not kept.is_of(_fingerprint(job, bands, tray)):
+            kept.clear()
+            raise _changed(job.source)
 
-    outputs.write_later(job.targets.result, write)
+    try:
+        with name_full_disk(job.targets.result):
+            outputs = _make(job, order, bands, kept, bar, fill, check)
+    except BaseException:
+        kept.close()
+        raise
     outputs.seconds = time.monotonic() - began
     return outputs
+
+
+def _make(
+    job: PhotoJob,
+    order: Order,
+    bands: Bands,
+    kept: KeptBands,
+    bar: ProgressBar,
+    fill: Callable[[Filling], None],
+    check: Callable[[], None],
+) -> Outputs:
+    page = job.pages[0]
+    try:
+        picture = _open(job.source, page.source_size)
+        photo = replace(picture.photo, notes=picture.photo.notes.strip()) if order.strip else picture.photo
+        spool = Spool(kept.rows, photo, page.size[1], job.targets.result)
+        first = _rows_done(bands, spool, kept)
+        if first < len(bands.result_rows):
+            fill(Filling(bands, picture, spool, kept, first, bar))
+        report = _join(bands, kept)
+        outputs = Outputs(job, order.quality, describe_settings(order.config, bands.model))
+        outputs.add_bands(page, bands.work, bands.factor, report)
+        if len(job.targets.pictures) > 1:
+            small = spool.preview(page.size[0], _PREVIEW_PX)
+            shrunk = (small.shape[1] / bands.work.size[0], small.shape[2] / bands.work.size[1])
+            outputs.draw_bands(picture, small, (bands.factor * shrunk[0], bands.factor * shrunk[1]), report)
+    except REFUSALS:
+        check()  # what its decoder says of a file that is another by now helps nobody
+        raise
+    check()
+    outputs.write_later(job.targets.result, lambda path: spool.write(path, page.size[0], order.quality))
+    outputs.kept = kept
+    return outputs
+
+
+def _look_at(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file does; None of one that is gone."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _fingerprint(job: PhotoJob, bands: Bands, tray: Tray) -> str:
+    settings = {name: value for name, value in bands.config.to_dict().items() if name != "tile_batch"}
+    facts: dict[str, Any] = {"settings": settings, "size": list(bands.size), "kind": job.targets.result.suffix}
+    if bands.has_budget:
+        facts["part"] = bands.part_rows
+    return fingerprint_run(facts, {"input": job.source, "weights": tray.weights})
+
+
+def _changed(path: Path) -> ImageError:
+    return ImageError(f"{path} was changed while it was worked on; start again")
 
 
 def fill_here(filling: Filling) -> None:
@@ -246,33 +245,43 @@ def fill_here(filling: Filling) -> None:
 def _open(path: Path, size: Size) -> PictureRows:
     picture = open_photo(path).open_rows()
     if picture is None or (picture.height, picture.width) != size:
-        raise ImageError(f"{path} was changed while it was worked on; start again")
+        raise _changed(path)
     return picture
 
 
-def _rows_done(bands: Bands, spool: Spool) -> int:
-    """How many of the result's pieces are there, whole; what is there of the next is cut off."""
-    rows = spool.rows
+def _rows_done(bands: Bands, spool: Spool, kept: KeptBands) -> int:
+    """How many of the result's pieces are there, whole, with all reports; what is there of the next is cut off."""
+    rows, told = spool.rows, set(_tiles_told(bands, kept)[0])
+    pieces = len(bands.result_rows)
     done = sum(bottom <= rows for _, bottom in bands.result_rows)
-    if done < len(bands.result_rows):
+    while done and not told.issuperset(range(_tiles_above(bands, done))):
+        done -= 1
+    if done < pieces:
         spool.cut(bands.result_rows[done][0])
     return done
 
 
-def _join(bands: Bands, kept: KeptBands) -> RunReport:
-    """One report out of those of all bands; of rows that two runs made, the later's."""
+def _tiles_above(bands: Bands, done: int) -> int:
+    """Rows of tiles that are not sampled where so many of the result's pieces are there."""
+    return bands.grid.rows if done == len(bands.result_rows) else Stream(bands, lambda: (), done).first_row
+
+
+def _tiles_told(bands: Bands, kept: KeptBands) -> tuple[dict[int, tuple[TileReport, ...]], list[RunReport]]:
+    """Tiles by their row, of those that two runs made the later's; and the reports that they are out of."""
     cols = bands.grid.cols
     by_row: dict[int, tuple[TileReport, ...]] = {}
     parts = kept.reports()
-    for first, (report, last) in parts.items():
+    for (first, last), report in parts:
         for row in range(first, last):
             begin = (row - first) * cols
             by_row[row] = report.tiles[begin : begin + cols]
-    if sorted(by_row) != list(range(bands.grid.rows)):
-        kept.remove()
-        raise ConfigError("what an earlier run left of this picture is damaged and was removed; start again")
-    whole = join_reports([report for report, _ in parts.values()])
-    return replace(whole, tiles=tuple(tile for row in sorted(by_row) for tile in by_row[row]))
+    return by_row, [report for _, report in parts]
+
+
+def _join(bands: Bands, kept: KeptBands) -> RunReport:
+    """One report out of those of all bands."""
+    by_row, parts = _tiles_told(bands, kept)
+    return replace(join_reports(parts), tiles=tuple(tile for row in sorted(by_row) for tile in by_row[row]))
 
 
 def say_what_is_to_come(filling: Filling, seconds: tuple[float, float] | None = None) -> None:

@@ -206,30 +206,39 @@ class Workers:
             AdaDiffSRError: a piece was refused or given up; or no worker can be used.
             KeyboardInterrupt: Ctrl-C was pressed.
         """
-        bands, spool, bar = filling.bands, filling.spool, filling.bar
+        bands, bar = filling.bands, filling.bar
         say_what_is_to_come(filling)
         photo = filling.picture.photo
         kind = LevelKind(photo.bit_depth, photo.is_grey)
-        picture = Picture(bands.source, bands.size, bands.config, kind, spool.levels)
+        picture = Picture(bands.source, bands.size, bands.config, kind, filling.spool.levels)
         top = bands.result_rows[filling.first][0]
         spread = Spread(picture, bands.model, filling.picture.read, _AHEAD * self.count + 1, top)
         bar.skip(spread.first_row * bands.grid.cols)
         fault: Exception | None = None
         for unit, outcome in self._pool.run(list(map(BandUnit, spread.work()))):
-            if not isinstance(unit, BandUnit) or fault is not None:
-                continue  # what is under way is waited for
+            if fault is not None:
+                continue  # what is under way is waited for, or the next picture would be given it
             if isinstance(outcome, Exception):
                 fault = outcome
                 continue
-            if isinstance(unit.work, SampleWork):
-                report, (first, last) = outcome[1], unit.work.part
-                filling.kept.keep((first, last), report)
-                bar.take((last - first) * bands.grid.cols, report.nfe)
-            for levels in spread.settle(unit.work, outcome):
-                spool.add_levels(levels)
-            self._pool.add(list(map(BandUnit, spread.work())))
+            try:
+                self._take(unit, outcome, spread, filling)
+                self._pool.add(list(map(BandUnit, spread.work())))
+            except REFUSALS as error:
+                fault = error
         if fault is not None:
             raise fault
+
+    @staticmethod
+    def _take(unit: PhotoUnit | BandUnit, outcome: Any, spread: Spread, filling: Filling) -> None:
+        """Take what came back of a piece, and the rows that it completes."""
+        assert isinstance(unit, BandUnit)  # of photographs none is under way
+        if isinstance(unit.work, SampleWork):
+            report, (first, last) = outcome[1], unit.work.part
+            filling.kept.keep((first, last), report)
+            filling.bar.take((last - first) * filling.bands.grid.cols, report.nfe)
+        for levels in spread.settle(unit.work, outcome):
+            filling.spool.add_levels(levels)
 
 
 def _take(unit: PhotoUnit, outcome: Outputs | Exception) -> Outputs:

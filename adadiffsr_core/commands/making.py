@@ -111,9 +111,15 @@ def finish_photo(outputs: Outputs) -> None:
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     job, reports = outputs.job, outputs.reports
-    stop_if_asked()
-    with job.record.told():
-        outputs.write()
+    try:
+        stop_if_asked()
+        with job.record.told():
+            outputs.write()
+    except BaseException:
+        if outputs.kept is not None:
+            outputs.kept.close()
+        raise
+    outputs.clear()
     spent, full = count_spent(outputs)
     saved = f"{100 * (1 - spent / full):.0f} % saved"
     say(f"{job.source}: {spent} of {full} evaluations spent ({saved}), {outputs.seconds:.1f} s")

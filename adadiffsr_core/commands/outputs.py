@@ -27,6 +27,7 @@ from ..photo.writing import encode_photo, holds_all, write_stills
 from ..pipeline import Upscaled
 from ..sampling.report import RunReport
 from ..settings import SamplingConfig
+from .kept import KeptBands, remove_others
 from .plan import Page, PhotoJob
 from .terminal import REFUSALS, describe
 
@@ -45,6 +46,7 @@ class Outputs:
         facts: for the report, besides its own.
         reports: of the pages so far, as plain values.
         seconds: that it took to make them.
+        kept: what they are made of and lies on the disk, if anything does.
     """
 
     job: PhotoJob
@@ -52,6 +54,7 @@ class Outputs:
     facts: dict[str, Any]
     reports: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+    kept: KeptBands | None = None
     _stills: dict[Path, list[bytes]] = field(default_factory=dict)
     _drawn: dict[Path, tuple[int, int]] = field(default_factory=dict)
     _writers: dict[Path, Callable[[Path], None]] = field(default_factory=dict)
@@ -115,6 +118,12 @@ class Outputs:
     def write_later(self, path: Path, write: Callable[[Path], None]) -> None:
         """Have a file written by its own means, when all are."""
         self._writers[path] = write
+
+    def clear(self) -> None:
+        """All files are there, and what they were made of is needed no more."""
+        if self.kept is not None:
+            remove_others(self.job.targets.result, self.kept)
+            self.kept.remove()
 
     def _report(self, about: dict[str, Any], report: RunReport, note: str) -> None:
         note = "; ".join(words for words in (note, report.note) if words)

@@ -21,6 +21,7 @@ from ..photo.spool import check_streamed
 from ..photo.writing import WRITABLE, check_output_fits, check_output_path, holds_all
 from .interrupts import stop_if_asked
 from .journal import Record
+from .kept import count_kept
 from .naming import Source, common_folder, grant_wishes, make_wish
 from .resources import DiskBudget, check_memory
 
@@ -152,13 +153,17 @@ def _draft_bands(
     if not is_for_bands(before, after):
         return None
     if not picture.is_opaque():
-        raise ImageError(f"{source.path} is transparent in places, and too large to be held whole; save it without")
+        raise ImageError(f"{source.path} is transparent in places, which bands cannot be; save it without transparency")
+    # Damage is found before the hours of work.
+    has_damage = picture.look_through()
+    stop_if_asked()
     page = Page(
         source_size=before,
         size=after,
         is_opaque=True,
         bit_depth=picture.photo.bit_depth,
         channels=picture.channels,
+        has_damage=has_damage,
     )
     return Draft(source=source, pages=(page,), motion=None, parts=file.parts, in_bands=True)
 
@@ -229,7 +234,8 @@ class Planner:
         if draft.in_bands:
             check_streamed(targets.result)
             page = pages[0]
-            self._disk.plan_rows(targets.result, page.size, channels=page.channels, bit_depth=page.bit_depth)
+            there = count_kept(targets.result)
+            self._disk.plan_rows(targets.result, page.size, there, channels=page.channels, bit_depth=page.bit_depth)
         self._claim(targets, draft.source.path)
         self._reserve(targets, pages)
         self._tell_what_is_left_out(draft, targets)

@@ -77,14 +77,21 @@ class DiskBudget:
         each = _FILE_BYTES[suffix] * bit_depth / 8 if suffix in _FILE_BYTES else _LOSSY_BYTES
         self._take(path, each * channels * size[0] * size[1])
 
-    def plan_rows(self, path: Path, size: Size, *, channels: int = 3, bit_depth: int = 8) -> None:
+    def plan_rows(self, path: Path, size: Size, there: int, *, channels: int = 3, bit_depth: int = 8) -> None:
         """Count on the rows of a picture that is made in bands, which lie beside it until it is written.
+
+        Args:
+            path: of the result.
+            size: (height, width), px.
+            there: bytes of rows that an earlier run made.
+            channels: of the rows.
+            bit_depth: of the rows.
 
         Raises:
             ConfigError: see `plan`.
             OSError: see `plan`.
         """
-        self._take(path, channels * size[0] * size[1] * bit_depth / 8)
+        self._take(path, max(0, channels * size[0] * size[1] * bit_depth / 8 - there))
 
     def plan_drawing(self, path: Path, size: Size, zoom: float, columns: int = 1) -> None:
         """Count on a picture about one of (height, width) px, drawn `zoom` times larger, in so many columns.

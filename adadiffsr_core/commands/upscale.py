@@ -25,6 +25,7 @@ from .arguments import add_arguments
 from .banded import Banding, Tray, check_words, fill_here, make_in_bands
 from .cluster import Equipment, PhotoUnit, Workers, check_device, fingerprint_code
 from .journal import History, Journal, fingerprint_run
+from .kept import remove_others
 from .making import Order, count_spent, count_tiles, finish_photo, make_photo, tell_scale
 from .naming import Source
 from .options import choose_device, choose_dtype, set_threads
@@ -170,6 +171,8 @@ def _plan_jobs(args: argparse.Namespace, banding: Banding, run_print: str, refus
             record = history.look(draft.source.path, targets.paths)
             if record is None:
                 say(f"{draft.source.path}: done before")
+                if draft.in_bands:
+                    remove_others(targets.result)
             else:
                 jobs.append(replace(planner.plan(draft, targets), record=record))
         except REFUSALS as error:

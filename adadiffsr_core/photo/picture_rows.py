@@ -14,9 +14,9 @@ from ..errors import ImageError
 from .header import read_notes, read_profile
 from .inks import to_rgb_or_grey
 from .limits import check_kind, check_sides
-from .tiff_tree import Directory
+from .tiff_tree import Directory, find_directory
 from .value import Photo, levels_to_photo
-from .vips import blame, import_vips
+from .vips import blame, import_vips, is_corrupt_jpeg, pass_through, shrink
 
 _EACH = 256  # rows decoded at a time
 
@@ -30,6 +30,8 @@ class PictureRows:
         height, width: px, upright.
         photo: what the file says about it; its pixels are none, and take no memory.
         channels: of the file.
+        page: of a TIFF, the picture's number among its directories, since smaller copies may come first.
+        is_jpeg: the kind of the file.
     """
 
     path: Path
@@ -37,6 +39,8 @@ class PictureRows:
     width: int
     photo: Photo
     channels: int
+    page: int = 0
+    is_jpeg: bool = False
 
     def read(self) -> Iterator[Tensor]:
         """Pixels `[1,3,*,w]` in [0,1] from top to bottom, as `read_photo` gives them; transparency is left out.
@@ -44,7 +48,7 @@ class PictureRows:
         Raises:
             ImageError: the file is damaged.
         """
-        image = _open_upright(self.path)
+        image = _open_upright(self.path, self.page)
         for levels in _fetch(image, self.path):
             yield levels_to_photo(levels, has_alpha=bool(image.hasalpha())).pixels[None]
 
@@ -54,12 +58,9 @@ class PictureRows:
         Raises:
             ImageError: the file is damaged.
         """
-        times = max(1, -(-max(self.height, self.width) // most))
-        image = _open_upright(self.path)
-        small = image.shrink(times, times) if times > 1 else image
-        parts = [
-            levels_to_photo(levels, has_alpha=bool(image.hasalpha())).pixels for levels in _fetch(small, self.path)
-        ]
+        image = _open_upright(self.path, self.page)
+        has_alpha, small = bool(image.hasalpha()), shrink(image, most)
+        parts = [levels_to_photo(levels, has_alpha=has_alpha).pixels for levels in _fetch(small, self.path)]
         return torch.cat(parts, dim=1)
 
     def is_opaque(self) -> bool:
@@ -70,8 +71,25 @@ class PictureRows:
         """
         if self.photo.alpha is None:
             return True
-        levels = (levels[..., -1] for levels in _fetch(_open_upright(self.path), self.path))
+        levels = (levels[..., -1] for levels in _fetch(_open_upright(self.path, self.page), self.path))
         return all(bool((alpha == np.iinfo(alpha.dtype).max).all()) for alpha in levels)
+
+    def look_through(self) -> bool:
+        """Decode all of it and keep nothing; whether the decoder met damage, filled it with what it could, and went on.
+
+        Raises:
+            ImageError: the file is damaged.
+        """
+        has_warning = False
+        if self.is_jpeg:  # libjpeg warns of what some cameras write as well
+            try:
+                pass_through(_open(self.path, fail_on="warning"), self.path)
+            except ImageError as error:
+                has_warning = is_corrupt_jpeg(error)
+            else:
+                return False
+        pass_through(_open(self.path, self.page), self.path)
+        return has_warning
 
 
 def open_rows(path: Path, encoded: bytes, page: Directory | None = None) -> PictureRows:
@@ -85,7 +103,8 @@ def open_rows(path: Path, encoded: bytes, page: Directory | None = None) -> Pict
     Raises:
         ImageError: it is damaged, or of an unsupported pixel type.
     """
-    image = _open_upright(path)
+    number = 0 if page is None else find_directory(encoded, page)
+    image = _open_upright(path, number)
     check_sides(path, image.width, image.height)
     has_alpha = bool(image.hasalpha())
     if image.bands - has_alpha not in (1, 3):
@@ -101,21 +120,33 @@ def open_rows(path: Path, encoded: bytes, page: Directory | None = None) -> Pict
         path=path,
         notes=read_notes(image, encoded, page),
     )
-    return PictureRows(path=path, height=image.height, width=image.width, photo=photo, channels=image.bands)
+    return PictureRows(
+        path=path,
+        height=image.height,
+        width=image.width,
+        photo=photo,
+        channels=image.bands,
+        page=number,
+        is_jpeg=encoded.startswith(b"\xff\xd8"),
+    )
 
 
-def _open_upright(path: Path) -> Any:
+def _open_upright(path: Path, page: int) -> Any:
     """Libvips' image, decoded as its rows are asked for; one that lies on its side is decoded to the disk first."""
-    pyvips = import_vips()
-
-    def open_with(access: str) -> Any:
-        source = pyvips.Source.new_from_file(os.fsencode(path))
-        return pyvips.Image.new_from_source(source, "", access=access, fail_on="error")
-
+    image = _open(path, page)
+    is_upright = not image.get_typeof("orientation") or image.get("orientation") <= 1
     try:
-        image = open_with("sequential")
-        is_upright = not image.get_typeof("orientation") or image.get("orientation") <= 1
-        return to_rgb_or_grey(image if is_upright else open_with("random").autorot())
+        return to_rgb_or_grey(image if is_upright else _open(path, page, access="random").autorot())
+    except import_vips().Error as error:
+        raise blame(error, path) from None
+
+
+def _open(path: Path, page: int = 0, *, access: str = "sequential", fail_on: str = "error") -> Any:
+    pyvips = import_vips()
+    options = {"page": page} if page else {}
+    try:
+        source = pyvips.Source.new_from_file(os.fsencode(path))
+        return pyvips.Image.new_from_source(source, "", access=access, fail_on=fail_on, **options)
     except pyvips.Error as error:
         raise blame(error, path) from None
 

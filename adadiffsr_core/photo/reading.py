@@ -16,11 +16,10 @@ from .picture_rows import PictureRows, open_rows
 from .pillow_reader import PillowFile, open_with_pillow
 from .tiff_tree import Directory, cut_page
 from .value import Notes, Photo, levels_to_photo
-from .vips import blame, import_vips, pass_through
+from .vips import blame, import_vips, is_corrupt_jpeg, pass_through
 from .writing import WRITABLE
 
 READABLE = (*WRITABLE, ".mpo", ".gif", ".apng", ".bmp", ".dib", ".avif", ".avifs", ".heic", ".heif", ".hif")
-_CORRUPT = "Corrupt JPEG data"  # as all of libjpeg's warnings about the coded pixels begin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +112,7 @@ class PhotoFile:
             return self._to_photo(self._open_page(self._encoded, options, fail_on="warning"))
         except ImageError as error:
             photo = self._to_photo(self._open_page(self._encoded, options))
-            return replace(photo, has_damage=_CORRUPT in str(error.__context__))
+            return replace(photo, has_damage=is_corrupt_jpeg(error))
 
     def _decode_frames(self) -> Iterator[Photo]:
         """Frames of an animation from top to bottom of one decoder's output: each is drawn upon the one before."""

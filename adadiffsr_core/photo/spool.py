@@ -12,14 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..disk import free_on_disk
 from ..errors import ImageError
-from ..files import whole_file
+from ..files import disk_full, whole_file
+from .containers import embed_in_tiff
+from .exif import exif_for
 from .value import LevelKind, Photo, levels_to_photo
-from .vips import import_vips
+from .vips import import_vips, shrink
 from .writing import WRITABLE, bit_depth_of, describe_image, insertion_for, save_options
 
 _STREAMED = ("png", "jpeg", "tiff")  # kinds that libvips encodes row by row
 _HEAD_BYTES = 2**16
+_FULL_BYTES = 2**20  # a disk with less is full, if what is written there fails
 _TILED_BYTES = 2**28  # larger TIFFs are tiled, with smaller copies, so that viewers open them at once
 
 
@@ -48,7 +52,7 @@ class Spool:
     """
 
     def __init__(self, path: Path, photo: Photo, width: int, target: Path) -> None:
-        self.path, self.photo, self.width = path, photo, width
+        self.path, self.photo, self.width, self.target = path, photo, width, target
         self.kind = WRITABLE[target.suffix.lower()]
         self.levels = LevelKind(bit_depth_of(photo, self.kind), photo.is_grey)
         self.row_bytes = width * self.levels.channels * self.levels.bit_depth // 8
@@ -70,7 +74,9 @@ class Spool:
             ImageError: they hold NaN.
         """
         if not bool(pixels.isfinite().all()):
-            raise ImageError(f"{self.path} was given values that are not numbers")
+            raise ImageError(
+                f"{self.target} was not written: the networks gave values that are not numbers; use --dtype float32"
+            )
         self.add_levels(self.levels.to_levels(pixels))
 
     def add_levels(self, levels: NDArray[Any]) -> None:
@@ -81,8 +87,7 @@ class Spool:
     def preview(self, height: int, most: int) -> Tensor:
         """The picture of the first `height` rows, reduced to sides of at most `most` px; `[3,h,w]` in [0,1]."""
         image = self._open(height)
-        times = max(1, -(-max(height, self.width) // most))
-        small = image.shrink(times, times) if times > 1 else image
+        small = shrink(image, most)
         return levels_to_photo(
             small.numpy().reshape(small.height, small.width, self.levels.channels), has_alpha=False
         ).pixels
@@ -99,10 +104,14 @@ class Spool:
             ImageError: it cannot be written.
         """
         pyvips = import_vips()
-        with whole_file(path) as partial:
+        # Among the rows, so that what is half written when the process is killed goes with them.
+        with whole_file(path, self.path.parent) as partial:
             try:
                 self._encode(partial, height, quality)
             except pyvips.Error as error:
+                # Of the reason libvips says nothing.
+                if free_on_disk(self.path.parent) < _FULL_BYTES:
+                    raise disk_full(path) from None
                 raise ImageError(f"{path} cannot be written: {str(error).strip().splitlines()[-1]}") from None
 
     def _encode(self, partial: Path, height: int, quality: int) -> None:
@@ -111,11 +120,15 @@ class Spool:
             raw = raw.bandjoin(2**self.levels.bit_depth - 1)
         image = describe_image(raw, self.photo, self.kind)
         options: dict[str, Any] = save_options(self.photo, self.kind, quality, size)
-        if self.kind == "tiff" and size > _TILED_BYTES:
+        is_tiled = self.kind == "tiff" and size > _TILED_BYTES
+        if is_tiled:
             options |= {"tile": True, "pyramid": True, "subifd": True, "tile_width": 256, "tile_height": 256}
         getattr(image, f"{self.kind}save")(str(partial), **options)
         if self.kind != "tiff":
             self._say(partial, (height, self.width))
+        elif not is_tiled and self.photo.notes.exif is not None:
+            exif = exif_for(self.photo.notes.exif, (height, self.width), self.photo.notes.dpi)
+            partial.write_bytes(embed_in_tiff(partial.read_bytes(), exif))
 
     def _open(self, height: int) -> Any:
         channels, size = self.levels.channels, self.levels.bit_depth // 8

@@ -85,6 +85,22 @@ def read_directories(encoded: bytes, *, with_data: bool = False) -> Iterator[Dir
         raise ImageError("the TIFF structure is damaged") from None
 
 
+def find_directory(encoded: bytes, page: Directory) -> int:
+    """The number of one of a TIFF's pages among all of its directories.
+
+    Args:
+        encoded: the file.
+        page: out of `read_directories` of the same file; of another it is the first.
+
+    Raises:
+        ImageError: it is damaged.
+    """
+    if not page.place[0]:
+        return 0
+    directories = enumerate(read_directories(encoded))
+    return next((number for number, found in directories if found.place == page.place), 0)
+
+
 def find_circles(encoded: bytes) -> list[int]:
     """Where in a file there are EXIF blocks whose directories point at each other, which no sound one's do.
 

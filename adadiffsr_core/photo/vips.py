@@ -6,6 +6,8 @@ from typing import Any
 from ..errors import ImageError, import_extra
 from .limits import damaged
 
+_CORRUPT = "Corrupt JPEG data"  # as all of libjpeg's warnings about the coded pixels begin
+
 
 def import_vips() -> Any:
     """Libvips, when a photograph is really read or written: training needs none, and is done where there is none.
@@ -29,6 +31,12 @@ def pass_through(image: Any, path: Path) -> None:
         raise blame(error, path) from None
 
 
+def shrink(image: Any, most: int) -> Any:
+    """An image reduced to sides of about `most` px at most, by whole numbers; of a narrow one no side gets lost."""
+    times = max(1, -(-max(image.width, image.height) // most))
+    return image.shrink(min(times, image.width), min(times, image.height)) if times > 1 else image
+
+
 def blame(error: Exception, path: Path) -> Exception:
     """What to raise for an error of libvips at a file."""
     if "out of memory" in str(error):
@@ -36,3 +44,8 @@ def blame(error: Exception, path: Path) -> Exception:
     if "codec" in str(error).lower():
         return ImageError(f"{path} is compressed in a way that libvips does not decode here; save it as PNG or JPEG")
     return damaged(path)
+
+
+def is_corrupt_jpeg(error: ImageError) -> bool:
+    """Whether it was raised for a warning of libjpeg about coded pixels."""
+    return _CORRUPT in str(error.__context__)

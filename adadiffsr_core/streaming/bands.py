@@ -79,14 +79,29 @@ class Bands:
         """Px per latent px, at the size that is worked at."""
         return self.model.sizes.factor
 
+    @property
+    def part_rows(self) -> int:
+        """Rows of tiles in a part."""
+        return max(1, -(-FULL_BATCHES * (self.config.tile_batch or TILE_BATCH) // self.grid.cols))
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether a part's tiles share their evaluations, so that its pixels depend on which tiles it has."""
+        return self.config.dtss.rule == "bounded" and self.config.dtss.budget > 0
+
     def parts(self, begin: int = 0) -> list[Rows]:
         """Rows of tiles, from row `begin` on, that are sampled together: as few as fill the network's batches."""
-        each = max(1, -(-FULL_BATCHES * (self.config.tile_batch or TILE_BATCH) // self.grid.cols))
+        each = self.part_rows
         return [(first, min(first + each, self.grid.rows)) for first in range(begin, self.grid.rows, each)]
 
     def first_row(self, canvas_row: int) -> int:
-        """The first row of tiles that reaches a latent row, or lies below it."""
-        return next(row for row, top in enumerate(self.grid.tops) if top + self.grid.tile[0] > canvas_row)
+        """Where to begin with rows of tiles, so that all are there that reach a latent row, or lie below it.
+
+        With a part, and so with the same batches wherever work begins: a run that goes on does what one that is not
+        stopped does, and has the same report.
+        """
+        row = next(row for row, top in enumerate(self.grid.tops) if top + self.grid.tile[0] > canvas_row)
+        return row - row % self.part_rows
 
     def canvas_rows(self, part: Rows) -> Rows:
         """The latent rows that rows of tiles cover."""

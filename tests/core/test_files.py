@@ -10,7 +10,7 @@ from adadiffsr_core.data.dataset import split_photos
 from adadiffsr_core.data.origin import read_note
 from adadiffsr_core.errors import AdaDiffSRError, ConfigError
 from adadiffsr_core.evaluation.measure import ResultStore
-from adadiffsr_core.files import check_file_name, check_writable, read_small_file, whole_file
+from adadiffsr_core.files import Lock, check_file_name, check_writable, read_small_file, whole_file
 from adadiffsr_core.training.recipe import read_recipe
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs links and pipes")
@@ -153,3 +153,14 @@ def test_the_command_line_refuses_them_for_what_it_writes(tmp_path, capsys, opti
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot be a file's name" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_at_a_time_holds_a_lock(tmp_path):
+    path = tmp_path / "folder" / "lock"
+    first = Lock(path)
+    assert (first.is_held, Lock(path).is_held) == (True, False)
+    first.release()
+    second = Lock(path)
+    assert second.is_held
+    second.release(remove=True)
+    assert not path.exists()

@@ -1,12 +1,18 @@
 """Pictures in bands by the command line: the files of the whole, in little memory, and gone on with after a kill."""
 
+import errno
 import json
+import os
+from collections import deque
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from adadiffsr_core.commands import banded, resources
+from adadiffsr_core.commands import banded, cluster, outputs, resources, upscale
 from adadiffsr_core.commands.interrupts import STOPPED_CODE
+from adadiffsr_core.commands.kept import KeptBands
 from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.photo.spool import Spool
 from adadiffsr_core.streaming import bands as bands_module
@@ -31,11 +37,34 @@ def read_report(name):
     return {key: value for key, value in report.items() if key not in ("output", "seconds")}
 
 
+def make_noise(path, height, width, seed=0, **more):
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path, **more)
+
+
+def after(monkeypatch, count, act):
+    """Have something happen when so many pieces of the result were made."""
+    made, original = [], Spool.add
+
+    def add(self, pixels):
+        original(self, pixels)
+        made.append(pixels)
+        if len(made) == count:
+            act()
+
+    monkeypatch.setattr(Spool, "add", add)
+
+
+def stop():
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("kind", ["png", "tif", "jpg"])
 def test_files_are_those_of_the_whole(run, tmp_path, kind):
-    make_photo(Path("in.png"), side=30)
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", 6  # who made the camera; lies on its side
+    make_noise("in.jpg", 30, 34, exif=exif, dpi=(300, 300))
     for name, mode in (("whole", "never"), ("bands", "always")):
-        code, _, refused = run("in.png", "-o", f"{name}.{kind}", "--scale", "1", "--bands", mode)
+        code, _, refused = run("in.jpg", "-o", f"{name}.{kind}", "--scale", "1", "--bands", mode)
         assert (code, refused) == (0, [])
     assert Path(f"whole.{kind}").read_bytes() == Path(f"bands.{kind}").read_bytes()
     assert not list(tmp_path.glob(".*"))
@@ -112,6 +141,7 @@ def test_other_settings_make_all_anew(run, monkeypatch, tmp_path):
     monkeypatch.setattr(Spool, "write", write)
     assert run("in.png", "-o", "out.png", "--bands", "always", "--seed", "1")[0] == 0
     assert Path("out.png").read_bytes() == Path("other.png").read_bytes()
+    assert not list(tmp_path.glob(".*"))  # nor what the first settings left
 
 
 @pytest.mark.parametrize(
@@ -156,3 +186,250 @@ def test_banding_goes_by_memory_and_size(monkeypatch):
     assert auto.is_for((5000, 5000), (20000, 20000))
     assert auto.is_for((8000, 8000), (16000, 16000))  # worked at 4
     assert not auto.is_for((100, 100), (20000, 20000))  # 200 times larger is refused, as it was
+
+
+WORDS = ("in.png", "-o", "out.png", "--bands", "always", "--report", "out.json")
+
+
+def test_one_run_at_a_time_makes_a_picture(run, monkeypatch):
+    make_photo(Path("in.png"), side=60)
+    run("in.png", "-o", "alone.png", "--bands", "always")
+    second = []
+    told, complain = [], upscale.complain
+    monkeypatch.setattr(upscale, "complain", lambda *rest: (told.append(str(rest[0])), complain(*rest)))
+    after(monkeypatch, 2, lambda: second.append(run(*WORDS)[0]))
+    assert run(*WORDS)[0] == 0
+    assert second == [2]
+    assert told == ["out.png is being made by another run; wait for it, or name another output"]
+    assert Path("out.png").read_bytes() == Path("alone.png").read_bytes()
+
+
+@pytest.mark.parametrize("left", [b'{"first": 0, "last": 1, "rep', None])
+def test_a_report_that_was_lost_costs_its_bands_and_no_more(run, monkeypatch, tmp_path, left):
+    make_photo(Path("in.png"), side=60)
+    run("in.png", "-o", "whole.png", "--report", "whole.json", "--bands", "always")
+    after(monkeypatch, 5, stop)
+    assert run(*WORDS)[0] == STOPPED_CODE
+    (log,) = tmp_path.glob(".out.png.*.bands/reports.jsonl")
+    if left is None:
+        log.unlink()
+    else:
+        log.write_bytes(log.read_bytes() + left)
+    assert run(*WORDS)[0] == 0
+    assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
+    assert read_report("out") == read_report("whole")
+
+
+@pytest.mark.parametrize("more", [(), ("--rule", "bounded", "--budget", "2")])
+def test_a_run_that_goes_on_samples_the_same_parts(run, monkeypatch, tmp_path, more):
+    monkeypatch.setattr(bands_module, "FULL_BATCHES", 3)
+    make_noise("in.png", 1100, 12)
+    words = ("--scale", "2", "--tile-batch", "1", *more)
+    run("in.png", "-o", "whole.png", "--report", "whole.json", "--bands", "always", *words)
+    parts, keep = [], KeptBands.keep
+
+    def note(self, part, report):
+        parts.append(part)
+        keep(self, part, report)
+
+    monkeypatch.setattr(KeptBands, "keep", note)
+    after(monkeypatch, 85, stop)  # where only the third row of tiles and those below are needed
+    assert run(*WORDS, *words)[0] == STOPPED_CODE
+    before = parts.copy()
+    code, lines, _ = run(*WORDS, *words)
+    assert code == 0
+    assert "of it done before" in " ".join(lines)
+    assert {first % 3 for first, _ in parts} == {0}
+    assert parts[len(before)] in before
+    assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
+    assert read_report("out") == read_report("whole")
+
+
+@pytest.mark.parametrize(
+    ("act", "told", "is_kept"),
+    [
+        (lambda: make_noise("in.png", 60, 64, seed=1), "in.png was changed while it was worked on; start again", False),
+        (lambda: os.truncate("in.png", 500), "in.png was changed while it was worked on; start again", False),
+        (lambda: Path("in.png").unlink(), "in.png is gone; put it back and start again", True),
+        (lambda: os.utime("in.png", (0, 0)), None, False),  # touched
+    ],
+)
+def test_no_result_is_made_of_two_photographs(run, monkeypatch, tmp_path, act, told, is_kept):
+    make_noise("in.png", 60, 64)
+    after(monkeypatch, 2, act)
+    code, _, refused = run(*WORDS)
+    assert (code, len(refused)) == ((0, 0) if told is None else (2, 1))
+    assert told is None or told in refused[0]
+    assert bool(list(tmp_path.glob(".*"))) == is_kept
+    assert Path("out.png").exists() == (told is None)
+
+
+def test_of_a_tiff_that_begins_with_a_smaller_copy_the_picture_is_made(run):
+    tifffile = pytest.importorskip("tifffile")
+    levels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    with tifffile.TiffWriter("in.tif") as file:
+        file.write(levels[::4, ::4].copy(), subfiletype=1, photometric="rgb")
+        file.write(levels, photometric="rgb")
+    for mode in ("never", "always"):
+        assert run("in.tif", "-o", f"{mode}.png", "--bands", mode, "--scale", "1")[0] == 0
+    assert Path("never.png").read_bytes() == Path("always.png").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_damage_is_found_before_the_work(run, tmp_path, kind):
+    path = Path(f"in.{kind}")
+    make_noise(path, 200, 150)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    code, lines, refused = run(path, "-o", "out.png", "--bands", "always")
+    assert (code, lines) == (2, [])
+    assert refused == [f"{path} is damaged or cut short; get a whole copy of it"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_of_a_jpeg_that_is_damaged_in_places_it_is_said(run, monkeypatch):
+    make_noise("in.jpg", 200, 150)
+    content = bytearray(Path("in.jpg").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 3] = b"\xff\x01\xff"
+    Path("in.jpg").write_bytes(content)
+    told = []
+    monkeypatch.setattr(upscale, "say", lambda text, *rest: told.append(text))
+    for mode in ("never", "always"):
+        assert run("in.jpg", "-o", f"{mode}.png", "--bands", mode)[0] == 0
+    notes = [text for text in told if text.startswith("note: in.jpg is damaged in places")]
+    assert len(notes) == 2
+    assert Path("never.png").read_bytes() == Path("always.png").read_bytes()
+
+
+def test_rows_stay_until_all_files_are_there(run, monkeypatch, tmp_path):
+    make_photo(Path("in.png"), side=30)
+
+    def fail(self):
+        raise OSError(errno.EIO, "the disk is out of order")
+
+    monkeypatch.setattr(outputs.Outputs, "_describe", fail)
+    code, _, refused = run(*WORDS, "--overwrite")
+    assert (code, "out of order" in refused[-1]) == (2, True)
+    monkeypatch.undo()
+    os.chdir(tmp_path)
+    made = []
+    monkeypatch.setattr(Spool, "add", lambda self, pixels: made.append(pixels))
+    assert run(*WORDS)[0] == 0
+    assert not made
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_is_half_written_when_a_run_is_killed_goes_with_its_rows(run, monkeypatch, tmp_path):
+    make_photo(Path("in.png"), side=30)
+    monkeypatch.setattr(Spool, "write", lambda *rest: stop())
+    assert run(*WORDS)[0] == STOPPED_CODE
+    (left,) = tmp_path.glob(".out.png.*.bands")
+    (left / ".0123456789abcdef.png").write_bytes(b"half of it")
+    monkeypatch.undo()
+    os.chdir(tmp_path)
+    assert run(*WORDS)[0] == 0
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_was_finished_but_not_tidied_up_is_tidied_up_next_time(run, monkeypatch, tmp_path):
+    make_photo(Path("in.png"), side=30)
+    words = ("in.png", "-o", "out/", "--bands", "always")
+
+    def clear(self):
+        self.kept.close()
+        stop()
+
+    monkeypatch.setattr(outputs.Outputs, "clear", clear)
+    assert run(*words)[0] == STOPPED_CODE
+    assert list(tmp_path.glob("out/.*.bands"))
+    assert run(*words)[:2] == (0, ["in.png: done before"])
+    assert not list(tmp_path.glob("out/.*.bands"))
+
+
+@pytest.mark.parametrize("name", ["\N{GRINNING FACE}" * 60, "x" * 251, "photo[1]", " a b", ".hidden"])
+def test_any_name_that_a_file_can_have_will_do(run, name, tmp_path):
+    make_photo(tmp_path / f"{name}.png", side=12)
+    code, _, refused = run(tmp_path / f"{name}.png", "-o", "out/", "--bands", "always", "--scale", "1")
+    assert (code, refused) == (0, [])
+    assert {path.name for path in Path("out").iterdir()} == {f"{name}.png", ".adadiffsr.jsonl"}
+
+
+def test_rows_lie_beside_the_file_that_a_link_leads_to(run, monkeypatch, tmp_path):
+    make_photo(Path("in.png"), side=30)
+    Path("far").mkdir()
+    Path("out.png").symlink_to("far/real.png")
+    after(monkeypatch, 1, stop)
+    assert run(*WORDS)[0] == STOPPED_CODE
+    assert len(list(tmp_path.glob("far/.real.png.*.bands"))) == 1
+    assert run(*WORDS)[0] == 0
+    assert Path("out.png").is_symlink()
+    assert [path.name for path in Path("far").iterdir()] == ["real.png"]
+
+
+@pytest.mark.parametrize("where", ["add", "write"])
+def test_a_full_disk_is_named_and_what_is_done_is_kept(run, monkeypatch, tmp_path, where):
+    make_photo(Path("in.png"), side=60)
+    original = Spool.add
+
+    def fill(self, *rest):
+        if where == "add" and self.rows < 32:
+            return original(self, *rest)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Spool, "_encode" if where == "write" else "add", fill)
+    code, _, refused = run(*WORDS)
+    assert code == 2
+    assert "out.png cannot be written: its disk is full" in refused[-1]
+    assert list(tmp_path.glob(".out.png.*.bands/rows"))
+
+
+def test_rows_that_are_there_need_no_room(run, monkeypatch):
+    make_photo(Path("in.png"), side=60)
+    monkeypatch.setattr(Spool, "write", lambda *rest: stop())
+    assert run(*WORDS)[0] == STOPPED_CODE
+    rows = 3 * 240 * 256
+    monkeypatch.setattr(resources, "free_bytes", lambda path: (1, rows))
+    code, _, refused = run("in.png", "-o", "other.png", "--bands", "always")
+    assert (code, "other.png needs about" in refused[0]) == (2, True)
+    assert run(*WORDS)[0] == STOPPED_CODE
+
+
+def test_a_piece_that_fails_leaves_nothing_to_the_next_picture(run, monkeypatch):
+    """Pieces that are under way at a cluster's workers when a picture is given up."""
+    monkeypatch.setattr(bands_module, "FULL_BATCHES", 1)
+    for number, name in enumerate(("a", "b")):
+        make_noise(f"{name}.png", 900, 12, seed=number)
+    words = ("--bands", "always", "--scale", "2", "--tile-batch", "1")
+    run("b.png", "-o", "alone.png", *words)
+
+    class Workers(cluster.Workers):
+        count = 2
+
+        def __init__(self):
+            self._pool = self
+            self.waiting, self.model = deque(), None
+
+        def run(self, units):
+            self.waiting.extend(units)
+            while self.waiting:
+                unit = self.waiting.popleft()
+                yield unit, unit.work(self.model)
+
+        def add(self, units):
+            self.waiting.extend(units)
+
+        def fill(self, filling):
+            self.model = filling.bands.model
+            super().fill(filling)
+
+    original = Spool.add_levels
+
+    def fail(self, levels):
+        if self.target.name == "a.png":
+            raise OSError(errno.EIO, "the disk is out of order")
+        original(self, levels)
+
+    monkeypatch.setattr(upscale, "fill_here", Workers().fill)
+    monkeypatch.setattr(Spool, "add_levels", fail)
+    code, _, refused = run("a.png", "b.png", "-o", "out/", *words)
+    assert (code, len(refused)) == (2, 1)
+    assert Path("out/b.png").read_bytes() == Path("alone.png").read_bytes()
