@@ -102,8 +102,8 @@ def test_bands_of_the_embedded_model_give_the_bits_of_the_whole(threads, monkeyp
 
 @pytest.mark.usefixtures("small_pieces")
 def test_a_stream_may_begin_anywhere(model):
-    picture, size = draw(60, 30), (240, 120)
-    bands = Bands(model, (60, 30), size, CONFIG)
+    picture, size = draw(120, 40), (480, 160)
+    bands = Bands(model, (120, 40), size, CONFIG)
     whole, _ = stream_all(bands, picture)
     for first, (top, _) in enumerate(bands.result_rows):
         result, reports = stream_all(bands, picture, first)
