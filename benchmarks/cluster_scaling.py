@@ -56,9 +56,9 @@ from adadiffsr_core.streaming.spread import Picture, Spread
 
 ROOT = Path(__file__).resolve().parents[1]
 TILE = 64  # latent px
-STEPS = 4  # evaluations of a tile
+STEPS = 2  # evaluations of a tile
 COLUMNS = 4  # tiles across the large picture
-ENCODE, DECODE = 0.5, 1.0  # of a tile, in evaluations
+ENCODE, DECODE = STEPS / 16, STEPS / 8  # of a tile, in evaluations
 
 
 @dataclass(frozen=True)
@@ -451,7 +451,7 @@ def main() -> None:
     """See above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=lambda text: [int(part) for part in text.split(",")], default=[1, 2, 4, 8, 16])
-    parser.add_argument("--seconds", type=float, default=0.05, help="of one evaluation of a tile")
+    parser.add_argument("--seconds", type=float, default=0.2, help="of one evaluation of a tile")
     parser.add_argument("--photos", type=int, default=60)
     parser.add_argument("--rows", type=int, default=120, help="of tiles, of the large picture")
     parser.add_argument("--rounds", type=int, default=1)
