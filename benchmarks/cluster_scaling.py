@@ -1,7 +1,7 @@
 """How a cluster's speed grows with its workers, what the loss of one costs, and how much travels.
 
-    python -m benchmarks.cluster_scaling [--workers 1,2,4,8,16] [--seconds 0.02] [--rounds 1] [--lost 4] [--wide 16384]
-        [--photos 160] [--rows 160] [--skip-scaling] [--skip-travel]
+    python -m benchmarks.cluster_scaling [--workers 0,1,2,4,8,16] [--seconds 0.2] [--lost 8] [--wide 16384]
+        [--photos 112] [--rows 160] [--skip-scaling] [--skip-travel]
 
 The cluster is simulated: nodes of one processor each on this machine. Pool, units and driver are the real ones, and
 photographs are read, travel and are written. Only the networks are none: each evaluation of a tile sleeps as long as a
@@ -9,23 +9,28 @@ GPU would take, and what encoder and decoder would take of that is slept too. Sl
 slept, Ray's own work too, 16 workers here share among so many processors as there are, of which a table's last column
 tells how many were busy.
 
-A tile is of 64 latent px, as the embedded model's, but a latent px is one of 2 px, not of 8, so that little is computed.
-`travel` is measured apart, in this process, with latents and tiles of the embedded model's size.
+A tile is of 64 latent px, as the embedded model's, but a latent px is one px, not 8 x 8, and has 4 channels, so that
+little is computed. It has two evaluations, and each stands for a batch's: 0.2 s are 8 tiles of 25 ms. `none`
+workers are this process alone. What travels is measured apart, in this process, with latents and tiles of the embedded
+model's sizes; per evaluation means eight for each tile, as the everyday preset spends in the mean.
 """
 
 import argparse
 import contextlib
-import functools
 import io
+import logging
 import os
+import pickle
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +40,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from adadiffsr_core.cluster.joining import find_cluster
-from adadiffsr_core.commands.banded import Tray, make_in_bands
+from adadiffsr_core.cluster.joining import _environment, _import_ray, find_cluster
+from adadiffsr_core.commands.banded import Filling, Tray, fill_here, make_in_bands
 from adadiffsr_core.commands.cluster import BandTask, Bench, Equipment, PhotoTask, PhotoUnit, Workers, fingerprint_code
-from adadiffsr_core.commands.making import Order, count_tiles, finish_photo
+from adadiffsr_core.commands.making import Order, count_tiles, finish_photo, make_photo
 from adadiffsr_core.commands.naming import Source
 from adadiffsr_core.commands.options import set_threads
 from adadiffsr_core.commands.outputs import Outputs
@@ -57,6 +62,7 @@ from adadiffsr_core.streaming.spread import Picture, Spread
 ROOT = Path(__file__).resolve().parents[1]
 TILE = 64  # latent px
 STEPS = 2  # evaluations of a tile
+SPENT = 8  # on a tile by the everyday preset, in the mean
 COLUMNS = 4  # tiles across the large picture
 ENCODE, DECODE = STEPS / 16, STEPS / 8  # of a tile, in evaluations
 
@@ -73,7 +79,7 @@ class Pace:
     """
 
     seconds: float
-    factor: int = 2
+    factor: int = 1
     channels: int = 4
     log: Path | None = None
 
@@ -168,105 +174,150 @@ def plan_job(out: Path, name: str, size: tuple[int, int], *, in_bands: bool = Fa
     return PhotoJob(source=source, pages=draft.pages, motion=None, targets=targets, in_bands=draft.in_bands)
 
 
-class Busy:
-    """Processor time between two moments, this process's and the machine's."""
-
-    def __init__(self) -> None:
-        self.began, self.own, self.machine = time.perf_counter(), time.process_time(), self._machine()
-
-    def _machine(self) -> float:
-        try:
-            words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-        except OSError:
-            return float("nan")
-        ticks = [int(word) for word in words]
-        return (sum(ticks[:8]) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self) -> "Lap":
-        """What it was since then."""
-        seconds = time.perf_counter() - self.began
-        return Lap(seconds, time.process_time() - self.own, (self._machine() - self.machine) / seconds)
-
-
 @dataclass(frozen=True)
 class Lap:
     """One run.
 
     Attributes:
         seconds: that it took.
-        own: of this process's processor.
+        file: of these, seconds in which the file of a picture was encoded whose rows were there.
+        own: seconds of this process's processor.
         busy: processors of the machine, in the mean, whoever used them.
+        made: evaluations.
     """
 
     seconds: float
+    file: float
     own: float
     busy: float
+    made: int
+
+
+class Clock:
+    """Begins a lap."""
+
+    def __init__(self, log: Path | None) -> None:
+        self.log, self.file = log, 0.0
+        if log is not None:
+            log.unlink(missing_ok=True)
+        self.began, self.own, self.machine = time.perf_counter(), time.process_time(), _machine()
+
+    def stop(self) -> Lap:
+        """Ends it."""
+        seconds = time.perf_counter() - self.began
+        made = self.log.stat().st_size if self.log is not None and self.log.exists() else 0
+        busy = (_machine() - self.machine) / seconds
+        return Lap(seconds, self.file, time.process_time() - self.own, busy, made)
+
+
+def _machine() -> float:
+    """Seconds in which processors of this machine were not idle; not a number where nobody tells."""
+    try:
+        words = Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
+    except OSError:
+        return float("nan")
+    ticks = [int(word) for word in words]
+    return (sum(ticks[:8]) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def order_for(pace: Pace) -> Order:
+    """What is asked for of every picture."""
+    return Order(config=pace.config(), mask=None, quality=95, check=False, strip=False)
 
 
 class Room:
-    """Workers of a simulated cluster, and what is made by them."""
+    """Whoever makes pictures: this process alone.
 
-    def __init__(self, ray: Any, seats: Any, count: int, pace: Pace, folder: Path) -> None:
-        self.pace, self.folder, self.pids = pace, folder, folder / f"pids-{count}-{time.monotonic_ns()}"
+    Attributes:
+        count: of workers.
+    """
+
+    count = 0
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace, self.order, self.model = pace, order_for(pace), pace.model()
+
+    def tiles(self, job: PhotoJob) -> int:
+        """Of a picture."""
+        return count_tiles(job, self.model.scales, self.model.sizes, self.order.config)
+
+    def make_folder(self, jobs: Sequence[PhotoJob]) -> Lap:
+        """A folder's photographs."""
+        clock = Clock(self.pace.log)
+        self._make(jobs)
+        return clock.stop()
+
+    def make_picture(self, job: PhotoJob) -> Lap:
+        """One large picture."""
+        clock, bar = Clock(self.pace.log), ProgressBar([self.tiles(job)], STEPS)
+        try:
+            outputs = make_in_bands(job, self.model, self.order, Tray(embedded_weights(), True), bar, self._fill)
+            began = time.perf_counter()
+            finish_photo(outputs)
+            clock.file = time.perf_counter() - began
+        finally:
+            bar.close()
+        return clock.stop()
+
+    def _make(self, jobs: Sequence[PhotoJob]) -> None:
+        for job in jobs:
+            finish_photo(make_photo(job, open_photo(job.source), self.model, self.order))
+
+    def _fill(self, filling: Filling) -> None:
+        fill_here(filling)
+
+
+class Cluster(Room):
+    """Workers of a simulated cluster, all of which are ready.
+
+    Args:
+        joined: what `simulate` gives.
+        count: workers.
+        pace: of their networks.
+        folder: where it may write.
+    """
+
+    def __init__(self, joined: tuple[Any, Any], count: int, pace: Pace, folder: Path) -> None:
+        super().__init__(pace)
+        (self.ray, seats), self.count, self.pids = joined, count, folder / f"pids-{count}"
         self.pids.mkdir()
-        self.order = Order(config=pace.config(), mask=None, quality=95, check=False, strip=False)
-        facts = {"order": self.order, "seats": seats, "dtype": "float32", "weights": None, "code": fingerprint_code()}
-        equipment = SleepingEquipment(**facts, pace=pace, pids=self.pids)
-        self.model, self.workers = pace.model(), Workers(ray, seats, equipment, count, print)
+        words = {"order": self.order, "seats": seats, "dtype": "float32", "weights": None, "code": fingerprint_code()}
+        self.workers = Workers(self.ray, seats, SleepingEquipment(**words, pace=pace, pids=self.pids), count, print)
         first = plan_job(folder, "first", (side_px(1, pace.factor),) * 2)
         while self.workers._pool._starting:
             self.make_folder([first])
 
-    def make_folder(self, jobs: list[PhotoJob]) -> Lap:
-        """A folder's photographs."""
-        busy = Busy()
-        for unit, outcome in self.workers.make_photos([self._unit(job) for job in jobs]):
-            outputs = outcome()
-            finish_photo(outputs)
-            assert outputs.job is unit.job
-        return busy.stop()
+    def _make(self, jobs: Sequence[PhotoJob]) -> None:
+        for _, outcome in self.workers.make_photos([PhotoUnit(job, self.tiles(job)) for job in jobs]):
+            finish_photo(outcome())
 
-    def _unit(self, job: PhotoJob) -> PhotoUnit:
-        return PhotoUnit(job, count_tiles(job, self.model.scales, self.model.sizes, self.order.config))
+    def _fill(self, filling: Filling) -> None:
+        self.workers.fill(filling)
 
-    def make_picture(self, job: PhotoJob) -> Lap:
-        """One large picture."""
-        busy = Busy()
-        bar = ProgressBar([count_tiles(job, self.model.scales, self.model.sizes, self.order.config)], STEPS)
-        try:
-            tray = Tray(embedded_weights(), is_new=True)
-            finish_photo(make_in_bands(job, self.model, self.order, tray, bar, self.workers.fill))
-        finally:
-            bar.close()
-        return busy.stop()
+    def kill_one(self) -> None:
+        """As the machine might that has no memory left."""
+        pid = next(path.name for path in self.pids.iterdir() if Path("/proc", path.name).exists())
+        os.kill(int(pid), signal.SIGKILL)
 
-    def made(self) -> int:
-        """Evaluations since this was asked before."""
-        assert self.pace.log is not None
-        size = self.pace.log.stat().st_size if self.pace.log.exists() else 0
-        self.pace.log.unlink(missing_ok=True)
-        return size
-
-    def lose_one(self, after: float) -> threading.Timer:
-        """Have a worker killed after so many seconds."""
-        pid = next(pid for pid in map(int, os.listdir(self.pids)) if Path(f"/proc/{pid}").exists())
-        timer = threading.Timer(after, os.kill, (pid, signal.SIGKILL))
-        timer.start()
-        return timer
+    def close(self) -> None:
+        """Make room for other workers."""
+        for seat in self.workers._pool._seats:
+            self.ray.kill(seat.actor)
+        shutil.rmtree(self.pids)
 
 
 @contextlib.contextmanager
 def simulate(nodes: int) -> Iterator[tuple[Any, Any]]:
     """A cluster of nodes of one processor each, joined; gives `ray` and its seats."""
-    from adadiffsr_core.cluster.joining import _environment, _import_ray
-
     _import_ray()
-    from ray.cluster_utils import Cluster
+    from ray import cluster_utils
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
 
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 2**28}
     with _environment(PYTHONPATH=path, RAY_worker_niceness="0"):
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
         try:
             for _ in range(nodes - 1):
                 cluster.add_node(num_cpus=1, object_store_memory=2**27)
@@ -287,69 +338,55 @@ def measure_scaling(args: argparse.Namespace, pace: Pace, folder: Path) -> None:
     """A folder and one picture by so many workers, and the loss of one."""
     jobs = plan_folder(folder, args.photos, pace.factor)
     large = plan_job(folder, "huge", (side_px(args.rows, pace.factor), side_px(COLUMNS, pace.factor)), in_bands=True)
-    makers: dict[str, Callable[[Room], Lap]] = {
-        "a folder": lambda room: room.make_folder(jobs),
-        "one picture": lambda room: room.make_picture(large),
-    }
-    alone: dict[str, float] = {}
-    with quiet_start(max(args.workers)) as (ray, seats):
-        print("| what | workers | s | efficiency | evaluations | driver, s of processor | processors busy |")
-        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    laps: dict[tuple[str, int], Lap] = {}
+    lost: dict[str, Lap] = {}
+    began = time.perf_counter()
+    with simulate(max(args.workers)) as joined:
+        print(f"{max(args.workers)} nodes after {time.perf_counter() - began:.0f} s", file=sys.stderr)
         for count in args.workers:
             with quiet():
-                room = Room(ray, seats, count, pace, folder)
-            room.made()
+                room = Cluster(joined, count, pace, folder) if count else Room(pace)
+            makers = {"folder": partial(room.make_folder, jobs), "picture": partial(room.make_picture, large)}
             for what, make in makers.items():
-                laps = []
-                for _ in range(args.rounds):
+                with quiet():
+                    laps[what, count] = make()
+                print(what, count, laps[what, count], file=sys.stderr)
+                if isinstance(room, Cluster) and count == args.lost:
+                    timer = threading.Timer(laps[what, count].seconds / 2, room.kill_one)
+                    timer.start()
                     with quiet():
-                        laps.append(make(room))
-                lap, made = min(laps, key=lambda lap: lap.seconds), room.made() // args.rounds
-                alone.setdefault(what, lap.seconds * count)
-                shown = f"{alone[what] / (count * lap.seconds):.3f} | {made} | {lap.own:.1f} | {lap.busy:.2f}"
-                print(f"| {what} | {count} | {lap.seconds:.1f} | {shown} |", flush=True)
-                if count == args.lost:
-                    measure_loss(what, functools.partial(make, room), room, lap.seconds, made)
-            with quiet():
-                close(ray, room)
+                        lost[what] = make()
+                    timer.join()
+                    print(what, "lost", lost[what], file=sys.stderr)
+            if isinstance(room, Cluster):
+                room.close()
+    print_laps(laps)
+    for what, lap in lost.items():
+        whole = laps[what, args.lost]
+        print(
+            f"\n{what}, one of {args.lost} workers killed halfway: {lap.seconds - whole.seconds:+.1f} s, "
+            f"{lap.made - whole.made:+d} evaluations of {whole.made}"
+        )
 
 
-@contextlib.contextmanager
-def quiet_start(nodes: int) -> Iterator[tuple[Any, Any]]:
-    """See `simulate`; says how long it took."""
-    began = time.perf_counter()
-    with simulate(nodes) as joined:
-        print(f"{nodes} nodes after {time.perf_counter() - began:.0f} s\n", flush=True)
-        yield joined
-
-
-def close(ray: Any, room: Room) -> None:
-    """End a room's workers, so that there is room for others."""
-    for seat in room.workers._pool._seats:
-        ray.kill(seat.actor)
-    shutil.rmtree(room.pids)
-
-
-def measure_loss(what: str, make: Callable[[], Lap], room: Room, seconds: float, made: int) -> None:
-    """The same again, in the midst of which a worker is killed."""
-    timer = room.lose_one(seconds / 2)
-    try:
-        with quiet():
-            lap = make()
-    finally:
-        timer.cancel()
-    again = room.made() - made
-    print(f"| {what}, one lost | {args_count(room)} | {lap.seconds:.1f} | {lap.seconds - seconds:+.1f} s | {again:+d} | | |")
-
-
-def args_count(room: Room) -> int:
-    """Workers of a room."""
-    return room.workers.count
+def print_laps(laps: Mapping[tuple[str, int], Lap]) -> None:
+    """Efficiency is T1 / (N TN); of rows, it is that without the seconds in which the file was encoded."""
+    print("| what | workers | s | efficiency | of rows | file, s | driver's processor, s | processors busy |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for (what, count), lap in sorted(laps.items()):
+        one, rows, each = laps.get((what, 1)), lap.seconds - lap.file, max(1, count)
+        shares = (
+            ("", "")
+            if one is None
+            else (f"{one.seconds / (each * lap.seconds):.3f}", f"{(one.seconds - one.file) / (each * rows):.3f}")
+        )
+        numbers = f"{lap.seconds:.1f} | {shares[0]} | {shares[1]} | {lap.file:.1f} | {lap.own:.1f} | {lap.busy:.2f}"
+        print(f"| {what} | {count or 'none'} | {numbers} |")
 
 
 def plan_folder(folder: Path, count: int, factor: int) -> list[PhotoJob]:
-    """Photographs of 6, 9 or 12 tiles."""
-    sides = [(side_px(rows, factor), side_px(3, factor)) for rows in (2, 3, 4)]
+    """Photographs of 2, 4 or 6 tiles."""
+    sides = [(side_px(rows, factor), side_px(2, factor)) for rows in (1, 2, 3)]
     return [plan_job(folder, str(number), sides[number % 3]) for number in range(count)]
 
 
@@ -381,10 +418,8 @@ def pack(thing: Any) -> tuple[list[Any], int, float]:
 
 def unpack(parts: list[Any]) -> tuple[Any, float]:
     """See `pack`."""
-    import pickle
-
     began = time.perf_counter()
-    return pickle.loads(parts[-1], buffers=parts[:-1]), time.perf_counter() - began
+    return pickle.loads(parts[-1], buffers=parts[:-1]), time.perf_counter() - began  # noqa: S301 (our own)
 
 
 def send(task: Any, bench: Bench, kind: Travel) -> Any:
@@ -403,7 +438,7 @@ def measure_travel(width: int, folder: Path) -> None:
     """What travels of a picture so wide, and of a photograph, and what that costs the driver."""
     pace = Pace(0.0, factor=8, channels=16)
     model, config = pace.model(), pace.config(tile_batch=8)
-    order = Order(config=config, mask=None, quality=95, check=False, strip=False)
+    order = replace(order_for(pace), config=config)
     bench, kinds = Bench(model, order), defaultdict[str, Travel](Travel)
     size = (3 * 1024, width)
     job = plan_job(folder, "wide", size, in_bands=True)
@@ -433,14 +468,16 @@ def measure_travel(width: int, folder: Path) -> None:
     total = 0
     for name, travel in kinds.items():
         both = travel.there + travel.back
-        each = both / (STEPS * (12 if name == "PhotoTask" else tiles))
+        each = both / (SPENT * (12 if name == "PhotoTask" else tiles))
         total += 0 if name == "PhotoTask" else both
-        shown = f"{travel.there / 1e3:,.0f} | {travel.back / 1e3:,.0f} | {each:,.0f} | {both / 1e6 / travel.packing:,.0f}"
+        shown = (
+            f"{travel.there / 1e3:,.0f} | {travel.back / 1e3:,.0f} | {each:,.0f} | {both / 1e6 / travel.packing:,.0f}"
+        )
         print(f"| {name} | {travel.count} | {shown} |")
     packing = sum(travel.packing for name, travel in kinds.items() if name != "PhotoTask")
     print(
         f"\none picture of {width} x {size[0]} px, {tiles} tiles: {total / px:.2f} bytes a px, "
-        f"{total / (STEPS * tiles):,.0f} an evaluation; the driver packs for {packing / px * 1e9:.1f} s a gigapixel, "
+        f"{total / (SPENT * tiles):,.0f} an evaluation; the driver packs for {packing / px * 1e9:.1f} s a gigapixel, "
         f"reads, draws noise, merges and writes rows for {spent / px * 1e9:.1f} s, and encodes the file for "
         f"{written / px * 1e9:.1f} s"
     )
@@ -450,13 +487,16 @@ def measure_travel(width: int, folder: Path) -> None:
 def main() -> None:
     """See above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=lambda text: [int(part) for part in text.split(",")], default=[1, 2, 4, 8, 16])
+    parser.add_argument(
+        "--workers", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2, 4, 8, 16]
+    )
     parser.add_argument("--seconds", type=float, default=0.2, help="of one evaluation of a tile")
-    parser.add_argument("--photos", type=int, default=60)
-    parser.add_argument("--rows", type=int, default=120, help="of tiles, of the large picture")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--lost", type=int, default=4, help="of how many workers one is lost")
-    parser.add_argument("--wide", type=int, default=16384, help="px of the picture of which it is measured what travels")
+    parser.add_argument("--photos", type=int, default=112)
+    parser.add_argument("--rows", type=int, default=160, help="of tiles, of the large picture")
+    parser.add_argument("--lost", type=int, default=8, help="of how many workers one is lost")
+    parser.add_argument(
+        "--wide", type=int, default=16384, help="px of the picture of which it is measured what travels"
+    )
     parser.add_argument("--skip-scaling", action="store_true")
     parser.add_argument("--skip-travel", action="store_true")
     args = parser.parse_args()
