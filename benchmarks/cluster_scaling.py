@@ -397,7 +397,7 @@ class Travel:
     Attributes:
         count: of pieces.
         there, back: bytes.
-        packing: seconds of the driver to pack what goes there and unpack what comes back.
+        packing: seconds of the driver's processor to pack what goes there and unpack what comes back.
     """
 
     count: int = 0
@@ -407,19 +407,19 @@ class Travel:
 
 
 def pack(thing: Any) -> tuple[list[Any], int, float]:
-    """As Ray does: bytes, their count, and seconds."""
+    """As Ray does: bytes, their count, and seconds of the processor."""
     from ray import cloudpickle
 
-    began, parts = time.perf_counter(), []
+    began, parts = time.process_time(), []
     parts.append(cloudpickle.dumps(thing, protocol=5, buffer_callback=lambda part: parts.append(part.raw()) and None))
     parts = [bytes(part) for part in parts]  # into the store
-    return parts, sum(map(len, parts)), time.perf_counter() - began
+    return parts, sum(map(len, parts)), time.process_time() - began
 
 
 def unpack(parts: list[Any]) -> tuple[Any, float]:
     """See `pack`."""
-    began = time.perf_counter()
-    return pickle.loads(parts[-1], buffers=parts[:-1]), time.perf_counter() - began  # noqa: S301 (our own)
+    began = time.process_time()
+    return pickle.loads(parts[-1], buffers=parts[:-1]), time.process_time() - began  # noqa: S301 (our own)
 
 
 def send(task: Any, bench: Bench, kind: Travel) -> Any:
@@ -448,19 +448,19 @@ def measure_travel(width: int, folder: Path) -> None:
     picture = Picture(job.pages[0].source_size, size, config, kind, spool.levels)
     spread, waiting, spent = Spread(picture, model, rows.read, 3), [], 0.0
     while not spread.is_done:
-        began = time.perf_counter()
+        began = time.process_time()
         waiting += spread.work()
-        spent += time.perf_counter() - began
+        spent += time.process_time() - began
         work = waiting.pop(0)
         result = send(BandTask(work), bench, kinds[type(work).__name__])
-        began = time.perf_counter()
+        began = time.process_time()
         for levels in spread.settle(work, result):
             spool.add_levels(levels)
-        spent += time.perf_counter() - began
+        spent += time.process_time() - began
     tiles, px = spread.bands.grid.count, size[0] * size[1]
-    began = time.perf_counter()
+    began = time.process_time()
     spool.write(job.targets.result, size[0], 95)
-    written = time.perf_counter() - began
+    written = time.process_time() - began
     job = plan_job(folder, "one", (side_px(3, 8), side_px(4, 8)))
     outputs: Outputs = send(PhotoTask(job, job.source.read_bytes()), bench, kinds["PhotoTask"])
     print("\n| pieces | number | kB there | kB back | bytes per evaluation | MB/s packed |")
@@ -477,9 +477,9 @@ def measure_travel(width: int, folder: Path) -> None:
     packing = sum(travel.packing for name, travel in kinds.items() if name != "PhotoTask")
     print(
         f"\none picture of {width} x {size[0]} px, {tiles} tiles: {total / px:.2f} bytes a px, "
-        f"{total / (SPENT * tiles):,.0f} an evaluation; the driver packs for {packing / px * 1e9:.1f} s a gigapixel, "
-        f"reads, draws noise, merges and writes rows for {spent / px * 1e9:.1f} s, and encodes the file for "
-        f"{written / px * 1e9:.1f} s"
+        f"{total / (SPENT * tiles):,.0f} an evaluation\nseconds of the driver's processor for a gigapixel: "
+        f"{packing / px * 1e9:.0f} to pack, {spent / px * 1e9:.0f} to read, draw noise, merge and write rows, "
+        f"{written / px * 1e9:.0f} to encode the file"
     )
     assert len(outputs.reports) == 1
 
