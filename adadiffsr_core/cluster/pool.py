@@ -27,7 +27,7 @@ class Unit(Protocol):
 
     @property
     def cost(self) -> float:
-        """What it takes, in any measure."""
+        """What it takes, in any measure; 0 where nobody knows, and more units follow."""
         ...
 
     def load(self) -> Callable[[Any], Any]:
@@ -169,9 +169,12 @@ class Pool(Generic[U]):
     def _has_room(self, seat: _Seat[U], unit: U, depth: int) -> bool:
         """Whether a seat takes one more; what was lost with a worker has its next one for itself.
 
-        Otherwise what had just been done, or only waited, would be lost again with what kills workers.
+        Otherwise what had just been done, or only waited, would be lost again with what kills workers. And what is left
+        in the end is for whoever is free first, rather than to wait behind a long one.
         """
         if not seat.is_ready or len(seat.queue) > depth:
+            return False
+        if depth and unit.cost and len(self._waiting) < len(self._seats):
             return False
         return not seat.queue or not any(self._deaths[id(one)] for one in (unit, *(one for _, one in seat.queue)))
 

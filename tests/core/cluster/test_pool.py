@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -39,8 +40,8 @@ class Piece:
         return self.task
 
 
-def make_pool(ray, equip=lambda: "bench", **more):
-    return Pool(ray, Seats(1, "cpu", 1, {"num_cpus": 0.1}), equip, refusals=(ImageError,), **more)
+def make_pool(ray, equip=lambda: "bench", count=1, **more):
+    return Pool(ray, Seats(count, "cpu", 1, {"num_cpus": 0.1}), equip, refusals=(ImageError,), **more)
 
 
 def test_all_are_done_the_longest_first_and_few_are_loaded_at_once(ray):
@@ -58,6 +59,20 @@ def test_all_are_done_the_longest_first_and_few_are_loaded_at_once(ray):
         assert piece.cost == outcome[1]
         assert len(loaded) - len(done) < 2
     assert done == [("bench", number) for number in (5, 4, 3, 2, 1, 0)]
+
+
+def test_the_last_unit_is_for_whoever_is_free_first(ray, tmp_path):
+    last = tmp_path / "last"
+
+    def wait_for_last(bench):
+        until = time.monotonic() + 30
+        while not last.exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        return last.exists()
+
+    pieces = [Piece(3, wait_for_last), Piece(2, lambda bench: "short"), Piece(1, lambda bench: last.touch())]
+    outcomes = {piece.cost: outcome for piece, outcome in make_pool(ray, count=2).run(pieces)}
+    assert outcomes == {3: True, 2: "short", 1: None}
 
 
 def test_who_kills_workers_is_given_up_and_nobody_else(ray, tmp_path):
