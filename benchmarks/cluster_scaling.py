@@ -57,7 +57,7 @@ from adadiffsr_core.photo.spool import Spool
 from adadiffsr_core.photo.value import LevelKind
 from adadiffsr_core.sampling.schedule import Schedule
 from adadiffsr_core.settings import SamplingConfig
-from adadiffsr_core.streaming.spread import Picture, Spread
+from adadiffsr_core.streaming.spread import Picture, Spread, Work
 
 ROOT = Path(__file__).resolve().parents[1]
 TILE = 64  # latent px
@@ -101,11 +101,22 @@ class Pace:
 
     def model(self) -> Model:
         """Networks that sleep."""
-        shape = {"in_channels": 2 * self.channels, "out_channels": self.channels, "model_channels": 32}
-        sizes = {"z_channels": self.channels, "patch": self.factor, "channels": (8,)}
-        autoencoder = Autoencoder(AutoencoderConfig(**sizes, encoder_blocks=(1,), decoder_blocks=(1,)))
-        autoencoder.encoder, autoencoder.decoder = _Encoder(self), _Decoder(self)
-        unet = _Sleeper(UNetConfig(**shape, channel_mult=(1,), num_res_blocks=1))
+        autoencoder = Autoencoder(
+            AutoencoderConfig(
+                z_channels=self.channels, patch=self.factor, channels=(8,), encoder_blocks=(1,), decoder_blocks=(1,)
+            )
+        )
+        modules: dict[str, nn.Module] = {"encoder": _Encoder(self), "decoder": _Decoder(self)}
+        for name, module in modules.items():
+            autoencoder.register_module(name, module)
+        config = UNetConfig(
+            in_channels=2 * self.channels,
+            out_channels=self.channels,
+            model_channels=32,
+            channel_mult=(1,),
+            num_res_blocks=1,
+        )
+        unet = _Sleeper(config)
         unet.pace = self
         return Model(unet, autoencoder, Schedule())
 
@@ -406,17 +417,17 @@ class Travel:
     packing: float = 0.0
 
 
-def pack(thing: Any) -> tuple[list[Any], int, float]:
+def pack(thing: Any) -> tuple[list[bytes], int, float]:
     """As Ray does: bytes, their count, and seconds of the processor."""
     from ray import cloudpickle
 
-    began, parts = time.process_time(), []
-    parts.append(cloudpickle.dumps(thing, protocol=5, buffer_callback=lambda part: parts.append(part.raw()) and None))
-    parts = [bytes(part) for part in parts]  # into the store
+    began, buffers = time.process_time(), list[pickle.PickleBuffer]()
+    head: bytes = cloudpickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
+    parts = [*(bytes(buffer.raw()) for buffer in buffers), head]  # copied, as into the store
     return parts, sum(map(len, parts)), time.process_time() - began
 
 
-def unpack(parts: list[Any]) -> tuple[Any, float]:
+def unpack(parts: list[bytes]) -> tuple[Any, float]:
     """See `pack`."""
     began = time.process_time()
     return pickle.loads(parts[-1], buffers=parts[:-1]), time.process_time() - began  # noqa: S301 (our own)
@@ -446,7 +457,7 @@ def measure_travel(width: int, folder: Path) -> None:
     assert rows is not None
     spool, kind = Spool(folder / "rows", rows.photo, width, job.targets.result), LevelKind(8, False)
     picture = Picture(job.pages[0].source_size, size, config, kind, spool.levels)
-    spread, waiting, spent = Spread(picture, model, rows.read, 3), [], 0.0
+    spread, waiting, spent = Spread(picture, model, rows.read, 3), list[Work](), 0.0
     while not spread.is_done:
         began = time.process_time()
         waiting += spread.work()

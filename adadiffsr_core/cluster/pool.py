@@ -6,6 +6,7 @@ next unit, and counts how often one has cost a worker's life. What a unit is, no
 Source: decision D76.
 """
 
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,8 @@ class Worker:
 
     def do(self, task: Callable[[Any], Any]) -> Any:
         """One unit."""
+        if self._equipment is None:
+            os._exit(1)  # the process before died while it had nothing to do; so the pool hears of it
         return task(self._equipment)
 
 
