@@ -455,7 +455,7 @@ def measure_travel(width: int, folder: Path) -> None:
     job = plan_job(folder, "wide", size, in_bands=True)
     rows = open_photo(job.source).open_rows()
     assert rows is not None
-    spool, kind = Spool(folder / "rows", rows.photo, width, job.targets.result), LevelKind(8, False)
+    spool, kind = Spool(folder / "rows", rows.photo, size, job.targets.result), LevelKind(8, False)
     picture = Picture(job.pages[0].source_size, size, config, kind, spool.levels)
     spread, waiting, spent = Spread(picture, model, rows.read, 3), list[Work](), 0.0
     while not spread.is_done:
@@ -470,7 +470,7 @@ def measure_travel(width: int, folder: Path) -> None:
         spent += time.process_time() - began
     tiles, px = spread.bands.grid.count, size[0] * size[1]
     began = time.process_time()
-    spool.write(job.targets.result, size[0], 95)
+    spool.write(job.targets.result, 95)
     written = time.process_time() - began
     job = plan_job(folder, "one", (side_px(3, 8), side_px(4, 8)))
     outputs: Outputs = send(PhotoTask(job, job.source.read_bytes()), bench, kinds["PhotoTask"])

@@ -182,7 +182,7 @@ def _make(
     try:
         picture = _open(job.source, page.source_size)
         photo = replace(picture.photo, notes=picture.photo.notes.strip()) if order.strip else picture.photo
-        spool = Spool(kept.rows, photo, page.size[1], job.targets.result)
+        spool = Spool(kept.rows, photo, page.size, job.targets.result)
         first = _rows_done(bands, spool, kept)
         if first < len(bands.result_rows):
             fill(Filling(bands, picture, spool, kept, first, bar))
@@ -190,14 +190,14 @@ def _make(
         outputs = Outputs(job, order.quality, describe_settings(order.config, bands.model))
         outputs.add_bands(page, bands.work, bands.factor, report)
         if len(job.targets.pictures) > 1:
-            small = spool.preview(page.size[0], _PREVIEW_PX)
+            small = spool.preview(_PREVIEW_PX)
             shrunk = (small.shape[1] / bands.work.size[0], small.shape[2] / bands.work.size[1])
             outputs.draw_bands(picture, small, (bands.factor * shrunk[0], bands.factor * shrunk[1]), report)
     except REFUSALS:
         check()  # what its decoder says of a file that is another by now helps nobody
         raise
     check()
-    outputs.write_later(job.targets.result, lambda path: spool.write(path, page.size[0], order.quality))
+    outputs.write_later(job.targets.result, lambda path: spool.write(path, order.quality))
     outputs.kept = kept
     return outputs
 

@@ -4,6 +4,7 @@ Only once the last row is there can a file be encoded that is whole or not at al
 made again when a run is stopped.
 """
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from ..errors import ImageError
 from ..files import disk_full, whole_file
 from .containers import embed_in_tiff
 from .exif import exif_for
+from .plain_tiff import plain_tiff_head
+from .scales import Size
 from .value import LevelKind, Photo, levels_to_photo
 from .vips import import_vips, shrink
 from .writing import WRITABLE, bit_depth_of, describe_image, insertion_for, save_options
@@ -39,33 +42,37 @@ def check_streamed(path: Path) -> None:
 
 
 class Spool:
-    """A file of raw levels, one row of pixels after another.
+    """A file of a result's levels, one row of pixels after another, behind the head of a plain TIFF.
+
+    So libvips reads it from the top as it reads any; raw levels it would map as a whole, which counts as memory.
 
     Args:
         path: of the file; what is there is gone on with.
         photo: what the source says, whose precision and colours the result has; transparency is left out.
-        width: of the result, px.
+        size: (height, width) of the result, px.
         target: that the rows are for, which decides their precision.
 
     Attributes:
         row_bytes: of one row.
     """
 
-    def __init__(self, path: Path, photo: Photo, width: int, target: Path) -> None:
-        self.path, self.photo, self.width, self.target = path, photo, width, target
+    def __init__(self, path: Path, photo: Photo, size: Size, target: Path) -> None:
+        self.path, self.photo, self.size, self.target = path, photo, size, target
         self.kind = WRITABLE[target.suffix.lower()]
         self.levels = LevelKind(bit_depth_of(photo, self.kind), photo.is_grey)
-        self.row_bytes = width * self.levels.channels * self.levels.bit_depth // 8
+        self.row_bytes = size[1] * self.levels.channels * self.levels.bit_depth // 8
+        self._head = plain_tiff_head(*size, self.levels)
 
     @property
     def rows(self) -> int:
         """Whole rows that are there."""
-        return self.path.stat().st_size // self.row_bytes if self.path.is_file() else 0
+        there = self.path.stat().st_size - len(self._head) if self.path.is_file() else 0
+        return max(0, there) // self.row_bytes
 
     def cut(self, rows: int) -> None:
         """Keep the first rows alone."""
         with self.path.open("ab") as file:
-            file.truncate(rows * self.row_bytes)
+            file.truncate(len(self._head) + rows * self.row_bytes if rows else 0)
 
     def add(self, pixels: Tensor) -> None:
         """Add rows `[3,*,width]` in [0,1].
@@ -82,22 +89,23 @@ class Spool:
     def add_levels(self, levels: NDArray[Any]) -> None:
         """Add rows `[*,width,channels]` of this kind of levels."""
         with self.path.open("ab") as file:
+            if not file.tell():
+                file.write(self._head)
             file.write(np.ascontiguousarray(levels).data)
 
-    def preview(self, height: int, most: int) -> Tensor:
-        """The picture of the first `height` rows, reduced to sides of at most `most` px; `[3,h,w]` in [0,1]."""
-        image = self._open(height)
+    def preview(self, most: int) -> Tensor:
+        """The picture, once all rows are there, reduced to sides of at most `most` px; `[3,h,w]` in [0,1]."""
+        image = self._open()
         small = shrink(image, most)
         return levels_to_photo(
             small.numpy().reshape(small.height, small.width, self.levels.channels), has_alpha=False
         ).pixels
 
-    def write(self, path: Path, height: int, quality: int) -> None:
-        """Write the picture of the first `height` rows; the file appears whole or not at all.
+    def write(self, path: Path, quality: int) -> None:
+        """Write the picture, once all rows are there; the file appears whole or not at all.
 
         Args:
             path: where to; of a kind that `check_streamed` allows.
-            height: px.
             quality: of JPEG.
 
         Raises:
@@ -107,15 +115,15 @@ class Spool:
         # Among the rows, so that what is half written when the process is killed goes with them.
         with whole_file(path, self.path.parent) as partial:
             try:
-                self._encode(partial, height, quality)
+                self._encode(partial, quality)
             except pyvips.Error as error:
                 # Of the reason libvips says nothing.
                 if free_on_disk(self.path.parent) < _FULL_BYTES:
                     raise disk_full(path) from None
                 raise ImageError(f"{path} cannot be written: {str(error).strip().splitlines()[-1]}") from None
 
-    def _encode(self, partial: Path, height: int, quality: int) -> None:
-        raw, size = self._open(height), height * self.row_bytes
+    def _encode(self, partial: Path, quality: int) -> None:
+        raw, size = self._open(), self.size[0] * self.row_bytes
         if self.photo.alpha is not None and self.kind != "jpeg":
             raw = raw.bandjoin(2**self.levels.bit_depth - 1)
         image = describe_image(raw, self.photo, self.kind)
@@ -125,21 +133,21 @@ class Spool:
             options |= {"tile": True, "pyramid": True, "subifd": True, "tile_width": 256, "tile_height": 256}
         getattr(image, f"{self.kind}save")(str(partial), **options)
         if self.kind != "tiff":
-            self._say(partial, (height, self.width))
+            self._say(partial)
         elif not is_tiled and self.photo.notes.exif is not None:
-            exif = exif_for(self.photo.notes.exif, (height, self.width), self.photo.notes.dpi)
+            exif = exif_for(self.photo.notes.exif, self.size, self.photo.notes.dpi)
             partial.write_bytes(embed_in_tiff(partial.read_bytes(), exif))
 
-    def _open(self, height: int) -> Any:
-        channels, size = self.levels.channels, self.levels.bit_depth // 8
-        raw = import_vips().Image.rawload(str(self.path), self.width, height, channels * size)
-        return raw.copy(bands=channels, format="ushort") if size == 2 else raw
+    def _open(self) -> Any:
+        pyvips = import_vips()
+        source = pyvips.Source.new_from_file(os.fsencode(self.path))
+        return pyvips.Image.new_from_source(source, "", access="sequential")
 
-    def _say(self, partial: Path, size: tuple[int, int]) -> None:
+    def _say(self, partial: Path) -> None:
         """Put in what libvips does not write as it is; see `insertion_for`."""
         with partial.open("rb") as file:
             head = file.read(_HEAD_BYTES)
-            insertion = insertion_for(head, self.photo, size, self.kind)
+            insertion = insertion_for(head, self.photo, self.size, self.kind)
             if not insertion.data:
                 return
             whole = partial.with_name(f"{partial.name}.said")

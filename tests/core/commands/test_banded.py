@@ -132,7 +132,7 @@ def test_other_settings_make_all_anew(run, monkeypatch, tmp_path):
     make_photo(Path("in.png"), side=60)
     run("in.png", "-o", "other.png", "--bands", "always", "--seed", "1")
 
-    def stop(self, path, height, quality):
+    def stop(self, path, quality):
         raise KeyboardInterrupt
 
     write = Spool.write

@@ -30,11 +30,11 @@ def test_a_picture_is_the_same_by_rows(tmp_path, suffix, bit_depth, is_grey):
     write_photo(Photo(pixels=pixels, bit_depth=bit_depth, is_grey=is_grey, notes=notes), path)
     whole, rows = read_photo(path), open_photo(path).open_rows()
     assert torch.equal(torch.cat(list(rows.read()), dim=2)[0], whole.pixels)
-    spool = Spool(tmp_path / "rows", rows.photo, 37, path)
+    spool = Spool(tmp_path / "rows", rows.photo, (600, 37), path)
     for part in whole.pixels.split(70, dim=1):
         spool.add(part)
     assert spool.rows == 600
-    spool.write(tmp_path / f"rows{suffix}", 600, 95)
+    spool.write(tmp_path / f"rows{suffix}", 95)
     write_photo(whole, tmp_path / f"whole{suffix}")
     assert (tmp_path / f"rows{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
 
