@@ -69,7 +69,7 @@ def main() -> None:
     more = [*args.words.split(), *([] if args.model is None else ["--model", str(args.model)])]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "photo.png"
-        with Image.open(args.photo) as photo:
+        with Image.open(args.photo, formats=("PNG", "JPEG")) as photo:
             left, top = ((side - args.crop) // 2 for side in photo.size)
             photo.convert("RGB").crop((left, top, left + args.crop, top + args.crop)).save(source)
         print(f"{args.crop} x {args.crop} px, {' '.join(more) or 'everyday settings'}", flush=True)

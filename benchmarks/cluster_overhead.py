@@ -37,7 +37,7 @@ def plan_jobs(folder: Path, out: Path, count: int, side: int) -> list[PhotoJob]:
     rng, jobs = np.random.default_rng(0), []
     paths = sorted(path for path in folder.iterdir() if path.suffix in (".jpg", ".png"))
     for number in range(count):
-        with Image.open(paths[number % len(paths)]) as photo:
+        with Image.open(paths[number % len(paths)], formats=("PNG", "JPEG")) as photo:
             left, top = (int(rng.integers(max(1, whole - side + 1))) for whole in photo.size)
             source = out / f"{number}.png"
             photo.convert("RGB").crop((left, top, left + side, top + side)).save(source)

@@ -447,7 +447,7 @@ def test_only_photographs_that_anyone_may_see_are_read(pack, places, refusal):
             continue
         with pytest.raises(refusal) as caught:
             find(str(name))
-        sentences.add(str(caught.value).replace(str(name), "NAME"))
+        sentences.add(re.sub("'[^']*'", "NAME", str(caught.value), count=1))  # long names are shown cut
     assert len(sentences) == 1
 
 

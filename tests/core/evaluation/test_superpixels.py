@@ -116,7 +116,8 @@ def test_every_segment_costs_its_own_evaluations(model):
     handle.remove()
     assert len(report.tiles) == 4 * 9
     assert {tile.nfe for tile in report.tiles} == {3}
-    assert report.nfe == sum(calls) == sum(report.calls) == 4 * 9 * 3
+    assert report.nfe == sum(report.calls) == 4 * 9 * 3
+    assert sum(calls) == 112  # full batches of 8, the last ones with copies
     assert report.full_nfe == 4 * 9 * 6
     assert report.seconds > 0
 
