@@ -44,7 +44,12 @@ def start(folder, out, *servers, options=()):
     words += ["--scale", str(SCALE), *options]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
-    return subprocess.Popen(list(map(str, words)), cwd=PACK, env=environment, **pipes)
+    # Whoever starts the tests in the background has Ctrl-C ignored.
+    return subprocess.Popen(list(map(str, words)), cwd=PACK, env=environment, preexec_fn=_heed_ctrl_c, **pipes)
+
+
+def _heed_ctrl_c():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def spread(*words, **options):

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from adadiffsr_core.photo.reading import open_photo, read_photo
 from tests.core.data.test_photo_files import png, png_chunk
 
 SECONDS, MEGABYTES = 1.0, 300
+ROOT = str(Path(__file__).resolve().parents[3])
+
 # Time of the processor and memory of a process that has read one sound picture before.
 CHILD = """
 import sys, time
@@ -105,7 +108,7 @@ def measure(reader, sound, paths):
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "VIPS_CONCURRENCY": "1",
-        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONPATH": os.pathsep.join([ROOT, *sys.path]),  # first, as a host in this process has `tests` too
     }
     words = [sys.executable, "-c", CHILD, reader, str(sound), *map(str, paths)]
     done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=240, check=True)
