@@ -14,7 +14,7 @@ from ..text import in_words
 RESULT_BYTES = 62  # of memory per pixel of the result
 SOURCE_BYTES = 34  # and per pixel of the photograph
 BASE_BYTES = 250 * 10**6  # a batch of tiles on its way through the network
-BAND_BYTES = 60_000  # in bands, per pixel of width
+BAND_BYTES = 70_000  # in bands, per pixel of width
 # Of a file, per level (one channel of one pixel): below what photographs take, so that nobody is turned away wrongly.
 _FILE_BYTES = {".png": 0.35, ".tif": 0.35, ".tiff": 0.35}
 _LOSSY_BYTES = 0.03
