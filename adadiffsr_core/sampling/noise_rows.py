@@ -34,7 +34,7 @@ class _Stream:
     left: Tensor
 
 
-def noise_rows(channels: int, height: int, width: int, seed: int, rows: int) -> Iterator[Tensor]:
+def noise_rows(channels: int, height: int, width: int, seed: int, rows: int = 64) -> Iterator[Tensor]:
     """`field_noise` of `[1,channels,height,width]` from top to bottom, to the bit.
 
     Args:

@@ -22,11 +22,13 @@ from ..photo.enlarging import Box, enlarge_box, reduce, reduced_rows, source_row
 from ..photo.scales import Size, Work, plan_work
 from ..pipeline import plan_tiles, start_run
 from ..sampling.merge import StripBuilder
+from ..sampling.noise_rows import noise_rows
 from ..sampling.report import RunReport
 from ..sampling.run import FULL_BATCHES, TILE_BATCH, run_strips
 from ..sampling.tiles import TileGrid
 from ..sampling.turn import Progress
 from ..settings import SamplingConfig
+from .rows import RowStream
 
 Rows = tuple[int, int]  # first, and one past the last
 
@@ -102,6 +104,21 @@ class Bands:
         """
         row = next(row for row, top in enumerate(self.grid.tops) if top + self.grid.tile[0] > canvas_row)
         return row - row % self.part_rows
+
+    def decodes_from(self, row: int) -> list[Rows]:
+        """Rows of the decoder's blocks that a row of the result, and all below it, are made of."""
+        top = self.finish_needs((row, row + 1))[0]
+        return [block_row for block_row in self.decoder.rows if self.worked_rows(block_row)[1] > top]
+
+    def encodes_from(self, row: int) -> list[Rows]:
+        """Rows of the encoder's blocks that a row of tiles, and all below it, are made of."""
+        top = self.grid.tops[row] * self.factor
+        return [block_row for block_row in self.encoder.rows if block_row[1] > top]
+
+    def noise(self) -> RowStream:
+        """The field's noise `[1,C,*,w]`, drawn from the top."""
+        (height, width), channels = self.grid.canvas, self.model.autoencoder.config.z_channels
+        return RowStream(noise_rows(channels, height, width, self.config.seed), height)
 
     def canvas_rows(self, part: Rows) -> Rows:
         """The latent rows that rows of tiles cover."""

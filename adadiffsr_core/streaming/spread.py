@@ -22,15 +22,12 @@ from ..models.model import Model
 from ..photo.scales import Size
 from ..photo.value import LevelKind
 from ..sampling.merge import merge_strips
-from ..sampling.noise_rows import noise_rows
 from ..sampling.report import RunReport
 from ..settings import SamplingConfig
 from .bands import Bands, Rows
 from .rows import RowStream
 
 Levels = NDArray[np.uint8 | np.uint16]
-
-_NOISE_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -191,20 +188,15 @@ class Spread:
         self.picture, self.ahead = picture, ahead
         self.bands = bands = picture.bands(model)
         self._written = top
-        self._decodes = [
-            row for row in bands.decoder.rows if bands.worked_rows(row)[1] > bands.finish_needs((top, top + 1))[0]
-        ]
-        latent_top = bands.decoder_needs(self._decodes[0])[0]
-        self.first_row = bands.first_row(latent_top)
-        self._parts = bands.parts(self.first_row)
-        canvas_top = bands.grid.tops[self.first_row]
-        self._encodes = [row for row in bands.encoder.rows if row[1] > canvas_top * bands.factor]
-        (height, width), channels = bands.grid.canvas, model.autoencoder.config.z_channels
+        self._decodes = bands.decodes_from(top)
+        self.first_row = bands.first_row(bands.decoder_needs(self._decodes[0])[0])
+        self._parts, self._encodes = bands.parts(self.first_row), bands.encodes_from(self.first_row)
+        height = bands.grid.canvas[0]
         self._to_encode, self._to_match, self._to_seam = (RowStream(read(), bands.source[0]) for _ in range(3))
         self._latents, self._strips, self._decoded = _InOrder[Tensor](), _InOrder[Tensor](), _InOrder[Decoded]()
         self._lq_latent = RowStream(self._latents.take(), height, self._encodes[0][0] // bands.factor)
-        self._noise = RowStream(noise_rows(channels, height, width, picture.config.seed, _NOISE_ROWS), height)
-        self._merged = RowStream(self._merge(), height, canvas_top)
+        self._noise = bands.noise()
+        self._merged = RowStream(self._merge(), height, bands.grid.tops[self.first_row])
         self._finished, self._edges = self._decoded.take(), list[tuple[int, Tensor]]()
         self._encoding = self._sampling = self._decoding = self._done = 0  # pieces that were begun, and written
 

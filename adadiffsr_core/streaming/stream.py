@@ -5,13 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from torch import Tensor
 
 from ..sampling.merge import merge_strips
-from ..sampling.noise_rows import noise_rows
 from ..sampling.report import RunReport
 from ..sampling.turn import Progress
 from .bands import Bands, Rows
 from .rows import RowStream
-
-_NOISE_ROWS = 64  # drawn together, latent px
 
 
 class Stream:
@@ -39,15 +36,13 @@ class Stream:
     ) -> None:
         self.bands, self.read, self.first = bands, read, first
         self.begin, self.end, self.on_step = begin, end, on_step
-        top = bands.finish_needs(bands.result_rows[first])[0]
-        self._decoded_from = next(row for row in bands.decoder.rows if bands.decoded_rows(row)[1] > top)
-        top = bands.decoder_needs(self._decoded_from)[0]
-        self.first_row = bands.first_row(top)
+        self._decodes = bands.decodes_from(bands.result_rows[first][0])
+        self.first_row = bands.first_row(bands.decoder_needs(self._decodes[0])[0])
 
     def rows(self) -> Iterator[Tensor]:
         """The result `[3,*,w]` in [0,1] from top to bottom."""
         bands = self.bands
-        top, height = bands.decoded_rows(self._decoded_from)[0], bands.grid.canvas[0] * bands.factor
+        top, height = bands.decoded_rows(self._decodes[0])[0], bands.grid.canvas[0] * bands.factor
         latents = RowStream(self._restore(), bands.grid.canvas[0], bands.grid.tops[self.first_row])
         restored = RowStream(self._decode(latents), height, top)
         picture = RowStream(self.read(), bands.source[0])
@@ -62,11 +57,8 @@ class Stream:
 
     def _strips(self) -> Iterator[Tensor]:
         bands = self.bands
-        (height, width), config = bands.grid.canvas, bands.model.autoencoder.config
-        top = bands.grid.tops[self.first_row] * bands.factor
-        block_rows = [row for row in bands.encoder.rows if row[1] > top]
-        lq_latent = RowStream(self._encode(block_rows), height, block_rows[0][0] // bands.factor)
-        noise = RowStream(noise_rows(config.z_channels, height, width, bands.config.seed, _NOISE_ROWS), height)
+        encodes, noise = bands.encodes_from(self.first_row), bands.noise()
+        lq_latent = RowStream(self._encode(encodes), bands.grid.canvas[0], encodes[0][0] // bands.factor)
         for part in bands.parts(self.first_row):
             rows = bands.canvas_rows(part)
             self.begin(part)
@@ -81,6 +73,5 @@ class Stream:
             yield rows[None, :, :height, :width]
 
     def _decode(self, latents: RowStream) -> Iterator[Tensor]:
-        for block_row in self.bands.decoder.rows:
-            if block_row >= self._decoded_from:
-                yield self.bands.decode(latents.read(*self.bands.decoder_needs(block_row)), block_row)
+        for block_row in self._decodes:
+            yield self.bands.decode(latents.read(*self.bands.decoder_needs(block_row)), block_row)
