@@ -6,7 +6,6 @@ next unit, and counts how often one has cost a worker's life. What a unit is, no
 Source: decision D76.
 """
 
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -39,11 +38,15 @@ class Unit(Protocol):
 U = TypeVar("U", bound=Unit)
 
 
+class NotReady:
+    """What a worker gives back that was asked to work and never made ready: the process before it died while idle."""
+
+
 class Worker:
     """The actor."""
 
     def __init__(self) -> None:
-        self._equipment: Any = None
+        self._equipment: Any = NotReady()
 
     def prepare(self, equip: Callable[[], Any]) -> Exception | None:
         """Get ready, which takes time; returns why it cannot."""
@@ -55,9 +58,7 @@ class Worker:
 
     def do(self, task: Callable[[Any], Any]) -> Any:
         """One unit."""
-        if self._equipment is None:
-            os._exit(1)  # the process before died while it had nothing to do; so the pool hears of it
-        return task(self._equipment)
+        return self._equipment if isinstance(self._equipment, NotReady) else task(self._equipment)
 
 
 @dataclass(eq=False)
@@ -183,8 +184,8 @@ class Pool(Generic[U]):
 
     def _collect(self, last: Any) -> Iterator[tuple[U, Any]]:
         """Take what a seat has finished, up to `last`, in its order; if its worker died, all that it had."""
-        seat, lost = self._working[last], list[U]()
-        while seat.queue and (lost or last in self._working):
+        seat, lost, untouched = self._working[last], list[U](), list[U]()
+        while seat.queue and (lost or untouched or last in self._working):
             ref, unit = seat.queue.popleft()
             del self._working[ref]
             try:
@@ -194,9 +195,13 @@ class Pool(Generic[U]):
             except self._ray.exceptions.RayError:
                 lost.append(unit)
             else:
-                yield unit, result
-        if lost:
+                if isinstance(result, NotReady):
+                    untouched.append(unit)
+                else:
+                    yield unit, result
+        if lost or untouched:
             self._prepare(seat)
+        self._waiting.extendleft(reversed(untouched))
         for unit in reversed(lost):
             self._deaths[id(unit)] += 1
             if self._deaths[id(unit)] < TRIES:

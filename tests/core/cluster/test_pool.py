@@ -102,6 +102,23 @@ def test_who_kills_workers_is_given_up_and_nobody_else(ray, tmp_path):
     assert len(tried.read_text()) == TRIES == 3
 
 
+def test_a_worker_that_died_while_it_had_nothing_to_do_is_made_ready_again(ray, tmp_path):
+    def equip():
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        return "bench"
+
+    pool = make_pool(ray, equip)
+    assert [outcome for _, outcome in pool.run([Piece(1, lambda bench: bench)])] == ["bench"]
+    died = (tmp_path / "pid").read_text()
+    os.kill(int(died), signal.SIGKILL)
+    until = time.monotonic() + 30
+    while os.path.exists(f"/proc/{died}") and time.monotonic() < until:  # noqa: PTH110
+        time.sleep(0.05)
+    pieces = [Piece(cost, lambda bench: bench) for cost in (3, 2, 1)]
+    assert [outcome for _, outcome in pool.run(pieces)] == ["bench"] * 3
+    assert (tmp_path / "pid").read_text() != died
+
+
 def test_mistakes_are_not_made_again_and_nobody_waits_for_workers_that_cannot_be_used(ray):
     def slip(bench):
         raise ZeroDivisionError
