@@ -44,6 +44,11 @@ def add_parser(networks: Any) -> None:
         help="a model of ours, or a Stable Diffusion checkpoint, to begin with",
     )
     parser.add_argument("--target", choices=get_args(Target), help="what is denoised (the recipe's)")
+    parser.add_argument(
+        "--finish",
+        action="store_true",
+        help="finish --init for the eye: ST-LPIPS and a discriminator look at decoded estimates, too",
+    )
     add_cache(parser)
     group = parser.add_argument_group("with a Stable Diffusion checkpoint")
     group.add_argument(
@@ -60,9 +65,9 @@ def train_ldm(args: argparse.Namespace) -> int:
         AdaDiffSRError: anything that makes training impossible, in one sentence.
     """
     if args.init is not None and not is_ours(args.init):
-        if args.autoencoder is not None or args.target is not None:
+        if args.autoencoder is not None or args.target is not None or args.finish:
             raise ConfigError(
-                "--autoencoder and --target are not for Stable Diffusion checkpoints, which have their own"
+                "--autoencoder, --target and --finish are not for Stable Diffusion checkpoints, which have their own"
             )
         return _finetune(args)
     if args.prediction is not None:
@@ -85,16 +90,22 @@ def train_ldm(args: argparse.Namespace) -> int:
 
 
 def _choose_recipe(args: argparse.Namespace, start: Checkpoint | None) -> LdmRecipe:
-    """That of the shipped model, or of its second training, whose network and schedule are the file's."""
+    """That of the shipped model, or of its second training or its last, whose network and schedule are the file's."""
     given = {} if args.target is None else {"target": args.target}
     if start is None:
+        if args.finish:
+            raise ConfigError("--finish goes on from a trained model; name it by --init")
         return choose_recipe(LdmRecipe, "ldm", args, task_settings=given)
     known = read_schedule(start)
     if args.target not in (None, known.target):
         raise ConfigError(f"{start.path} denoises the {known.target}; leave --target out")
     net = start.section("unet")
     return choose_recipe(
-        LdmRecipe, "ldm_continue", args, net=net, task_settings={"target": known.target, "prediction": known.prediction}
+        LdmRecipe,
+        "ldm_finish" if args.finish else "ldm_continue",
+        args,
+        net=net,
+        task_settings={"target": known.target, "prediction": known.prediction},
     )
 
 

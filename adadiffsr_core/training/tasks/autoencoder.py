@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...config import Batch, Config, Side
+from ...config import Batch, Side
 from ...data.flat_colours import paint_flats
 from ...data.photo_bank import PIECE_PX, PhotoBank
 from ...drawing.charts import make_sheet
@@ -25,7 +25,8 @@ from ...metrics.st_lpips import StLpips
 from ...models.checkpoint import Checkpoint, name_weights, save_checkpoint
 from ...models.networks import AUTOENCODER_PREFIX
 from ...nets.autoencoder import Autoencoder, AutoencoderConfig
-from .losses import PatchDiscriminator, discriminator_loss, feature_l1, gradient_l1, moment_loss
+from .losses import PatchDiscriminator, gradient_l1, moment_loss
+from .picture_losses import DISCRIMINATOR, PictureLossConfig, PictureLosses, Term, add_up
 from .setup import Examples, TaskSetup
 from .taesd import Taesd
 
@@ -35,7 +36,7 @@ _CHECKED_PX = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderTaskConfig(Config):
+class AutoencoderTaskConfig(PictureLossConfig):
     """Losses and data of the autoencoder.
 
     Attributes:
@@ -51,7 +52,7 @@ class AutoencoderTaskConfig(Config):
         equivariance_weight: of the losses at half the size, without a teacher.
         perceptual_from, perceptual_weight: ST-LPIPS of the round trip from this step on; it needs stlpips-pytorch.
         adversarial_from: step from which the discriminator takes part.
-        adversarial_weight, feature_weight: of its two losses.
+        adversarial_weight, feature_weight: see `PictureLossConfig`.
         freeze_encoder: train the decoder alone, so that latents made by now stay valid.
     """
 
@@ -69,7 +70,6 @@ class AutoencoderTaskConfig(Config):
     perceptual_weight: float = 0.1
     adversarial_from: int = _NEVER
     adversarial_weight: float = 0.01
-    feature_weight: float = 0.1
     freeze_encoder: bool = False
 
     def __post_init__(self) -> None:
@@ -79,9 +79,11 @@ class AutoencoderTaskConfig(Config):
                 "crop_px must be at least 16, batch_size 1 and latent_margin 0, got "
                 f"{self.crop_px}, {self.batch_size} and {self.latent_margin}"
             )
-        parts = {name: value for name, value in vars(self).items() if name.endswith(("_weight", "_from"))}
-        if negative := [name for name, value in parts.items() if value < 0]:
-            raise ConfigError(f"{negative[0]} must not be negative, got {parts[negative[0]]}")
+        if min(self.perceptual_from, self.adversarial_from) < 0:
+            raise ConfigError(
+                "perceptual_from and adversarial_from must not be negative, got "
+                f"{self.perceptual_from} and {self.adversarial_from}"
+            )
         if not 0 <= self.flat_share <= 1 or not 0 < self.min_scale <= 1 or not 0 <= self.noise < float("inf"):
             raise ConfigError(
                 "flat_share must be in [0,1], min_scale in (0,1] and noise not negative, got "
@@ -124,7 +126,7 @@ class AutoencoderTask:
         autoencoder = processor.install(Autoencoder(net))
         autoencoder.encoder.requires_grad_(not config.freeze_encoder)
         discriminator = processor.install(PatchDiscriminator())
-        self.networks = nn.ModuleDict({"autoencoder": autoencoder, "discriminator": discriminator})
+        self.networks = nn.ModuleDict({"autoencoder": autoencoder, DISCRIMINATOR: discriminator})
         self.distance = processor.install(StLpips()) if config.perceptual_from < _NEVER else None
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
@@ -133,25 +135,21 @@ class AutoencoderTask:
         image = self.photos.draw(config.batch_size, config.crop_px, config.min_scale, generator)
         image = paint_flats(image, config.flat_share, generator)
         made, losses = self._round_trip(image, generator)
-        weighted = [*losses]
-        if self.distance is not None and step >= config.perceptual_from:
-            with torch.no_grad():
-                truth = self.distance.features(image)
-            value = self.distance.compare(self.distance.features(made), truth).mean()
-            weighted.append((config.perceptual_weight, "perceptual", value))
-        adversarial = step >= config.adversarial_from
-        if adversarial:
-            weighted += self._adversarial_losses(made, image)
-        total = torch.stack([weight * value for weight, _, value in weighted]).sum()
-        yield "autoencoder", {"total": total, **{name: value for _, name, value in weighted}}
-        if adversarial:
-            discriminator = cast(PatchDiscriminator, self.networks["discriminator"])
-            real, fake = discriminator.features(image)[-1], discriminator.features(made.detach())[-1]
-            yield "discriminator", {"total": discriminator_loss(real, fake)}
+        seen = self._lookers(step)
+        terms = losses + seen.terms(made, image)
+        yield "autoencoder", {"total": add_up(terms), **{name: value for _, name, value in terms}}
+        yield from seen.turns(made, image)
 
-    def _round_trip(
-        self, image: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, list[tuple[float, str, Tensor]]]:
+    def _lookers(self, step: int) -> PictureLosses:
+        """Those who have come in by this step."""
+        config, discriminator = self.config, cast(PatchDiscriminator, self.networks[DISCRIMINATOR])
+        return PictureLosses(
+            config,
+            self.distance if step >= config.perceptual_from else None,
+            discriminator if step >= config.adversarial_from else None,
+        )
+
+    def _round_trip(self, image: Tensor, generator: torch.Generator | None) -> tuple[Tensor, list[Term]]:
         """The picture that comes back, and the losses of picture and latents: weight, name, value."""
         config, autoencoder = self.config, cast(Autoencoder, self.networks["autoencoder"])
         taught = None if self.teacher is None else self._teach(self.teacher, image)
@@ -183,17 +181,6 @@ class AutoencoderTask:
         noise = torch.randn(latent.shape, generator=generator, device=latent.device)
         return latent + (drawn * 2 - 1).clamp_min(0) * self.config.noise * noise
 
-    def _adversarial_losses(self, made: Tensor, image: Tensor) -> list[tuple[float, str, Tensor]]:
-        # The gradients that this leaves in the discriminator are cleared before its own turn.
-        discriminator = cast(PatchDiscriminator, self.networks["discriminator"])
-        fake = discriminator.features(made)
-        with torch.no_grad():
-            real = discriminator.features(image)
-        return [
-            (self.config.adversarial_weight, "adversarial", -fake[-1].mean()),
-            (self.config.feature_weight, "feature", feature_l1(fake[:-1], real[:-1])),
-        ]
-
     def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
         """Round trip PSNR in dB on held-out photographs, without noise on the latents and with noise of 0.1."""
         autoencoder = cast(Autoencoder, networks["autoencoder"])
@@ -221,9 +208,7 @@ class AutoencoderTask:
         save_checkpoint(Checkpoint("autoencoder", config, tensors, facts), path)
 
 
-def _picture_losses(
-    made: Tensor, image: Tensor, weight: float, gradient_weight: float, prefix: str
-) -> list[tuple[float, str, Tensor]]:
+def _picture_losses(made: Tensor, image: Tensor, weight: float, gradient_weight: float, prefix: str) -> list[Term]:
     return [
         (weight, f"{prefix}l1", F.l1_loss(made, image)),
         (gradient_weight, f"{prefix}gradient", gradient_l1(made, image)),

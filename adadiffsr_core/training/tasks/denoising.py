@@ -82,12 +82,13 @@ class ScheduledUNet:
         inputs = torch.cat([latent, latent], dim=1).contiguous(memory_format=torch.channels_last)
         self.processor.record(self.unet, inputs, torch.zeros(len(latent), device=latent.device))
 
-    def loss(self, pairs: NoisyPairs, residuals: Sequence[Residual] | None = None) -> Tensor:
-        """Squared error of the network's output, `[B]`."""
+    def learn(self, pairs: NoisyPairs, residuals: Sequence[Residual] | None = None) -> tuple[Tensor, Tensor]:
+        """Squared error of the network's output, `[B]`, and what the output says of x0, `[B,C,h,w]`."""
         sigma = self.schedule.timestep_to_sigma(pairs.timesteps)
-        output = self.predict(self.schedule.add_noise(pairs.gt, pairs.noise, sigma), pairs.lq, sigma, residuals)
+        x = self.schedule.add_noise(pairs.gt, pairs.noise, sigma)
+        output = self.predict(x, pairs.lq, sigma, residuals)
         error = output - self.schedule.training_target(pairs.gt, pairs.noise, sigma, pairs.lq)
-        return error.square().mean(dim=(1, 2, 3))
+        return error.square().mean(dim=(1, 2, 3)), self.schedule.output_to_denoised(output, x, sigma, pairs.lq)
 
 
 def snr_weight(schedule: Schedule, sigma: Tensor, gamma: float | None) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...config import Batch, Config
+from ...config import Batch
 from ...data.latent_pairs import LatentPairs
 from ...data.pair_source import PairSource
 from ...drawing.charts import make_sheet
@@ -23,6 +23,7 @@ from ...nets.autoencoder import Autoencoder
 from ...nets.unet import UNet, UNetConfig
 from ...sampling.schedule import Prediction, Schedule, Target
 from .denoising import NoisyPairs, ScheduledUNet, draw_noise, sample_plainly, snr_weight
+from .picture_losses import DISCRIMINATOR, EstimateLossConfig, EstimateLosses, add_up
 from .setup import Examples, TaskSetup
 
 _CHECKED = 256  # held-out pairs that are measured
@@ -31,7 +32,7 @@ _SHOWN = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class LdmTaskConfig(Config):
+class LdmTaskConfig(EstimateLossConfig):
     """What the diffusion model learns.
 
     Attributes:
@@ -39,6 +40,8 @@ class LdmTaskConfig(Config):
         prediction: what the network predicts.
         target: what is diffused: the picture's latent, or what it has more than the low-quality one (decision D36).
         snr_gamma: of min-SNR weighting (Hang et al. 2023); None weighs all noise levels alike.
+        perceptual_weight, adversarial_weight, feature_weight, perceptual_items, perceptual_crop: see
+            `EstimateLossConfig`; a model is finished with them when it has learnt to denoise.
     """
 
     batch_size: Batch = 32
@@ -89,6 +92,9 @@ class LdmTask:
         self.pairs, self.held_out = pairs.train, pairs.held_out
         self.autoencoder = autoencoder.requires_grad_(False).eval()
         self.networks = nn.ModuleDict({"unet": processor.install(UNet(net))})
+        self.seen = EstimateLosses(config, self.autoencoder, processor)
+        if self.seen.discriminator is not None:
+            self.networks[DISCRIMINATOR] = self.seen.discriminator
         self._is_recorded = False
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
@@ -97,19 +103,28 @@ class LdmTask:
         if not self._is_recorded:
             self._scheduled(self.networks).record(gt)
             self._is_recorded = True
-        error, weight = self._errors(self.networks, gt, lq, step)
-        yield "unet", {"total": (weight * error).mean()}
+        pairs = self._noisy(gt, lq, step)
+        error, denoised = self._scheduled(self.networks).learn(pairs)
+        loss = (self._weight(pairs) * error).mean()
+        if not self.seen.looks:
+            yield "unet", {"total": loss}
+            return
+        made, truth = self.seen.decode(denoised, pairs, np.random.default_rng([self.seed, step]))
+        terms = [(1.0, "error", loss), *self.seen.losses.terms(made, truth)]
+        yield "unet", {"total": add_up(terms), **{name: value for _, name, value in terms}}
+        yield from self.seen.losses.turns(made, truth)
 
     def _scheduled(self, networks: nn.ModuleDict) -> ScheduledUNet:
         return ScheduledUNet(cast(UNet, networks["unet"]), self.schedule, self.processor)
 
-    def _errors(self, networks: nn.ModuleDict, gt: Tensor, lq: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Squared error of the network's output and its weight in the loss, both `[B]`."""
+    def _noisy(self, gt: Tensor, lq: Tensor, step: int) -> NoisyPairs:
         # A stream of its own: the pairs' draws come from the step's, too.
         timesteps, noise = draw_noise(gt, self.processor.generator(self.seed + 1, step))
-        pairs = NoisyPairs(gt, lq, noise, timesteps)
-        error = self._scheduled(networks).loss(pairs)
-        return error, snr_weight(self.schedule, self.schedule.timestep_to_sigma(timesteps), self.config.snr_gamma)
+        return NoisyPairs(gt, lq, noise, timesteps)
+
+    def _weight(self, pairs: NoisyPairs) -> Tensor:
+        """Of each squared error in the loss, `[B]`."""
+        return snr_weight(self.schedule, self.schedule.timestep_to_sigma(pairs.timesteps), self.config.snr_gamma)
 
     def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
         """What the averaged weights are worth on held-out photographs, always the same with the same noise.
@@ -119,8 +134,9 @@ class LdmTask:
         """
         rows = []
         for start, (gt, lq) in self.held_out.chunks(_CHUNK, _CHECKED):
-            error, weight = self._errors(networks, self.processor.place(gt), self.processor.place(lq), start)
-            rows.append(torch.stack([(weight * error).mean(), error.mean()]))
+            pairs = self._noisy(self.processor.place(gt), self.processor.place(lq), start)
+            error, _ = self._scheduled(networks).learn(pairs)
+            rows.append(torch.stack([(self._weight(pairs) * error).mean(), error.mean()]))
         loss, error = torch.stack(rows).mean(dim=0).tolist()
         made = self.restore(networks, self.low_quality)
         figures = {"loss": loss, "error": error}

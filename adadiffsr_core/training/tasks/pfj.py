@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...config import Batch, Config, unknown
+from ...config import Batch, unknown
 from ...data.latent_pairs import LatentPairs
 from ...drawing.charts import make_sheet
 from ...errors import ConfigError
 from ...gain.choose import choose_estimator
-from ...metrics.st_lpips import StLpips
 from ...models.checkpoint import Checkpoint, name_weights, save_checkpoint
 from ...models.model import Model
 from ...models.networks import PFJ_PREFIX
@@ -26,6 +25,7 @@ from ...settings import PRESETS, SamplingConfig
 from .denoising import NoisyPairs, ScheduledUNet, draw_noise
 from .known_gain import count_knowing, draw_intervals, known_gain
 from .ldm import save_ldm
+from .picture_losses import DISCRIMINATOR, EstimateLossConfig, EstimateLosses, add_up
 from .setup import Examples, TaskSetup
 
 _CHECKED = 256  # held-out pairs that are measured
@@ -33,33 +33,23 @@ _CHUNK = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class PfjTaskConfig(Config):
+class PfjTaskConfig(EstimateLossConfig):
     """What the injection learns.
 
     Attributes:
         batch_size: pairs in a step.
         preset: whose base steps, ladder and start of NR gain are used.
-        perceptual_weight: of ST-LPIPS between the decoded estimate and the decoded truth, on the least noisy items
-            of a batch (decision D32); above 0 it needs stlpips-pytorch.
-        perceptual_items: how many of them.
-        perceptual_crop: side of what is decoded of each, latent px.
+        perceptual_weight, adversarial_weight, feature_weight, perceptual_items, perceptual_crop: see
+            `EstimateLossConfig`.
     """
 
     batch_size: Batch = 24
     preset: str = "everyday"
-    perceptual_weight: float = 0.0
-    perceptual_items: Batch = 4
-    perceptual_crop: int = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.perceptual_weight < 0 or min(self.perceptual_items, self.perceptual_crop) < 1:
-            raise ConfigError(
-                "perceptual_weight must not be negative, perceptual_items and perceptual_crop at least 1, got "
-                f"{self.perceptual_weight}, {self.perceptual_items} and {self.perceptual_crop}"
-            )
         if self.preset not in PRESETS:
             raise unknown("preset", self.preset, PRESETS)
 
@@ -117,18 +107,23 @@ class PfjTask:
         if joint:
             trained["unet"] = copy.deepcopy(model.unet).requires_grad_(True)
         self.networks = nn.ModuleDict({"injection": trained})
-        self.distance = processor.install(StLpips()) if config.perceptual_weight else None
+        self.seen = EstimateLosses(config, model.autoencoder, processor)
+        if self.seen.discriminator is not None:
+            self.networks[DISCRIMINATOR] = self.seen.discriminator
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """One batch of pairs, each at a noise level of its own."""
         rng = np.random.default_rng([self.seed, step])
         pairs, gain = self._draw(self.pairs.draw(rng, self.config.batch_size), rng, step)
-        losses = {"error": self._loss(self.networks, pairs, gain).mean()}
-        total = losses["error"]
-        if self.distance is not None:
-            losses["perceptual"] = self._distance(self.distance, pairs, gain, rng).mean()
-            total = total + self.config.perceptual_weight * losses["perceptual"]
-        yield "injection", {"total": total, **losses}
+        error, denoised = self._learn(self.networks, pairs, gain)
+        loss = error.mean()
+        if not self.seen.looks:
+            yield "injection", {"total": loss, "error": loss}
+            return
+        made, truth = self.seen.decode(denoised, pairs, rng)
+        terms = [(1.0, "error", loss), *self.seen.losses.terms(made, truth)]
+        yield "injection", {"total": add_up(terms), **{name: value for _, name, value in terms}}
+        yield from self.seen.losses.turns(made, truth)
 
     def _draw(self, drawn: tuple[Tensor, Tensor], rng: np.random.Generator, step: int) -> tuple[NoisyPairs, Tensor]:
         """Noise for pairs of the CPU's, and what the sampler would know, on the device."""
@@ -145,30 +140,12 @@ class PfjTask:
     def _scheduled(self, unet: UNet) -> ScheduledUNet:
         return ScheduledUNet(unet, self.model.schedule, self.processor)
 
-    def _loss(self, networks: nn.ModuleDict, pairs: NoisyPairs, gain: Tensor | None) -> Tensor:
-        """Squared error of the UNet's output, `[B]`; None injects nothing."""
+    def _learn(self, networks: nn.ModuleDict, pairs: NoisyPairs, gain: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Squared error of the UNet's output, `[B]`, and its estimate; a gain of None injects nothing."""
         unet, pfj = self._parts(networks)
         with self.processor.autocast():
             residuals = None if gain is None else pfj(pairs.lq.contiguous(memory_format=torch.channels_last), gain)
-        return self._scheduled(unet).loss(pairs, residuals)
-
-    def _distance(self, distance: StLpips, pairs: NoisyPairs, gain: Tensor, rng: np.random.Generator) -> Tensor:
-        """ST-LPIPS of decoded estimates of x0 from the decoded truth, `[perceptual_items]`."""
-        rows = pairs.timesteps.argsort()[: self.config.perceptual_items]
-        height, width = pairs.gt.shape[-2:]
-        side = min(self.config.perceptual_crop, height, width)
-        top, left = (int(rng.integers(length - side + 1)) for length in (height, width))
-        gt, lq, noise = (part[rows, :, top : top + side, left : left + side] for part in pairs[:3])
-        schedule, (unet, pfj) = self.model.schedule, self._parts(self.networks)
-        sigma = schedule.timestep_to_sigma(pairs.timesteps[rows])
-        x = schedule.add_noise(gt, noise, sigma)
-        with self.processor.autocast():
-            residuals = pfj(lq.contiguous(memory_format=torch.channels_last), gain[rows])
-        denoised = self._scheduled(unet).estimate(x, lq, sigma, residuals)
-        decode = self.model.autoencoder.decode
-        with torch.no_grad():
-            truth = distance.features(decode(gt).clamp(0, 1))
-        return distance.compare(distance.features(decode(denoised)), truth)
+        return self._scheduled(unet).learn(pairs, residuals)
 
     def _parts(self, networks: nn.ModuleDict) -> tuple[UNet, Pfj]:
         trained = cast(nn.ModuleDict, networks["injection"])
@@ -181,7 +158,7 @@ class PfjTask:
         for start, drawn in self.held_out.chunks(_CHUNK, _CHECKED):
             pairs, gain = self._draw(drawn, np.random.default_rng([self.seed, start]), start)
             for name, shown in (("loss", gain), ("zero_gain", torch.zeros_like(gain)), ("without", None)):
-                losses[name].append(self._loss(networks, pairs, shown))
+                losses[name].append(self._learn(networks, pairs, shown)[0])
         return {name: float(torch.cat(parts).mean()) for name, parts in losses.items()}
 
     def sheet(self, networks: nn.ModuleDict) -> np.ndarray:

@@ -62,7 +62,7 @@ def pfj(folder, processor, *, mode="pfj", estimator="statistics", prediction="v"
     net, config = replace(TINY_PFJ, mode=mode), PfjTaskConfig(batch_size=4, perceptual_weight=weight)
     model = tiny_model(Schedule(prediction))
     setup = TaskSetup(processor, 3)
-    with patch("adadiffsr_core.training.tasks.pfj.StLpips", Distance):
+    with patch("adadiffsr_core.training.tasks.picture_losses.StLpips", Distance):
         return PfjTask(
             net, config, replace(model, estimator=estimators[estimator]), Examples(pairs, held_out), setup, **more
         )

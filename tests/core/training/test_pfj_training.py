@@ -204,7 +204,7 @@ def test_untrained_every_mode_has_the_loss_of_the_model_alone(pairs):
     gt, lq = pairs[0].draw(rng, 8)
     timesteps, noise = draw_noise(gt, CPU.generator(3, 0))
     drawn = NoisyPairs(gt, lq, noise, timesteps)
-    plain = float(scheduled(task.model).loss(drawn).mean())
+    plain = float(scheduled(task.model).learn(drawn)[0].mean())
     assert [losses(make_task(pairs, mode)) for mode in MODES] == [plain] * 3
     assert losses(make_task(pairs, joint=True)) == plain
     assert losses(task, step=1) != plain

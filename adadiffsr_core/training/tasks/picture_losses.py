@@ -1,0 +1,155 @@
+"""What the eye says of pictures that a network paints: ST-LPIPS and a discriminator, for every task that paints."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...config import Batch, Config
+from ...errors import ConfigError
+from ...metrics.st_lpips import StLpips
+from ...models.processor import Processor
+from ...nets.autoencoder import Autoencoder
+from .denoising import NoisyPairs
+from .losses import PatchDiscriminator, discriminator_loss, feature_l1
+
+DISCRIMINATOR = "discriminator"
+
+Term = tuple[float, str, Tensor]  # weight in the loss, name, value
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureLossConfig(Config):
+    """Weights of what is said of a painted picture.
+
+    Attributes:
+        perceptual_weight: of its ST-LPIPS; above 0 it needs stlpips-pytorch.
+        adversarial_weight: of the discriminator's word.
+        feature_weight: of the distance of the discriminator's activations, where it takes part.
+    """
+
+    perceptual_weight: float = 0.0
+    adversarial_weight: float = 0.0
+    feature_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parts = {name: value for name, value in vars(self).items() if name.endswith("_weight")}
+        if negative := [name for name, value in parts.items() if value < 0]:
+            raise ConfigError(f"{negative[0]} must not be negative, got {parts[negative[0]]}")
+
+
+@dataclass(frozen=True)
+class PictureLosses:
+    """Those who look at a painted picture.
+
+    Attributes:
+        config: their weights.
+        distance: ST-LPIPS, or None.
+        discriminator: or None.
+    """
+
+    config: PictureLossConfig
+    distance: StLpips | None
+    discriminator: PatchDiscriminator | None
+
+    def terms(self, made: Tensor, truth: Tensor) -> list[Term]:
+        """What goes into the painter's loss, for pictures `[N,3,H,W]` in [0,1].
+
+        It leaves gradients in the discriminator, which are cleared before its own turn.
+        """
+        terms: list[Term] = []
+        if self.distance is not None:
+            with torch.no_grad():
+                real = self.distance.features(truth)
+            value = self.distance.compare(self.distance.features(made), real).mean()
+            terms.append((self.config.perceptual_weight, "perceptual", value))
+        if self.discriminator is not None:
+            fake = self.discriminator.features(made)
+            with torch.no_grad():
+                real = self.discriminator.features(truth)
+            terms.append((self.config.adversarial_weight, "adversarial", -fake[-1].mean()))
+            terms.append((self.config.feature_weight, "feature", feature_l1(fake[:-1], real[:-1])))
+        return terms
+
+    def turns(self, made: Tensor, truth: Tensor) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+        """The discriminator's own turn on the same pictures, once the painter has had its; none without it."""
+        if self.discriminator is not None:
+            real, fake = self.discriminator.features(truth)[-1], self.discriminator.features(made.detach())[-1]
+            yield DISCRIMINATOR, {"total": discriminator_loss(real, fake)}
+
+
+def add_up(terms: list[Term]) -> Tensor:
+    """The loss that terms make together."""
+    return torch.stack([weight * value for weight, _, value in terms]).sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateLossConfig(PictureLossConfig):
+    """What is said of decoded estimates of x0, beside the error of the network's output (decisions D32 and D77).
+
+    Attributes:
+        perceptual_weight, adversarial_weight, feature_weight: see `PictureLossConfig`; all of the least noisy items of
+            a batch, since of others an estimate is rightly blurred.
+        perceptual_items: how many items are looked at.
+        perceptual_crop: side of what is decoded of each, latent px.
+    """
+
+    perceptual_items: Batch = 4
+    perceptual_crop: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.perceptual_items, self.perceptual_crop) < 1:
+            raise ConfigError(
+                "perceptual_items and perceptual_crop must be at least 1, got "
+                f"{self.perceptual_items} and {self.perceptual_crop}"
+            )
+
+
+class EstimateLosses:
+    """`PictureLosses` of decoded estimates.
+
+    Attributes:
+        looks: whether any of them takes part.
+        discriminator: that has to be trained in turn, or None.
+
+    Args:
+        config: which, and of how many items.
+        autoencoder: frozen, on the processor's device.
+        processor: that trains.
+
+    Raises:
+        MissingExtraError: there is a perceptual term, and stlpips-pytorch is not installed.
+    """
+
+    def __init__(self, config: EstimateLossConfig, autoencoder: Autoencoder, processor: Processor) -> None:
+        self.config, self.autoencoder, self.processor = config, autoencoder, processor
+        self.discriminator = processor.install(PatchDiscriminator()) if config.adversarial_weight else None
+        distance = processor.install(StLpips()) if config.perceptual_weight else None
+        self.looks = distance is not None or self.discriminator is not None
+        self.losses = PictureLosses(config, distance, self.discriminator)
+
+    def decode(self, denoised: Tensor, pairs: NoisyPairs, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The same part of the least noisy estimates and of their truths, as pictures `[perceptual_items,3,S,S]`.
+
+        Args:
+            denoised: estimates of x0, `[B,C,h,w]`.
+            pairs: that they are of.
+            rng: of the part.
+        """
+        rows = pairs.timesteps.argsort()[: self.config.perceptual_items]
+        height, width = denoised.shape[-2:]
+        side = min(self.config.perceptual_crop, height, width)
+        top, left = (int(rng.integers(length - side + 1)) for length in (height, width))
+
+        def cut(latent: Tensor) -> Tensor:
+            return latent[rows, :, top : top + side, left : left + side]
+
+        with self.processor.autocast():
+            made = self.autoencoder.decode(cut(denoised)).float()
+            with torch.no_grad():
+                truth = self.autoencoder.decode(cut(pairs.gt)).float().clamp(0, 1)
+        return made, truth
