@@ -11,7 +11,8 @@ configs=$here/adadiffsr_core/training/configs weights=$here/adadiffsr_core/weigh
 adadiffsr train autoencoder "$photos" --run "$run/autoencoder"
 adadiffsr train autoencoder "$photos" --run "$run/decoder" --init "$run/autoencoder/weights.safetensors" --config "$configs/decoder.json"
 adadiffsr train ldm "$photos" --autoencoder "$run/decoder/weights.safetensors" --run "$run/ldm" --cache "$run/pairs"
-model=$run/ldm/weights.safetensors
+adadiffsr train ldm "$photos" --init "$run/ldm/weights.safetensors" --run "$run/finish" --finish
+model=$run/finish/weights.safetensors
 # Difficulty is taught at the end, with feature injection, which is yet to come.
 echo '{"ends": 0}' > "$run/no_ends.json"
 adadiffsr train mmle "$photos" --model "$model" --iqa-weights "$iqa" --run "$run/mmle" --config "$run/no_ends.json"

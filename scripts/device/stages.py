@@ -1,4 +1,4 @@
-"""The trainings of one lease, as commands: the autoencoder, then the diffusion model with it."""
+"""The trainings of one lease, as commands: autoencoder, diffusion model, and its finish for the eye."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adadiffsr_core.files import read_small_file
 
-AUTOENCODER, LDM = "autoencoder", "ldm"
+AUTOENCODER, LDM, FINISH = "autoencoder", "ldm", "finish"
 _NEVER, _CHECK_EVERY = 10**9, 2000
 _LONGEST = 10**6  # bytes of a file that changes a recipe
 
@@ -21,6 +21,7 @@ class Lease:
         work: folder of the runs, which stay there.
         minutes: for everything, reading and starting included.
         autoencoder_minutes: of training the autoencoder; 0 leaves it as it is in `start`.
+        finish_minutes: of finishing the diffusion model for the eye, at the end; 0 leaves it as it was trained.
         device: to train on.
         start: joined weights of an earlier lease, or None to begin from nothing.
         configs: recipe files that change the shipped ones, by stage.
@@ -36,6 +37,7 @@ class Lease:
     work: Path
     minutes: float
     autoencoder_minutes: float
+    finish_minutes: float
     device: str
     start: Path | None
     configs: dict[str, Path | None]
@@ -52,16 +54,18 @@ class Stage:
     """One training.
 
     Attributes:
-        kind: `autoencoder` or `ldm`: a word of the command, and the name of the file that comes back.
+        kind: `autoencoder`, `ldm` or `finish`: the name of the file that comes back.
         run: its folder.
         words: of the command without its minutes.
         seconds: to train for; None takes all that are left.
+        kept: seconds that the next one needs, start-up included.
     """
 
     kind: str
     run: Path
     words: tuple[str, ...]
     seconds: float | None
+    kept: float = 0.0
 
     @property
     def weights(self) -> Path:
@@ -88,7 +92,11 @@ def plan_stages(lease: Lease) -> list[Stage]:
     more = ("--autoencoder", str(autoencoder))
     if known is not None and (init := known(LDM)).is_file():
         more += ("--init", str(init))
-    stages.append(_stage(lease, LDM, None, more))
+    kept = lease.finish_minutes * 60 + lease.start_up_seconds if lease.finish_minutes else 0.0
+    stages.append(_stage(lease, LDM, None, more, kept=kept))
+    if kept:
+        more = ("--finish", "--autoencoder", str(autoencoder), "--init", str(stages[-1].weights))
+        stages.append(_stage(lease, FINISH, None, more))
     return stages
 
 
@@ -102,14 +110,14 @@ def _weights_of(folder: Path) -> Callable[[str], Path]:
     return find
 
 
-def _stage(lease: Lease, kind: str, seconds: float | None, more: tuple[str, ...]) -> Stage:
-    run = lease.work / kind
-    words = (*lease.command, "train", kind, str(lease.pack / "photos"), "--run", str(run), "--device", lease.device)
+def _stage(lease: Lease, kind: str, seconds: float | None, more: tuple[str, ...], kept: float = 0.0) -> Stage:
+    run, network = lease.work / kind, LDM if kind == FINISH else kind
+    words = (*lease.command, "train", network, str(lease.pack / "photos"), "--run", str(run), "--device", lease.device)
     config = _write_config(lease.configs.get(kind), lease.save_seconds, lease.work / f"{kind}.json")
     words += ("--config", str(config), *more)
     if lease.threads is not None:
         words += ("--threads", str(lease.threads))
-    return Stage(kind=kind, run=run, words=words + lease.more.get(kind, ()), seconds=seconds)
+    return Stage(kind=kind, run=run, words=words + lease.more.get(kind, ()), seconds=seconds, kept=kept)
 
 
 def _write_config(given: Path | None, save_seconds: float, path: Path) -> Path:

@@ -22,7 +22,7 @@ from .environment import child_environment
 from .join import REPORTS
 from .progress import Progress
 from .publish import Publisher, zip_reports
-from .stages import AUTOENCODER, LDM, Lease, Stage, plan_stages
+from .stages import AUTOENCODER, FINISH, LDM, Lease, Stage, plan_stages
 
 _RECIPES = Path(__file__).parent / "recipes"
 _SHARE_OF_AUTOENCODER = 0.37  # 3.5 minutes of 9.5
@@ -69,14 +69,14 @@ class Session:
             ended = self._train(stage, again=True)
         self.publish()
         if stage.weights.is_file():
-            return ended.code if _has_failed(ended) and stage.kind == LDM else 0
+            return ended.code if _has_failed(ended) and stage is self.stages[-1] else 0
         self.progress.say(f"{stage.kind} left no weights (exit code {ended.code})")
         return ended.code or 1
 
     def _train(self, stage: Stage, again: bool = False) -> Ended:
         """Run a stage's command; begun again, it is told the same minutes, which count what it did before."""
         now, lease = time.monotonic(), self.lease
-        last = self.end - lease.closing_seconds
+        last = self.end - lease.closing_seconds - stage.kept
         seconds = last - now - lease.start_up_seconds
         if stage.seconds is not None:
             seconds = min(seconds, stage.seconds)
@@ -147,11 +147,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("out", type=Path, help="the folder that is fetched; parts go to results/ in it")
     parser.add_argument("--minutes", type=float, default=9.5, help="for everything (default 9.5)")
     parser.add_argument("--autoencoder-minutes", type=float, metavar="M", help="0 with --from, else 37 %% of all")
+    parser.add_argument(
+        "--finish-minutes", type=float, default=0.0, metavar="M",
+        help="of them to finish the diffusion model for the eye; the pack needs --perceptual (0)",
+    )  # fmt: skip
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--from", type=Path, dest="start", metavar="JOINED", help="joined weights to go on with")
     parser.add_argument("--work", type=Path, default=Path("out/device"), metavar="FOLDER", help="folder of the runs")
     parser.add_argument("--autoencoder-config", type=Path, metavar="JSON", help="what differs from its recipe")
     parser.add_argument("--ldm-config", type=Path, metavar="JSON", help="what differs from its recipe")
+    parser.add_argument("--finish-config", type=Path, metavar="JSON", help="what differs from its recipe")
     parser.add_argument("--autoencoder-words", default="", metavar="WORDS", help="further options of its command")
     parser.add_argument("--ldm-words", default="", metavar="WORDS", help="such as '--workers 12'")
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads")
@@ -178,19 +183,31 @@ def read_lease(args: argparse.Namespace) -> Lease:
     if not args.minutes > 0:
         raise ConfigError(f"minutes must be positive, got {args.minutes}")
     share = args.minutes * _SHARE_OF_AUTOENCODER if args.start is None else 0.0
+    autoencoder = share if args.autoencoder_minutes is None else args.autoencoder_minutes
+    if args.finish_minutes and not 0 < args.finish_minutes < args.minutes - autoencoder:
+        raise ConfigError(
+            f"finish-minutes must leave some of the {args.minutes:g} minutes to the diffusion model, got "
+            f"{args.finish_minutes:g} beside {autoencoder:g} of the autoencoder"
+        )
     command = shlex.split(args.command) if args.command else [sys.executable, "-m", "adadiffsr_core.cli"]
     return Lease(
         pack=args.pack,
         work=args.work,
         minutes=args.minutes,
-        autoencoder_minutes=share if args.autoencoder_minutes is None else args.autoencoder_minutes,
+        autoencoder_minutes=autoencoder,
+        finish_minutes=args.finish_minutes,
         device=args.device,
         start=args.start,
         configs={
             AUTOENCODER: args.autoencoder_config or _device_recipe(args.device, AUTOENCODER),
             LDM: args.ldm_config or _device_recipe(args.device, LDM),
+            FINISH: args.finish_config or _device_recipe(args.device, FINISH),
         },
-        more={AUTOENCODER: tuple(shlex.split(args.autoencoder_words)), LDM: tuple(shlex.split(args.ldm_words))},
+        more={
+            AUTOENCODER: tuple(shlex.split(args.autoencoder_words)),
+            LDM: tuple(shlex.split(args.ldm_words)),
+            FINISH: tuple(shlex.split(args.ldm_words)),
+        },
         threads=args.threads,
         command=tuple(command),
         save_seconds=args.save_seconds,

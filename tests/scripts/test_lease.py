@@ -129,6 +129,20 @@ def test_a_second_lease_trains_the_decoder_too_if_asked(tmp_path, pack):
     assert second["--autoencoder"] == str(stages[0].weights)
 
 
+def test_a_lease_ends_with_the_finish_and_both_models_come_home(tmp_path, pack, monkeypatch, capsys):
+    assert run(monkeypatch, *words(tmp_path, pack, "--finish-minutes", 0.05)) == 0
+    join(tmp_path / "out", tmp_path / "joined")
+    for kind in ("autoencoder", "ldm", "finish"):
+        trained = (tmp_path / "work" / kind / "weights.safetensors").read_bytes()
+        assert (tmp_path / "joined" / f"{kind}.safetensors").read_bytes() == trained
+    given = told(tmp_path, "finish")
+    assert given[:2] == ["train", "ldm"]
+    assert "--finish" in given
+    assert "--finish" not in told(tmp_path, "ldm")
+    assert given[given.index("--init") + 1].endswith("work/ldm/weights.safetensors")
+    assert float(given[given.index("--minutes") + 1]) >= 0.05 - 0.01
+
+
 def test_states_are_saved_every_minute_unless_the_recipe_says_otherwise(tmp_path, pack):
     mine = config(tmp_path, loop={"steps": 7, "save_minutes": 0.5}, holdout=0.2)
     for stage in plan_stages(lease(tmp_path, pack, "--ldm-config", mine)):
@@ -200,7 +214,12 @@ def test_every_form_of_a_bar_is_understood(tmp_path, bar, line):
 
 @pytest.mark.parametrize(
     ("more", "complaint"),
-    [(["--minutes", "0"], "must be positive"), (["--from", "nowhere"], "no joined weights")],
+    [
+        (["--minutes", "0"], "must be positive"),
+        (["--from", "nowhere"], "no joined weights"),
+        (["--minutes", "9", "--finish-minutes", "6"], "must leave some of the 9 minutes to the diffusion model"),
+        (["--finish-minutes", "-1"], "must leave some"),
+    ],
 )
 def test_what_cannot_be_is_refused_before_a_minute_is_spent(tmp_path, pack, monkeypatch, capsys, more, complaint):
     assert run(monkeypatch, *words(tmp_path, pack), *more) == 2

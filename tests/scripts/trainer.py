@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--run", type=Path, required=True)
     for name in ("--device", "--config", "--autoencoder", "--init", "--threads"):
         parser.add_argument(name)
+    parser.add_argument("--finish", action="store_true")
     parser.add_argument("--minutes", type=float, required=True)
     args = parser.parse_args()
     config = json.loads(Path(args.config).read_text())

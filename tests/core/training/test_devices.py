@@ -39,6 +39,8 @@ from tests.trained import AUTOENCODER, FixedPairs, FlatTeacher, make_bank, make_
 from tests.walked import NET, made_up
 
 CPU = Processor()
+EYES = {"perceptual_weight": 0.5, "adversarial_weight": 0.1}
+LOOKS = "adadiffsr_core.training.tasks.picture_losses.StLpips"
 
 
 class Distance(torch.nn.Module):
@@ -55,14 +57,14 @@ class Distance(torch.nn.Module):
         return (features[0] - reference_features[0]).square().mean(dim=(1, 2, 3))
 
 
-def pfj(folder, processor, *, mode="pfj", estimator="statistics", prediction="v", weight=0.0, **more):
+def pfj(folder, processor, *, mode="pfj", estimator="statistics", prediction="v", seen=None, **more):
     pairs, held_out = make_pairs(folder / "pairs"), make_pairs(folder / "held_out", 6)
     mmle = processor.install(Mmle(TINY_MMLE))
     estimators = {"statistics": LatentStatistics(), "mmle": MmleEstimator(mmle)}
-    net, config = replace(TINY_PFJ, mode=mode), PfjTaskConfig(batch_size=4, perceptual_weight=weight)
+    net, config = replace(TINY_PFJ, mode=mode), PfjTaskConfig(batch_size=4, **(seen or {}))
     model = tiny_model(Schedule(prediction))
     setup = TaskSetup(processor, 3)
-    with patch("adadiffsr_core.training.tasks.picture_losses.StLpips", Distance):
+    with patch(LOOKS, Distance):
         return PfjTask(
             net, config, replace(model, estimator=estimators[estimator]), Examples(pairs, held_out), setup, **more
         )
@@ -103,7 +105,8 @@ def ldm(folder, processor, *, live=False, **more):
         model_channels=32, channel_mult=(1, 1), num_res_blocks=1, attention_levels=(1,), num_head_channels=32
     )
     config, setup = LdmTaskConfig(batch_size=2, **more), TaskSetup(processor, 3)
-    return LdmTask(net, config, coder, Examples(pairs, held_out), make_pictures(), setup)
+    with patch(LOOKS, Distance):
+        return LdmTask(net, config, coder, Examples(pairs, held_out), make_pictures(), setup)
 
 
 # Every task, in each way that it may take: a builder from (folder, processor).
@@ -113,13 +116,15 @@ TASKS = {
     "autoencoder, seen by the eye": lambda *where: autoencoder(*where, perceptual_from=0),
     "ldm": ldm,
     "ldm, live pairs": lambda *where: ldm(*where, live=True),
+    "ldm, seen by the eye": lambda *where: ldm(*where, **EYES),
+    "ldm, seen by a discriminator alone": lambda *where: ldm(*where, adversarial_weight=0.1),
     "ldm of the residual": lambda *where: ldm(*where, target="residual", snr_gamma=5.0),
     "ldm of a flow": lambda *where: ldm(*where, prediction="flow", snr_gamma=5.0),
     "pfj": pfj,
     "pfj by the regressor": lambda *where: pfj(*where, estimator="mmle"),
     "pfj of a flow": lambda *where: pfj(*where, prediction="flow"),
     "pfj and the UNet": lambda *where: pfj(*where, joint=True),
-    "pfj, seen by the eye": lambda *where: pfj(*where, weight=0.5),
+    "pfj, seen by the eye": lambda *where: pfj(*where, seen=EYES),
     "concatenation": lambda *where: pfj(*where, mode="concat"),
     "cross-attention": lambda *where: pfj(*where, mode="cross_attention"),
     "mmle": mmle,

@@ -431,6 +431,23 @@ def test_the_shipped_models_second_training_has_its_recipe():
     assert recipe.net.to_dict() == UNetConfig.from_dict(net).to_dict()  # whatever the recipe for a new one says
 
 
+def test_a_model_is_finished_by_its_own_recipe(project, monkeypatch):
+    """Looked at besides: from its weights, with what looks kept in the run's state and out of the model's file."""
+    monkeypatch.setattr("adadiffsr_core.training.tasks.picture_losses.StLpips", pytest.fail)
+    path = save_ours(project / "model.safetensors", "v")
+    seen = {**OURS, "task": {**OURS.get("task", {}), "perceptual_weight": 0.0}}
+    assert main([*words(project, init=path.name, **seen), "--finish"]) == 0
+    written = json.loads((project / "run" / "recipe.json").read_text())["task"]
+    shipped = read_recipe("ldm_finish", None, {}, {})["task"]
+    assert {key: written[key] for key in ("adversarial_weight", "feature_weight")} == {
+        key: shipped[key] for key in ("adversarial_weight", "feature_weight")
+    }
+    assert any(key.startswith("network.discriminator.") for key in state_of(project / "run")[0])
+    finished, before = load_checkpoint(project / "run" / "weights.safetensors", "ldm"), load_checkpoint(path)
+    assert finished.tensors.keys() == before.tensors.keys()
+    assert any(not torch.equal(finished.tensors[key], before.tensors[key]) for key in finished.tensors)
+
+
 def test_what_a_model_predicts_it_goes_on_to_predict(project):
     flow = save_ours(project / "flow.safetensors", "flow")
     assert main(words(project, init=flow.name, **OURS)) == 0
@@ -447,6 +464,8 @@ def test_what_cannot_go_on_is_said(project, capsys):
         (words(project, "--target", "residual", init=ours.name, **OURS), "denoises the picture; leave --target out"),
         (words(project, "--prediction", "v", init=ours.name, **OURS), "is for fine-tuning a Stable Diffusion"),
         (bare, "name the autoencoder's weights by --autoencoder, or a whole model by --init"),
+        ([*bare, "--autoencoder", str(ours), "--finish"], "--finish goes on from a trained model; name it by --init"),
+        (words(project, "--finish"), "--finish are not for Stable Diffusion checkpoints"),
     ):
         assert main(bad) == 2
         assert sentence in capsys.readouterr().err

@@ -30,16 +30,17 @@ def make_autoencoder_task(seed=3, processor=None, teacher=None, **settings):
     )
 
 
-@pytest.fixture(params=["autoencoder", "taught", "ldm"])
+@pytest.fixture(params=["autoencoder", "taught", "ldm", "ldm, finished"])
 def make_task(request, tmp_path):
-    if request.param != "ldm":
+    if not request.param.startswith("ldm"):
         teacher = FlatTeacher() if request.param == "taught" else None
         # the discriminator joins in the middle: its moments and spectral norms must be resumed as well
         return lambda processor=None: make_autoencoder_task(processor=processor, teacher=teacher, adversarial_from=2)
     pairs = make_pairs(tmp_path / "pairs")
     held_out = make_pairs(tmp_path / "held_out", count=6)
     torch.manual_seed(1)
-    frozen, config = Autoencoder(AUTOENCODER), LdmTaskConfig(batch_size=2)
+    weight = 0.1 if request.param == "ldm, finished" else 0.0
+    frozen, config = Autoencoder(AUTOENCODER), LdmTaskConfig(batch_size=2, adversarial_weight=weight)
     return lambda processor=None: LdmTask(
         UNET,
         config,
