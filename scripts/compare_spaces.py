@@ -40,7 +40,7 @@ from adadiffsr_core.training.loop.config import LoopConfig
 from adadiffsr_core.training.loop.loop import Run
 from adadiffsr_core.training.recipe import AutoencoderRecipe, LdmRecipe, read_recipe
 from adadiffsr_core.training.tasks.autoencoder import AutoencoderTask
-from adadiffsr_core.training.tasks.ldm import LdmTask, load_autoencoder
+from adadiffsr_core.training.tasks.ldm import LdmTask, Watched, load_autoencoder
 from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
 from adadiffsr_core.training.tasks.taesd import Taesd
 
@@ -118,7 +118,7 @@ class Comparison:
         self.data = PairConfig(size_px=args.size_px, scales=(4.0, 4.0))
         self.measured = PairDataset(split.held_out, self.data, SEED + 1, HELD_OUT)
         shown = [self.measured[index] for index in range(SHOWN)]
-        self.pictures = torch.stack([gt for gt, _ in shown]), torch.stack([lq for _, lq in shown])
+        self.watched = Watched(torch.stack([gt for gt, _ in shown]), torch.stack([lq for _, lq in shown]))
         self.inputs = dict(read_inputs(args.inputs)) if args.inputs is not None else {}
 
     def loop(self, minutes: float | None, **more: object) -> LoopConfig:
@@ -167,7 +167,7 @@ class Comparison:
         pairs = DevicePairs(live, Window(self.args.window, min(256, self.args.window), recipe.renewal), SEED)
         folder = self.run / "pairs" / folder_name(f"{way.space}: pairs")
         held_out = build_latent_pairs(folder, self.measured, encoder, self.args.workers)
-        task = LdmTask(recipe.net, config, coder, Examples(pairs, held_out), self.pictures, self.setup)
+        task = LdmTask(recipe.net, config, coder, Examples(pairs, held_out), self.watched, self.setup)
         if self.args.unseen:
             hide_condition(task.networks["unet"], channels)
         rate = {"learning_rate": self.args.learning_rate, "warmup_steps": 100}

@@ -10,6 +10,7 @@ from adadiffsr_core.data.photo_files import find_images
 from adadiffsr_core.models.processor import Processor
 from adadiffsr_core.nets.autoencoder import AutoencoderConfig
 from adadiffsr_core.training.loop.state import load_state
+from adadiffsr_core.training.tasks.ldm import Watched
 from adadiffsr_core.training.tasks.taesd import Taesd
 
 AUTOENCODER = AutoencoderConfig(channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1))
@@ -35,7 +36,8 @@ def make_bank(count=4, device="cpu"):
 
 def make_pictures(count=6, side=64):
     generator = torch.Generator().manual_seed(1)
-    return tuple(torch.randint(256, (count, 3, side, side), dtype=torch.uint8, generator=generator) for _ in range(2))
+    truth, low_quality = torch.randint(256, (2, count, 3, side, side), dtype=torch.uint8, generator=generator)
+    return Watched(truth, low_quality)
 
 
 class FixedPairs:

@@ -4,15 +4,20 @@ import argparse
 from dataclasses import replace
 from typing import Any, get_args
 
+import torch
+
 from ...data.dataset import check_size
 from ...data.latent_pairs import PairEncoder
 from ...data.origin import fingerprint_weights
-from ...errors import ConfigError
+from ...errors import ConfigError, ShapeError
 from ...files import fingerprint_content
+from ...metrics.base import Metric
+from ...metrics.registry import create_metric
 from ...models.checkpoint import Checkpoint, load_checkpoint
 from ...models.latent_colours import SD_COLOURS
 from ...models.ldm_format import LdmCheckpoint, is_ours
 from ...models.networks import UNET_PREFIX, read_schedule
+from ...models.processor import Processor
 from ...nets.empty_prompt import embed_empty_prompt
 from ...sampling.schedule import Target
 from ...training.recipe import FinetuneRecipe, LdmRecipe
@@ -20,10 +25,11 @@ from ...training.tasks.finetune import FinetuneTask
 from ...training.tasks.latent_colours import RoughDecoder
 from ...training.tasks.ldm import LdmTask, load_autoencoder
 from ...training.tasks.setup import Examples, TaskSetup
-from ..options import parse_path
+from ..options import parse_path, parse_source
 from .common import add_common, choose_recipe, open_processor, train_task
 from .pairs import add_cache, prepare_pairs, prepare_source
 
+_WATCHED = "niqe"
 # Of Stable Diffusion's pairs, so many are encoded at once: its encoder works at full resolution, 128 channels wide.
 _ENCODED = 2
 
@@ -49,6 +55,9 @@ def add_parser(networks: Any) -> None:
         action="store_true",
         help="finish --init for the eye: ST-LPIPS and a discriminator look at decoded estimates, too",
     )
+    parser.add_argument(
+        "--iqa-weights", type=parse_source, metavar="FOLDER", help="local weights of NIQE, to watch a run of ours by it"
+    )
     add_cache(parser)
     group = parser.add_argument_group("with a Stable Diffusion checkpoint")
     group.add_argument(
@@ -65,9 +74,9 @@ def train_ldm(args: argparse.Namespace) -> int:
         AdaDiffSRError: anything that makes training impossible, in one sentence.
     """
     if args.init is not None and not is_ours(args.init):
-        if args.autoencoder is not None or args.target is not None or args.finish:
+        if args.finish or any(given is not None for given in (args.autoencoder, args.target, args.iqa_weights)):
             raise ConfigError(
-                "--autoencoder, --target and --finish are not for Stable Diffusion checkpoints, which have their own"
+                "--autoencoder, --target, --finish and --iqa-weights are not for Stable Diffusion checkpoints"
             )
         return _finetune(args)
     if args.prediction is not None:
@@ -80,10 +89,13 @@ def train_ldm(args: argparse.Namespace) -> int:
     processor = open_processor(recipe)
     autoencoder = load_autoencoder(weights).to(processor.device)
     _check_sizes(recipe, autoencoder.config.factor, autoencoder.config.z_channels)
-    pairs, held_out, pictures = prepare_source(args, recipe, autoencoder, processor)
+    metrics = _load_watched(args, recipe, processor)
+    pairs, held_out, watched = prepare_source(args, recipe, autoencoder, processor)
     seed, scales = recipe.loop.seed, recipe.data.scales
     setup = TaskSetup(processor, seed, {"scales": scales})
-    task = LdmTask(recipe.net, recipe.task, autoencoder, Examples(pairs, held_out), pictures, setup)
+    task = LdmTask(
+        recipe.net, recipe.task, autoencoder, Examples(pairs, held_out), watched._replace(metrics=metrics), setup
+    )
     if start is not None:
         start.load_into(task.networks["unet"], UNET_PREFIX)  # a run that goes on loads its own over it
     return train_task(task, recipe.loop, args.folder)
@@ -107,6 +119,18 @@ def _choose_recipe(args: argparse.Namespace, start: Checkpoint | None) -> LdmRec
         net=net,
         task_settings={"target": known.target, "prediction": known.prediction},
     )
+
+
+def _load_watched(args: argparse.Namespace, recipe: LdmRecipe, processor: Processor) -> list[Metric]:
+    """By what a run is watched, besides what it is watched by anyway."""
+    if args.iqa_weights is None:
+        return []
+    metric, side = create_metric(_WATCHED, processor.device, args.iqa_weights), recipe.data.size_px
+    try:
+        metric(torch.rand(1, 3, side, side))  # sooner than at the first check
+    except ShapeError as error:
+        raise ConfigError(f"{error}; let data.size_px be larger, or leave --iqa-weights out") from error
+    return [metric]
 
 
 def _check_sizes(recipe: LdmRecipe, factor: int, channels: int) -> None:

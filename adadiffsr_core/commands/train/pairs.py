@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ...data.arrays import check_caches
 from ...data.dataset import PairDataset
@@ -18,6 +17,7 @@ from ...data.photo_bank import PhotoBank
 from ...models.processor import Processor
 from ...nets.autoencoder import Autoencoder
 from ...training.recipe import LdmRecipe, PairRecipe
+from ...training.tasks.ldm import Watched
 from ..options import parse_folder, parse_workers
 from .common import drawing_settings, find_photographs, prepare_run
 
@@ -71,7 +71,7 @@ def prepare_pairs(
 
 def prepare_source(
     args: argparse.Namespace, recipe: LdmRecipe, autoencoder: Autoencoder, processor: Processor
-) -> tuple[PairSource, LatentPairs, tuple[Tensor, Tensor]]:
+) -> tuple[PairSource, LatentPairs, Watched]:
     """Pairs to train on, made anew or renewed as the run goes on, and fixed ones to measure on and to look at.
 
     Args:
@@ -96,7 +96,7 @@ def prepare_source(
     measured = PairDataset(split.held_out, recipe.data, seed + 1, recipe.held_out)
     held_out = build_latent_pairs(cache / "held_out", measured, encoder, args.workers)
     shown = [measured[index] for index in range(min(_SHOWN, recipe.held_out))]
-    pictures = torch.stack([gt for gt, _ in shown]), torch.stack([lq for _, lq in shown])
+    watched = Watched(torch.stack([gt for gt, _ in shown]), torch.stack([lq for _, lq in shown]))
     if is_live:
         bank = PhotoBank.open(split.train, cache / "photographs.safetensors", processor)
         degradation = BatchDegradation(
@@ -104,13 +104,13 @@ def prepare_source(
         )
         live = LivePairs(bank, degradation, encoder, data, seed)
         window = Window(recipe.pairs, min(recipe.pairs, _AT_ONCE), recipe.renewal)
-        return DevicePairs(live, window, recipe.loop.seed), held_out, pictures
+        return DevicePairs(live, window, recipe.loop.seed), held_out, watched
     # Never in a cache that others read: there pairs must stay what they are.
     claim_cache(window_folder, origin)
     window = Window(recipe.pairs, CHUNK, recipe.renewal)
     endless = PairDataset(split.train, data, seed, _ENDLESS)
     renewed = RenewedPairs(window_folder, endless, encoder, window, recipe.loop.seed, args.workers)
-    return renewed, held_out, pictures
+    return renewed, held_out, watched
 
 
 def _describe(recipe: PairRecipe, photos: list[Path], fingerprint: str) -> tuple[int, dict[str, object]]:

@@ -1,9 +1,9 @@
 """Training the diffusion model: noise levels, targets and losses in the autoencoder's latent space."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from ...data.latent_pairs import LatentPairs
 from ...data.pair_source import PairSource
 from ...drawing.charts import make_sheet
 from ...errors import ConfigError, MissingExtraError
+from ...metrics.base import Metric
 from ...metrics.psnr import psnr
 from ...metrics.st_lpips import StLpips
 from ...models.checkpoint import Checkpoint, name_weights, save_checkpoint
@@ -28,7 +29,6 @@ from .setup import Examples, TaskSetup
 
 _CHECKED = 256  # held-out pairs that are measured
 _CHUNK = 32
-_SHOWN = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,19 @@ class LdmTaskConfig(EstimateLossConfig):
             raise ConfigError(f"snr_gamma must be above 0, got {self.snr_gamma}")
 
 
+class Watched(NamedTuple):
+    """What a run is watched by, always the same: held-out pictures to restore, look at and measure.
+
+    Attributes:
+        truth, low_quality: of the same size, uint8 `[N,3,S,S]`.
+        metrics: of what is restored, besides PSNR, and ST-LPIPS where stlpips-pytorch is installed.
+    """
+
+    truth: Tensor
+    low_quality: Tensor
+    metrics: Sequence[Metric] = ()
+
+
 class LdmTask:
     """A `Task` of the loop; the autoencoder is frozen and goes into the exported file.
 
@@ -65,7 +78,7 @@ class LdmTask:
         config: what it learns.
         autoencoder: that made the pairs, on the processor's device.
         pairs: to train on, and latents to measure the loss on.
-        pictures: what to restore and look at, truth and low-quality ones of the same size, uint8 `[N,3,S,S]`.
+        watched: what to restore and look at.
         setup: where it is trained; its fact `scales`, smallest and largest of what the pairs were made smaller by, goes
             into the exported file.
     """
@@ -79,14 +92,15 @@ class LdmTask:
         config: LdmTaskConfig,
         autoencoder: Autoencoder,
         pairs: Examples[PairSource, LatentPairs],
-        pictures: tuple[Tensor, Tensor],
+        watched: Watched,
         setup: TaskSetup,
     ) -> None:
         processor = setup.processor
         torch.manual_seed(setup.seed)
         self.config, self.processor, self.seed = config, processor, setup.seed
         self.scales = cast(tuple[float, float] | None, setup.facts.get("scales"))
-        self.truth, self.low_quality = (processor.place(part).float().div(255) for part in pictures)
+        self.truth, self.low_quality = (processor.place(part).float().div(255) for part in watched[:2])
+        self.metrics = watched.metrics
         self.distance = _perceptual(processor)
         self.schedule = Schedule(config.prediction, config.target)
         self.pairs, self.held_out = pairs.train, pairs.held_out
@@ -129,8 +143,8 @@ class LdmTask:
     def check(self, networks: nn.ModuleDict) -> Mapping[str, float]:
         """What the averaged weights are worth on held-out photographs, always the same with the same noise.
 
-        Squared errors of latents, weighted as in training and not; of restored pictures PSNR in dB and, where
-        stlpips-pytorch is installed, ST-LPIPS.
+        Squared errors of latents, weighted as in training and not; of restored pictures PSNR in dB, ST-LPIPS where
+        stlpips-pytorch is installed, and what else is to be watched, without those of which it is undefined.
         """
         rows = []
         for start, (gt, lq) in self.held_out.chunks(_CHUNK, _CHECKED):
@@ -143,6 +157,8 @@ class LdmTask:
         figures["psnr"] = float(psnr(made, self.truth).mean())
         if self.distance is not None:
             figures["st_lpips"] = float(self.distance(made, self.truth).mean())
+        for metric in self.metrics:
+            figures[metric.info.name] = float(metric(made, self.truth).nanmean())
         return figures
 
     def restore(self, networks: nn.ModuleDict, low_quality: Tensor, steps: int = 12) -> Tensor:
@@ -154,7 +170,7 @@ class LdmTask:
     def sheet(self, networks: nn.ModuleDict) -> np.ndarray:
         """Low-quality inputs over restored pictures over the truth, always the same."""
         rows = (self.low_quality, self.restore(networks, self.low_quality), self.truth)
-        return make_sheet([list(pictures[:_SHOWN]) for pictures in rows])
+        return make_sheet([list(pictures) for pictures in rows])
 
     def export(self, networks: nn.ModuleDict, path: Path, facts: Mapping[str, object]) -> None:
         """A weights file of kind `ldm`: UNet, autoencoder, and what the network predicts of what."""

@@ -16,6 +16,8 @@ from adadiffsr_core.data.pair_source import RenewedPairs, Window
 from adadiffsr_core.data.photo_files import find_images
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.gain.statistics import LatentStatistics
+from adadiffsr_core.metrics.base import CheckedMetric
+from adadiffsr_core.metrics.registry import metric_info
 from adadiffsr_core.models import ldm_format
 from adadiffsr_core.models.checkpoint import load_checkpoint
 from adadiffsr_core.models.ldm_format import LdmCheckpoint
@@ -353,7 +355,7 @@ def test_bad_input_gets_one_sentence(project, capsys):
         (words(project, init="absent.safetensors"), "absent.safetensors does not exist"),
         (words(project, init="cut.safetensors"), "cannot be read as a safetensors file"),
         (words(project, init="lora.safetensors"), "cannot be fine-tuned"),
-        (words(project, "--autoencoder", "x"), "have their own"),
+        (words(project, "--autoencoder", "x"), "not for Stable Diffusion checkpoints"),
         (words(project, data={"size_px": 72}), "size_px 72 is not a multiple of 16"),
         (words(project, task={"gain": "mmle"}), "use statistics or none"),
         (words(project, "--device", "meta"), "cannot be used"),
@@ -448,6 +450,29 @@ def test_a_model_is_finished_by_its_own_recipe(project, monkeypatch):
     assert any(not torch.equal(finished.tensors[key], before.tensors[key]) for key in finished.tensors)
 
 
+def test_a_run_is_watched_by_what_it_was_told(project):
+    """Beside its own figures, by metrics of the restored pictures, without those of which one is undefined."""
+    path = save_ours(project / "model.safetensors", "v")
+    asked = []
+
+    def compute(image, reference):
+        asked.append(image)
+        return torch.tensor([4.0, float("nan"), 2.0, 3.0, 3.0, 3.0])
+
+    metric = CheckedMetric(metric_info("niqe"), compute, 32, torch.device("cpu"))
+    start, pictures = load_checkpoint(path), make_pictures(side=64)
+    task = LdmTask(
+        UNetConfig.from_dict(start.section("unet")), LdmTaskConfig(batch_size=2), load_autoencoder(path),
+        Examples(None, make_pairs(project / "held", count=6)), pictures._replace(metrics=[metric]),
+        TaskSetup(Processor(), 0),
+    )  # fmt: skip
+    with torch.no_grad():
+        figures = task.check(task.networks)
+        torch.testing.assert_close(asked[0], task.restore(task.networks, task.low_quality))
+    assert figures["niqe"] == 3.0
+    assert figures.keys() >= {"loss", "error", "psnr", "niqe"}
+
+
 def test_what_a_model_predicts_it_goes_on_to_predict(project):
     flow = save_ours(project / "flow.safetensors", "flow")
     assert main(words(project, init=flow.name, **OURS)) == 0
@@ -465,7 +490,7 @@ def test_what_cannot_go_on_is_said(project, capsys):
         (words(project, "--prediction", "v", init=ours.name, **OURS), "is for fine-tuning a Stable Diffusion"),
         (bare, "name the autoencoder's weights by --autoencoder, or a whole model by --init"),
         ([*bare, "--autoencoder", str(ours), "--finish"], "--finish goes on from a trained model; name it by --init"),
-        (words(project, "--finish"), "--finish are not for Stable Diffusion checkpoints"),
+        (words(project, "--finish"), "--iqa-weights are not for Stable Diffusion checkpoints"),
     ):
         assert main(bad) == 2
         assert sentence in capsys.readouterr().err
