@@ -12,7 +12,7 @@ from .images import pictures_to_image
 from .schema import Node, Of, Table
 
 FOLDER = Path(__file__).parents[1] / "photos"  # not `examples`: the host would take that for workflows
-PHOTOS = ("cat", "coffee", "astronaut")
+PHOTOS = ("cat", "coffee", "astronaut", "hotel", "harbour", "receipt")
 
 
 class ExamplePhoto(Node):

@@ -94,6 +94,8 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--early-exit", action=argparse.BooleanOptionalAction, help="whether saturated tiles stop before the end"
     )
+    group.add_argument("--tile-size", type=int, metavar="PX", help="side of a tile; 0 is the model's own (0)")
+    group.add_argument("--overlap", type=int, metavar="PX", help="of neighbouring tiles, at least (64)")
     group.add_argument("--merge", choices=get_args(MergeMode), help="join tiles at the end, or at every step")
     group.add_argument(
         "--pfj-strength",

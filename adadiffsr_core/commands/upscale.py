@@ -102,7 +102,9 @@ def sampling_config(args: argparse.Namespace) -> SamplingConfig:
         ConfigError: a value is out of its range.
     """
     preset = PRESETS[args.preset]
-    names = ("steps", "solver", "denoise", "merge", "tile_batch", "seed", "colour", "pfj_strength")
+    names = (
+        "steps", "solver", "denoise", "tile_size", "overlap", "merge", "tile_batch", "seed", "colour", "pfj_strength"
+    )  # fmt: skip
     changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     config = replace(preset, **changes, dtss=_choose_rule(preset.dtss, args))
     if args.uniform is None:

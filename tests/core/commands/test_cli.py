@@ -125,6 +125,7 @@ def test_every_setting_arrives(run, tmp_path, monkeypatch):
     monkeypatch.setattr(making, "upscale", spy)
     words = "--solver dpmpp_2m --intervals 1,2,2,3 --gain-threshold 0.5 --merge every_step --early-exit --tile-batch 3"
     more = "--seed 7 --denoise 0.5 --pfj-strength 0.25 --colour adain --dtype bfloat16 --device cpu --scale 1"
+    more += " --tile-size 128 --overlap 32"
     code, _, _ = run("photo.png", "-o", "big.png", *words.split(), *more.split(), steps=3)
     assert code == 0
     ((model, config),) = seen
@@ -134,6 +135,8 @@ def test_every_setting_arrives(run, tmp_path, monkeypatch):
         steps=3,
         solver="dpmpp_2m",
         merge="every_step",
+        tile_size=128,
+        overlap=32,
         tile_batch=3,
         seed=7,
         denoise=0.5,
@@ -186,6 +189,7 @@ def test_a_check_says_how_near_tiles_come_to_all_steps(run, tmp_path):
 def test_the_paper_preset_is_taken_whole():
     args = Namespace(
         preset="paper", steps=None, solver=None, denoise=None, merge=None, tile_batch=None, seed=None, colour=None,
+        tile_size=None, overlap=None,
         intervals=None, gain_threshold=None, early_exit=None, uniform=None, pfj_strength=None, rule=None, likeness=None,
         budget=None, visit_last=None,
     )  # fmt: skip
@@ -326,6 +330,9 @@ BAD = {
     "pfj strength": (["photo.png", "-o", "o.png", "--pfj-strength", "-1"], "pfj_strength must be from 0 to 100"),
     "no name": (["a\ud800.png", "-o", "o.png"], "is a name that no file can have"),
     "no name of a mask": (["photo.png", "-o", "o.png", "--mask", "m\0.png"], "is a name that no file can have"),
+    "tile size": (["photo.png", "-o", "o.png", "--tile-size", "100"], "tile_size 100 is not a multiple of"),
+    "tile size below 0": (["photo.png", "-o", "o.png", "--tile-size", "-64"], "tile_size must be from 0 to 65536"),
+    "overlap": (["photo.png", "-o", "o.png", "--tile-size", "64"], "overlap 64 px leaves no room in tile_size 64 px"),
     "tile batch": (["photo.png", "-o", "o.png", "--tile-batch", "0"], "tile_batch must be from 1 to 65536"),
     "seed": (["photo.png", "-o", "o.png", "--seed", "-1"], "seed must be from 0 to 18446744073709551615"),
     "seed huge": (["photo.png", "-o", "o.png", "--seed", str(2**64)], "seed must be from 0 to 18446744073709551615"),
