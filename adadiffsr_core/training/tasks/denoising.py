@@ -1,6 +1,7 @@
 """The objective of diffusion training, shared by all that train on it: noise, the network's output, squared error."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -81,6 +82,19 @@ class ScheduledUNet:
         """Let `predict` be replayed for batches like `latent` `[B,C,h,w]`, in training and without residuals."""
         inputs = torch.cat([latent, latent], dim=1).contiguous(memory_format=torch.channels_last)
         self.processor.record(self.unet, inputs, torch.zeros(len(latent), device=latent.device))
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """For batches unlike the recorded one, or calls between another's forward and backward pass.
+
+        A recorded network is replayed in training mode alone; it has no layer that the mode changes otherwise.
+        """
+        was_training = self.unet.training
+        self.unet.eval()
+        try:
+            yield
+        finally:
+            self.unet.train(was_training)
 
     def learn(self, pairs: NoisyPairs, residuals: Sequence[Residual] | None = None) -> tuple[Tensor, Tensor]:
         """Squared error of the network's output, `[B]`, and what the output says of x0, `[B,C,h,w]`."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from .setup import Examples, TaskSetup
 
 _CHECKED = 256  # held-out pairs that are measured
 _CHUNK = 32
+_LEVELS, _STOPS = 8, (2, 8)  # of the way to a picture that is looked at, and where it may end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +43,15 @@ class LdmTaskConfig(EstimateLossConfig):
         snr_gamma: of min-SNR weighting (Hang et al. 2023); None weighs all noise levels alike.
         perceptual_weight, adversarial_weight, feature_weight, perceptual_items, perceptual_crop: see
             `EstimateLossConfig`; a model is finished with them when it has learnt to denoise.
+        looks_at: estimates of noisy truths, those that the loss is of; or such as the model meets on its own way from
+            noise to picture, of the first `perceptual_items` of a batch, at a step of it that is drawn (decision D77).
     """
 
     batch_size: Batch = 32
     prediction: Prediction = "v"
     target: Target = "picture"
     snr_gamma: float | None = None
+    looks_at: Literal["noisy", "sampled"] = "noisy"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,6 +113,7 @@ class LdmTask:
         self.seen = EstimateLosses(config, self.autoencoder, processor)
         if self.seen.discriminator is not None:
             self.networks[DISCRIMINATOR] = self.seen.discriminator
+        self.levels = processor.place(self.schedule.build_sigmas(_LEVELS))
         self._is_recorded = False
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
@@ -123,13 +128,31 @@ class LdmTask:
         if not self.seen.looks:
             yield "unet", {"total": loss}
             return
-        made, truth = self.seen.decode(denoised, pairs, np.random.default_rng([self.seed, step]))
+        made, truth = self._look(pairs, denoised, np.random.default_rng([self.seed, step]))
         terms = [(1.0, "error", loss), *self.seen.losses.terms(made, truth)]
         yield "unet", {"total": add_up(terms), **{name: value for _, name, value in terms}}
         yield from self.seen.losses.turns(made, truth)
 
     def _scheduled(self, networks: nn.ModuleDict) -> ScheduledUNet:
         return ScheduledUNet(cast(UNet, networks["unet"]), self.schedule, self.processor)
+
+    def _look(self, pairs: NoisyPairs, denoised: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Pictures to be judged and their truths; `denoised` are the estimates that the pairs' loss is of."""
+        if self.config.looks_at == "noisy":
+            rows = self.seen.least_noisy(pairs.timesteps)
+            return self.seen.decode(denoised[rows], pairs.gt[rows], rng)
+        few = slice(self.config.perceptual_items)
+        sampled = self._sample(pairs.lq[few], pairs.noise[few], int(rng.integers(*_STOPS)))
+        return self.seen.decode(sampled, pairs.gt[few], rng)
+
+    def _sample(self, lq: Tensor, noise: Tensor, stop: int) -> Tensor:
+        """Estimates of x0 `[N,C,h,w]` at step `stop` of a short way down; the last evaluation alone has gradients."""
+        net, x = self._scheduled(self.networks), self.schedule.add_noise(lq, noise, self.levels[:1].expand(len(lq)))
+        with net.unrecorded():
+            with torch.no_grad():
+                for sigma, sigma_next in zip(self.levels[:stop], self.levels[1 : stop + 1], strict=True):
+                    x = torch.lerp(net.estimate(x, lq, sigma.expand(len(lq))), x, sigma_next / sigma)
+            return net.estimate(x, lq, self.levels[stop].expand(len(lq)))
 
     def _noisy(self, gt: Tensor, lq: Tensor, step: int) -> NoisyPairs:
         # A stream of its own: the pairs' draws come from the step's, too.

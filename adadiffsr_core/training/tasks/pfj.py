@@ -120,7 +120,8 @@ class PfjTask:
         if not self.seen.looks:
             yield "injection", {"total": loss, "error": loss}
             return
-        made, truth = self.seen.decode(denoised, pairs, rng)
+        rows = self.seen.least_noisy(pairs.timesteps)
+        made, truth = self.seen.decode(denoised[rows], pairs.gt[rows], rng)
         terms = [(1.0, "error", loss), *self.seen.losses.terms(made, truth)]
         yield "injection", {"total": add_up(terms), **{name: value for _, name, value in terms}}
         yield from self.seen.losses.turns(made, truth)

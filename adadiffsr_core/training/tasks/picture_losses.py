@@ -12,7 +12,6 @@ from ...errors import ConfigError
 from ...metrics.st_lpips import StLpips
 from ...models.processor import Processor
 from ...nets.autoencoder import Autoencoder
-from .denoising import NoisyPairs
 from .losses import PatchDiscriminator, discriminator_loss, feature_l1
 
 DISCRIMINATOR = "discriminator"
@@ -91,9 +90,9 @@ class EstimateLossConfig(PictureLossConfig):
     """What is said of decoded estimates of x0, beside the error of the network's output (decisions D32 and D77).
 
     Attributes:
-        perceptual_weight, adversarial_weight, feature_weight: see `PictureLossConfig`; all of the least noisy items of
-            a batch, since of others an estimate is rightly blurred.
-        perceptual_items: how many items are looked at.
+        perceptual_weight, adversarial_weight, feature_weight: see `PictureLossConfig`.
+        perceptual_items: how many items of a batch are looked at: the least noisy, since of others an estimate is
+            rightly blurred.
         perceptual_crop: side of what is decoded of each, latent px.
     """
 
@@ -132,24 +131,27 @@ class EstimateLosses:
         self.looks = distance is not None or self.discriminator is not None
         self.losses = PictureLosses(config, distance, self.discriminator)
 
-    def decode(self, denoised: Tensor, pairs: NoisyPairs, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """The same part of the least noisy estimates and of their truths, as pictures `[perceptual_items,3,S,S]`.
+    def least_noisy(self, timesteps: Tensor) -> Tensor:
+        """Which items to look at, of a batch at timesteps `[B]`: their numbers, `[perceptual_items]`."""
+        return timesteps.argsort()[: self.config.perceptual_items]
+
+    def decode(self, denoised: Tensor, gt: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The same part of estimates and of their truths, as pictures `[N,3,S,S]`.
 
         Args:
-            denoised: estimates of x0, `[B,C,h,w]`.
-            pairs: that they are of.
+            denoised: estimates of x0, `[N,C,h,w]`.
+            gt: what they are of, the same.
             rng: of the part.
         """
-        rows = pairs.timesteps.argsort()[: self.config.perceptual_items]
         height, width = denoised.shape[-2:]
         side = min(self.config.perceptual_crop, height, width)
         top, left = (int(rng.integers(length - side + 1)) for length in (height, width))
 
         def cut(latent: Tensor) -> Tensor:
-            return latent[rows, :, top : top + side, left : left + side]
+            return latent[..., top : top + side, left : left + side]
 
         with self.processor.autocast():
             made = self.autoencoder.decode(cut(denoised)).float()
             with torch.no_grad():
-                truth = self.autoencoder.decode(cut(pairs.gt)).float().clamp(0, 1)
+                truth = self.autoencoder.decode(cut(gt)).float().clamp(0, 1)
         return made, truth

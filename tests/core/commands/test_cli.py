@@ -330,7 +330,7 @@ BAD = {
     "pfj strength": (["photo.png", "-o", "o.png", "--pfj-strength", "-1"], "pfj_strength must be from 0 to 100"),
     "no name": (["a\ud800.png", "-o", "o.png"], "is a name that no file can have"),
     "no name of a mask": (["photo.png", "-o", "o.png", "--mask", "m\0.png"], "is a name that no file can have"),
-    "tile size": (["photo.png", "-o", "o.png", "--tile-size", "100"], "tile_size 100 px is not a multiple of 16; use 96 or 112"),
+    "tile size": (["photo.png", "-o", "o.png", "--tile-size", "100"], "tile_size 100 px is not a multiple of 16"),
     "tile size below 0": (["photo.png", "-o", "o.png", "--tile-size", "-64"], "tile_size must be from 0 to 65536"),
     "overlap": (["photo.png", "-o", "o.png", "--tile-size", "64"], "overlap 64 px leaves no room in tile_size 64 px"),
     "tile batch": (["photo.png", "-o", "o.png", "--tile-batch", "0"], "tile_batch must be from 1 to 65536"),

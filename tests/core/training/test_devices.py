@@ -117,6 +117,7 @@ TASKS = {
     "ldm": ldm,
     "ldm, live pairs": lambda *where: ldm(*where, live=True),
     "ldm, seen by the eye": lambda *where: ldm(*where, **EYES),
+    "ldm, seen on its own way": lambda *where: ldm(*where, **EYES, looks_at="sampled"),
     "ldm, seen by a discriminator alone": lambda *where: ldm(*where, adversarial_weight=0.1),
     "ldm of the residual": lambda *where: ldm(*where, target="residual", snr_gamma=5.0),
     "ldm of a flow": lambda *where: ldm(*where, prediction="flow", snr_gamma=5.0),

@@ -7,7 +7,9 @@ import torch
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.models.processor import Processor
 from adadiffsr_core.nets.autoencoder import Autoencoder
-from adadiffsr_core.training.tasks.denoising import NoisyPairs
+from adadiffsr_core.nets.unet import UNetConfig
+from adadiffsr_core.training.tasks.denoising import ScheduledUNet, sample_plainly
+from adadiffsr_core.training.tasks.ldm import LdmTask, LdmTaskConfig
 from adadiffsr_core.training.tasks.losses import PatchDiscriminator
 from adadiffsr_core.training.tasks.picture_losses import (
     EstimateLossConfig,
@@ -16,15 +18,15 @@ from adadiffsr_core.training.tasks.picture_losses import (
     PictureLosses,
     add_up,
 )
-from tests.trained import AUTOENCODER
+from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
+from tests.oracles import randomise
+from tests.trained import AUTOENCODER, make_pictures
 
 CONFIG = EstimateLossConfig(adversarial_weight=0.25, feature_weight=0.5, perceptual_items=2, perceptual_crop=4)
 
 
-def drawn(count=5, side=8):
-    generator = torch.Generator().manual_seed(0)
-    gt, lq, noise = torch.randn(3, count, AUTOENCODER.z_channels, side, side, generator=generator)
-    return NoisyPairs(gt, lq, noise, torch.tensor([900, 30, 500, 10, 700])[:count])
+def drawn(count=2, side=8):
+    return torch.randn(2, count, AUTOENCODER.z_channels, side, side, generator=torch.Generator().manual_seed(0))
 
 
 def losses(config=CONFIG):
@@ -39,26 +41,29 @@ def test_a_model_that_nobody_looks_at_has_no_discriminator():
     assert seen.discriminator is None
 
 
-def test_the_least_noisy_are_looked_at_in_the_same_place_as_their_truth():
-    seen, pairs = losses(), drawn()
-    made, truth = seen.decode(pairs.gt, pairs, np.random.default_rng(3))
+def test_the_least_noisy_are_looked_at():
+    assert losses().least_noisy(torch.tensor([900, 30, 500, 10, 700])).tolist() == [3, 1]
+
+
+def test_an_estimate_is_looked_at_in_the_same_place_as_its_truth():
+    seen, (gt, _) = losses(), drawn()
+    made, truth = seen.decode(gt, gt, np.random.default_rng(3))
     torch.testing.assert_close(made.clamp(0, 1), truth)  # whatever place it was
     side = 4 * AUTOENCODER.factor
     assert made.shape == (2, 3, side, side)
     whole = EstimateLossConfig(adversarial_weight=0.25, perceptual_items=2, perceptual_crop=99)
-    made, _ = losses(whole).decode(pairs.gt, pairs, np.random.default_rng(3))
-    torch.testing.assert_close(made, seen.autoencoder.decode(pairs.gt[[3, 1]]))
+    made, _ = losses(whole).decode(gt, gt, np.random.default_rng(3))
+    torch.testing.assert_close(made, seen.autoencoder.decode(gt))
 
 
 def test_only_what_was_looked_at_is_taught():
-    seen, pairs = losses(), drawn()
-    denoised = pairs.lq.clone().requires_grad_(True)
-    terms = seen.losses.terms(*seen.decode(denoised, pairs, np.random.default_rng(3)))
+    seen, (gt, lq) = losses(), drawn()
+    denoised = lq.clone().requires_grad_(True)
+    terms = seen.losses.terms(*seen.decode(denoised, gt, np.random.default_rng(3)))
     assert [(weight, name) for weight, name, _ in terms] == [(0.25, "adversarial"), (0.5, "feature")]
     add_up(terms).backward()
     reached = denoised.grad.abs().sum(dim=1) > 0
-    assert reached.any(dim=(1, 2)).tolist() == [False, True, False, True, False]
-    assert (reached[1].sum(), reached[3].sum()) == (16, 16)
+    assert reached.sum(dim=(1, 2)).tolist() == [16, 16]
     assert all(weight.grad is None for weight in seen.autoencoder.parameters())
 
 
@@ -84,6 +89,32 @@ def test_the_discriminator_learns_to_tell_and_the_painter_to_deceive():
     with torch.no_grad():
         made -= 0.05 * made.grad.sign()
     assert float(add_up(shared.terms(made, truth)).detach()) < before
+
+
+@pytest.mark.parametrize("target", ["picture", "residual"])
+def test_on_its_own_way_a_model_is_looked_at_where_sampling_brings_it(tmp_path, target):
+    """At the end of the way that is the sampled picture; wherever it is, one evaluation is taught."""
+    net = UNetConfig(model_channels=32, channel_mult=(1, 1), num_res_blocks=1)
+    torch.manual_seed(2)
+    coder, config = Autoencoder(AUTOENCODER), LdmTaskConfig(batch_size=2, target=target, looks_at="sampled")
+    pictures = make_pictures(side=32)
+    task = LdmTask(net, config, coder, Examples(None, None), pictures, TaskSetup(Processor(), 3))
+    unet = randomise(task.networks["unet"], 5).requires_grad_(True).train()
+    with torch.no_grad():
+        lq = coder.encode(task.low_quality[:2])
+        noise = torch.randn(lq.shape, generator=torch.Generator().manual_seed(3))
+    called = []
+    unet.register_forward_hook(lambda _, inputs, output: called.append(output.requires_grad))
+    last = len(task.levels) - 2
+    sampled = task._sample(lq, noise, last)
+    assert called == [False] * last + [True]
+    scheduled = ScheduledUNet(unet, task.schedule, task.processor)
+    with torch.no_grad():
+        plain = sample_plainly(lambda x, sigma: scheduled.predict(x, lq, sigma), task.schedule, lq, 3, last + 1)
+    torch.testing.assert_close(sampled, plain)
+    sampled.sum().backward()
+    assert unet.training
+    assert any(weight.grad is not None and weight.grad.any() for weight in unet.parameters())
 
 
 @pytest.mark.parametrize("name", ["perceptual_weight", "adversarial_weight", "feature_weight"])
