@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .comments import Chunk
-from .tiff_tree import Directory, read_directories, write_directories
+from .tiff_tree import Directory, read_directories
+from .tiff_writing import write_directories
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEAD = len(_PNG) + 12 + 13  # with the chunk that says sizes and kind

@@ -1,18 +1,18 @@
-"""TIFF as a tree of directories: what EXIF is written in, and pages that were encoded one by one are joined by.
+"""TIFF as a tree of directories, read and changed: what EXIF is written in, and what pages are told apart by.
 
 Source: TIFF 6.0, section 2; BigTIFF for what is beyond 4 GB.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import ImageError
 
 # Bytes of one value, and of what is turned round in another byte order, by type.
-_VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_WORD_BYTES = {**_VALUE_BYTES, 5: 4, 10: 4}
+VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_WORD_BYTES = {**VALUE_BYTES, 5: 4, 10: 4}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _DIRECTORIES = (0x8769, 0x8825, 0xA005)  # EXIF, GPS, interoperability
 _DATA = {0x0111: 0x0117, 0x0144: 0x0145}  # offsets of strips and tiles, and the tags of their lengths
@@ -23,7 +23,6 @@ _LONGEST_BLOCK = 2**20  # of EXIF: 65,535 tags
 _SPARE_BYTES = 2**16  # by which values may be longer than the file, since two tags may share one
 # Strips and tiles, XMP, IPTC, Photoshop's and the profile: long, shared by pages at times, and read by libvips.
 _READ_ELSEWHERE = (0x0111, 0x0117, 0x0144, 0x0145, 0x02BC, 0x83BB, 0x8649, 0x8773)
-_CLASSIC_END = 2**32 - 2**16
 _DAMAGE = (struct.error, IndexError, KeyError, ValueError, OverflowError)
 
 
@@ -212,9 +211,9 @@ class _Reader:
     def _read_entry(self, directory: Directory, place: int, depth: int) -> None:
         tag, kind = self.unpack("HH", place)
         (count,) = self.unpack(self.pointer, place + 4)
-        if kind not in _VALUE_BYTES or (tag in _READ_ELSEWHERE and not self.with_data):
+        if kind not in VALUE_BYTES or (tag in _READ_ELSEWHERE and not self.with_data):
             return
-        size, room, at = count * _VALUE_BYTES[kind], 8 if self.is_big else 4, place + (12 if self.is_big else 8)
+        size, room, at = count * VALUE_BYTES[kind], 8 if self.is_big else 4, place + (12 if self.is_big else 8)
         if size > room:
             at = self.follow(at)
         if at + size > len(self.encoded):
@@ -252,65 +251,10 @@ def to_numbers(kind: int, value: bytes) -> tuple[int, ...]:
     Raises:
         KeyError: it holds something else.
     """
-    return struct.unpack(f"<{len(value) // _VALUE_BYTES[kind]}{_INTEGERS[kind]}", value)
+    return struct.unpack(f"<{len(value) // VALUE_BYTES[kind]}{_INTEGERS[kind]}", value)
 
 
 def _turn_round(value: bytes, width: int) -> bytes:
     return (
         value if width == 1 else b"".join(value[start : start + width][::-1] for start in range(0, len(value), width))
     )
-
-
-def write_directories(directories: Sequence[Directory]) -> bytes:
-    """A little-endian TIFF of these pages; a BigTIFF if it would be too long for a plain one."""
-    is_big = sum(_count_bytes(directory) for directory in directories) > _CLASSIC_END
-    writer = _Writer(is_big)
-    for directory in directories:
-        writer.link(writer.write(directory))
-    return b"".join(writer.parts)
-
-
-def _count_bytes(directory: Directory) -> int:
-    data = sum(len(part) for parts in directory.data.values() for part in parts)
-    values = sum(64 + len(value) for _, value in directory.tags.values())
-    return data + values + sum(_count_bytes(below) for below in directory.below.values())
-
-
-class _Writer:
-    def __init__(self, is_big: bool) -> None:
-        self.is_big, self.word = is_big, "Q" if is_big else "I"
-        self.parts: list[bytes] = [struct.pack("<2sHHH", b"II", 43, 8, 0) if is_big else struct.pack("<2sH", b"II", 42)]
-        self.length = len(self.parts[0])
-        self.pointer = len(self.parts)
-        self._append(struct.pack(f"<{self.word}", 0))
-
-    def _append(self, part: bytes) -> int:
-        """Where the part came to lie; always on an even byte."""
-        offset = self.length
-        self.parts.append(part + b"\0" * (len(part) % 2))
-        self.length += len(self.parts[-1])
-        return offset
-
-    def link(self, offset: int) -> None:
-        """Let the directory before lead to the one at `offset`, which was written last."""
-        self.parts[self.pointer] = struct.pack(f"<{self.word}", offset)
-        self.pointer = len(self.parts) - 1
-
-    def write(self, directory: Directory) -> int:
-        """The offset of the directory, after all that it leads to; its own link is the last part."""
-        kind = 16 if self.is_big else 4
-        entries = dict(directory.tags)
-        for tag, below in directory.below.items():
-            entries[tag] = (kind, struct.pack(f"<{self.word}", self.write(below)))
-        for tag, parts in directory.data.items():
-            offsets = [self._append(part) for part in parts]
-            entries[tag] = (kind, struct.pack(f"<{len(offsets)}{self.word}", *offsets))
-        packed = b"".join(self._pack(tag, *entries[tag]) for tag in sorted(entries))
-        offset = self._append(struct.pack("<Q" if self.is_big else "<H", len(entries)) + packed)
-        self._append(struct.pack(f"<{self.word}", 0))
-        return offset
-
-    def _pack(self, tag: int, kind: int, value: bytes) -> bytes:
-        room = 8 if self.is_big else 4
-        held = value.ljust(room, b"\0") if len(value) <= room else struct.pack(f"<{self.word}", self._append(value))
-        return struct.pack(f"<HH{self.word}", tag, kind, len(value) // _VALUE_BYTES[kind]) + held
