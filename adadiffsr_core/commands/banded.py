@@ -22,7 +22,8 @@ from ..photo.reading import open_photo
 from ..photo.scales import Scales, Size, plan_work
 from ..photo.spool import Spool
 from ..sampling.report import RunReport, TileReport, join_reports
-from ..streaming.bands import Bands, Rows
+from ..streaming.bands import Bands
+from ..streaming.layout import Rows
 from ..streaming.stream import Stream
 from ..text import in_words
 from .interrupts import stop_if_asked

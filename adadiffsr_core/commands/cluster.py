@@ -21,7 +21,8 @@ from ..models.model import Model, load_model
 from ..photo.admission import read_file
 from ..photo.reading import open_photo
 from ..photo.value import LevelKind
-from ..streaming.spread import Picture, SampleWork, Spread, Work
+from ..streaming.pieces import Picture, SampleWork, Work
+from ..streaming.spread import Spread
 from ..text import quoted
 from .banded import Filling, say_what_is_to_come
 from .interrupts import stop_if_asked

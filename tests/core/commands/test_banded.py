@@ -15,7 +15,7 @@ from adadiffsr_core.commands.interrupts import STOPPED_CODE
 from adadiffsr_core.commands.kept import KeptBands
 from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.photo.spool import Spool
-from adadiffsr_core.streaming import bands as bands_module
+from adadiffsr_core.streaming import layout as layout_module
 from tests.core.commands import test_cli
 
 run, weights = test_cli.run, test_cli.weights
@@ -25,7 +25,7 @@ EXTRA = ("--map", "{0}-map.png", "--compare", "{0}-compare.png", "--report", "{0
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(bands_module, "_FINISHED_PX", 16)
+    monkeypatch.setattr(layout_module, "_FINISHED_PX", 16)
 
 
 def words(name, *more):
@@ -222,7 +222,7 @@ def test_a_report_that_was_lost_costs_its_bands_and_no_more(run, monkeypatch, tm
 
 @pytest.mark.parametrize("more", [(), ("--rule", "bounded", "--budget", "2")])
 def test_a_run_that_goes_on_samples_the_same_parts(run, monkeypatch, tmp_path, more):
-    monkeypatch.setattr(bands_module, "FULL_BATCHES", 3)
+    monkeypatch.setattr(layout_module, "FULL_BATCHES", 3)
     make_noise("in.png", 1100, 12)
     words = ("--scale", "2", "--tile-batch", "1", *more)
     run("in.png", "-o", "whole.png", "--report", "whole.json", "--bands", "always", *words)
@@ -395,7 +395,7 @@ def test_rows_that_are_there_need_no_room(run, monkeypatch):
 
 def test_a_piece_that_fails_leaves_nothing_to_the_next_picture(run, monkeypatch):
     """Pieces that are under way at a cluster's workers when a picture is given up."""
-    monkeypatch.setattr(bands_module, "FULL_BATCHES", 1)
+    monkeypatch.setattr(layout_module, "FULL_BATCHES", 1)
     for number, name in enumerate(("a", "b")):
         make_noise(f"{name}.png", 900, 12, seed=number)
     words = ("--bands", "always", "--scale", "2", "--tile-batch", "1")

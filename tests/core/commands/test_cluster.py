@@ -17,7 +17,7 @@ import adadiffsr_core
 from adadiffsr_core.cluster import joining
 from adadiffsr_core.commands import cluster as command
 from adadiffsr_core.commands.journal import NAME
-from adadiffsr_core.streaming.spread import SampleWork
+from adadiffsr_core.streaming.pieces import SampleWork
 from tests.core.commands import test_cli
 
 run, weights = test_cli.run, test_cli.weights
