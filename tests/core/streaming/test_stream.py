@@ -178,15 +178,16 @@ def test_of_a_mask_a_few_rows_are_held():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mask", [None, paint(300, 500)], ids=["all", "masked"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_bands_of_the_embedded_model_give_the_bits_of_the_whole(threads, monkeypatch):
+def test_bands_of_the_embedded_model_give_the_bits_of_the_whole(threads, mask, monkeypatch):
     torch.set_num_threads(threads)  # which `one_thread` sets back
     model, picture, size = load_model(), draw(21, 21), (672, 672)
     picture = F.interpolate(picture, size=(168, 168), mode="bicubic").clamp(0, 1)
     config = replace(PRESETS["everyday"], tile_size=128, overlap=32, steps=6)
-    whole = upscale(model, picture, size, config).image[0]
+    whole = upscale(model, picture, size, config, mask=mask).image[0]
     monkeypatch.setattr(Bands, "parts", lambda self, begin=0: [(row, row + 1) for row in range(begin, self.grid.rows)])
-    result, reports = stream_all(Bands(model, (168, 168), size, config), picture)
+    result, reports = stream_all(Bands(model, (168, 168), size, config), picture, mask=mask)
     assert len(reports) == 7
     assert torch.equal(result, whole)
 
