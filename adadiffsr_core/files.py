@@ -20,6 +20,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+FileState = tuple[int, int, int]  # its node, bytes, and time of its last change, ns
+
 _LONGEST_NAME = 255  # bytes, on most file systems
 _PART = 2**20  # bytes of a file at a time
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³")}
@@ -204,6 +206,15 @@ def fingerprint_content(path: Path) -> str:
         while part := file.read(_PART):
             digest.update(part)
     return digest.hexdigest()
+
+
+def look_at(path: Path) -> FileState | None:
+    """What changes when a file does; None of one that is gone."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def free_bytes(path: Path) -> tuple[int, int]:

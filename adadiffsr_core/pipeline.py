@@ -17,7 +17,7 @@ from .photo.enlarging import enlarge, reduce
 from .photo.scales import Scales, Size, base_size, plan_work
 from .photo.transparency import fill_hidden
 from .sampling.codebook import build_codebook
-from .sampling.compute_mask import find_needed, fit_pixels, keep_pixels, pool_latents
+from .sampling.compute_mask import find_needed, fit_pixels, keep_enlarged, keep_pixels, pool_latents
 from .sampling.config import LatentSizes
 from .sampling.noise import field_noise, pad_noise
 from .sampling.report import RunLog, RunReport
@@ -274,6 +274,5 @@ class OwnRestorer:
         sampled = sample_latent(model, lq_latent, config, mask=levels, on_step=on_step)
         restored = model.decode(sampled.latent, touched, "cpu")[..., :height, :width]
         if touched is not None:
-            is_touched = touched.repeat_interleave(c.factor, 0).repeat_interleave(c.factor, 1)[:height, :width]
-            restored = torch.where(is_touched, restored, enlarged.cpu())
+            restored = keep_enlarged(restored, enlarged.cpu(), touched, c.factor)
         return sampled._replace(latent=restored)

@@ -57,7 +57,8 @@ from adadiffsr_core.photo.spool import Spool
 from adadiffsr_core.photo.value import LevelKind
 from adadiffsr_core.sampling.schedule import Schedule
 from adadiffsr_core.settings import SamplingConfig
-from adadiffsr_core.streaming.spread import Picture, Spread, Work
+from adadiffsr_core.streaming.pieces import Picture, Work
+from adadiffsr_core.streaming.spread import Spread
 
 ROOT = Path(__file__).resolve().parents[1]
 TILE = 64  # latent px

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from ..errors import ConfigError, ImageError
-from ..files import name_full_disk
+from ..files import FileState, fingerprint_content, look_at, name_full_disk
 from ..memory import available_bytes
 from ..models.model import Model
 from ..photo.limits import MAX_PIXELS
@@ -22,18 +22,21 @@ from ..photo.reading import open_photo
 from ..photo.scales import Scales, Size, plan_work
 from ..photo.spool import Spool
 from ..sampling.report import RunReport, TileReport, join_reports
-from ..streaming.bands import Bands, Rows
+from ..streaming.bands import Bands
+from ..streaming.layout import Rows
+from ..streaming.masked import MaskRows, count_touched
 from ..streaming.stream import Stream
 from ..text import in_words
 from .interrupts import stop_if_asked
 from .journal import fingerprint_run
 from .kept import KeptBands
 from .making import Order
+from .masks import MaskFile
 from .outputs import Outputs, describe_settings
 from .plan import Page, PhotoJob
 from .resources import bands_bytes, fits_memory
 from .terminal import REFUSALS, ProgressBar, say
-from .timing import estimate_seconds, evaluations
+from .timing import describe_bands
 
 BandMode = Literal["auto", "always", "never"]
 
@@ -48,11 +51,13 @@ class Banding:
         mode: what the user says.
         scales: that the model knows.
         device: of the networks; None where nothing is known of it.
+        mask_width: of a compute mask, px, if there is one.
     """
 
     mode: BandMode
     scales: Scales
     device: torch.device | None
+    mask_width: int | None = None
 
     def is_for(self, source: Size, size: Size) -> bool:
         """Whether a picture of (height, width) px is made in bands, since it or its work do not fit into memory."""
@@ -72,7 +77,7 @@ class Banding:
             ConfigError: it is one.
         """
         width = plan_work(page.source_size, page.size, self.scales, most=None).size[1]
-        free, needed = available_bytes(), bands_bytes(width)
+        free, needed = available_bytes(), bands_bytes(width, self.mask_width)
         if free is not None and needed > free:
             raise ConfigError(
                 f"there is not enough memory: bands that are worked at {width} px of width need about "
@@ -86,22 +91,28 @@ def check_words(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: something is.
     """
-    for name, value in (("mask", args.mask), ("check", args.check)):
-        if value:
-            raise ConfigError(f"--{name} needs the whole picture in memory, and it is made in bands; leave it out")
+    if args.check:
+        raise ConfigError("--check needs the whole picture in memory, and it is made in bands; leave it out")
 
 
 @dataclass(frozen=True)
 class Tray:
-    """Where rows of earlier runs are looked for.
+    """What rows are made by besides the settings, and where those of earlier runs are looked for.
 
     Attributes:
         weights: the model's file.
-        is_new: whether there shall be none.
+        is_new: whether there shall be no earlier ones.
+        mask: compute mask, or None.
     """
 
     weights: Path
     is_new: bool
+    mask: MaskFile | None = None
+
+    @property
+    def leaves_all(self) -> bool:
+        """Whether the mask is black, so that nothing is restored."""
+        return self.mask is not None and self.mask.is_black
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,7 @@ class Filling:
         kept: is told where evaluations went.
         first: of `bands.result_rows`, that is not there yet.
         bar: of which the picture's tiles are the next.
+        mask: compute mask, or None.
     """
 
     bands: Bands
@@ -123,6 +135,18 @@ class Filling:
     kept: KeptBands
     first: int
     bar: ProgressBar
+    mask: MaskRows | None
+
+    def announce(self, *, is_timed: bool = False) -> None:
+        """Say before the work how much memory, and how many evaluations, it takes; and how long, if that can be told.
+
+        Raises:
+            ImageError: the mask is damaged.
+        """
+        bands, mask, top = self.bands, self.mask, self.bands.result_rows[self.first][0]
+        needed = bands_bytes(bands.work.size[1], None if mask is None else mask.size[1])
+        touched = bands.grid.count if mask is None else count_touched(bands, mask)
+        say(f"{self.picture.path}: {describe_bands(bands, top, needed, touched, is_timed=is_timed)}")
 
 
 def make_in_bands(
@@ -142,26 +166,23 @@ def make_in_bands(
         AdaDiffSRError: the picture, the settings or the disk do not allow it.
         OSError: likewise.
     """
-    began, page = time.monotonic(), job.pages[0]
-    bands = Bands(model, page.source_size, page.size, order.config)
-    state = _look_at(job.source)
+    began, page, mask = time.monotonic(), job.pages[0], tray.mask
+    bands = Bands(model, page.source_size, page.size, order.config, tray.leaves_all)
+    state = look_at(job.source)
     with name_full_disk(job.targets.result):
         kept = KeptBands(job.targets.result, _fingerprint(job, bands, tray))
     if tray.is_new:
         kept.clear()
 
     def check() -> None:
-        if (now := _look_at(job.source)) == state:
-            return
-        if now is None:
-            raise ImageError(f"{job.source} is gone; put it back and start again, what is done of it is kept")
-        if not kept.is_of(_fingerprint(job, bands, tray)):
-            kept.clear()
-            raise _changed(job.source)
+        _check_same(job.source, state, kept, lambda: kept.is_of(_fingerprint(job, bands, tray)))
+        if mask is not None:
+            _check_same(mask.path, mask.state, kept, lambda: fingerprint_content(mask.path) == mask.content)
 
     try:
+        check()
         with name_full_disk(job.targets.result):
-            outputs = _make(job, order, bands, kept, bar, fill, check)
+            outputs = _make(job, order, bands, kept, None if mask is None else mask.rows, bar, fill, check)
     except BaseException:
         kept.close()
         raise
@@ -174,6 +195,7 @@ def _make(
     order: Order,
     bands: Bands,
     kept: KeptBands,
+    mask: MaskRows | None,
     bar: ProgressBar,
     fill: Callable[[Filling], None],
     check: Callable[[], None],
@@ -185,7 +207,7 @@ def _make(
         spool = Spool(kept.rows, photo, page.size, job.targets.result)
         first = _rows_done(bands, spool, kept)
         if first < len(bands.result_rows):
-            fill(Filling(bands, picture, spool, kept, first, bar))
+            fill(Filling(bands, picture, spool, kept, first, bar, mask))
         report = _join(bands, kept)
         outputs = Outputs(job, order.quality, describe_settings(order.config, bands.model))
         outputs.add_bands(page, bands.work, bands.factor, report)
@@ -202,13 +224,15 @@ def _make(
     return outputs
 
 
-def _look_at(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file does; None of one that is gone."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+def _check_same(path: Path, before: FileState | None, kept: KeptBands, is_same: Callable[[], bool]) -> None:
+    """Refuse to go on, or to write what was made, if a file that it is made of was changed meanwhile."""
+    if (now := look_at(path)) == before:
+        return
+    if now is None:
+        raise ImageError(f"{path} is gone; put it back and start again, what is done of it is kept")
+    if not is_same():
+        kept.clear()
+        raise _changed(path)
 
 
 def _fingerprint(job: PhotoJob, bands: Bands, tray: Tray) -> str:
@@ -216,6 +240,8 @@ def _fingerprint(job: PhotoJob, bands: Bands, tray: Tray) -> str:
     facts: dict[str, Any] = {"settings": settings, "size": list(bands.size), "kind": job.targets.result.suffix}
     if bands.has_budget:
         facts["part"] = bands.part_rows
+    if tray.mask is not None:
+        facts["mask"] = tray.mask.content
     return fingerprint_run(facts, {"input": job.source, "weights": tray.weights})
 
 
@@ -226,7 +252,7 @@ def _changed(path: Path) -> ImageError:
 def fill_here(filling: Filling) -> None:
     """Make the rows with this process's own networks, from top to bottom."""
     bands, bar = filling.bands, filling.bar
-    say_what_is_to_come(filling, estimate_seconds(bands))
+    filling.announce(is_timed=True)
 
     def begin(part: Rows) -> None:
         bar.begin((part[1] - part[0]) * bands.grid.cols)
@@ -235,7 +261,8 @@ def fill_here(filling: Filling) -> None:
         bar.end()
         filling.kept.keep(part, report)
 
-    stream = Stream(bands, filling.picture.read, filling.first, begin=begin, end=end, on_step=bar.update)
+    read, mask = filling.picture.read, filling.mask
+    stream = Stream(bands, read, filling.first, mask, begin=begin, end=end, on_step=bar.update)
     bar.skip(stream.first_row * bands.grid.cols)
     for rows in stream.rows():
         stop_if_asked()
@@ -282,29 +309,3 @@ def _join(bands: Bands, kept: KeptBands) -> RunReport:
     """One report out of those of all bands."""
     by_row, parts = _tiles_told(bands, kept)
     return replace(join_reports(parts), tiles=tuple(tile for row in sorted(by_row) for tile in by_row[row]))
-
-
-def say_what_is_to_come(filling: Filling, seconds: tuple[float, float] | None = None) -> None:
-    """Memory, evaluations and time, before the work.
-
-    Args:
-        filling: the picture.
-        seconds: at least and at most, where that is known.
-    """
-    bands = filling.bands
-    (height, width), tiles, (least, most) = bands.size, bands.grid.count, evaluations(bands.config)
-    top = bands.result_rows[filling.first][0]
-    done = f", {100 * top / height:.0f} % of it done before" if top else ""
-    spent = f"{tiles * most:,}" if least == most else f"{tiles * least:,} to {tiles * most:,}"
-    long = "" if seconds is None else f", {_in_time(seconds[0])} to {_in_time(seconds[1])}"
-    say(
-        f"{filling.picture.path}: {width} x {height} px ({width * height / 1e6:,.1f} MP) in bands{done}: about "
-        f"{in_words(bands_bytes(bands.work.size[1]))} of memory; {tiles:,} tiles, {spent} evaluations{long}"
-    )
-
-
-def _in_time(seconds: float) -> str:
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(1, seconds):.0f} s"

@@ -21,9 +21,10 @@ from ..models.model import Model, load_model
 from ..photo.admission import read_file
 from ..photo.reading import open_photo
 from ..photo.value import LevelKind
-from ..streaming.spread import Picture, SampleWork, Spread, Work
+from ..streaming.pieces import Picture, SampleWork, Work
+from ..streaming.spread import Spread
 from ..text import quoted
-from .banded import Filling, say_what_is_to_come
+from .banded import Filling
 from .interrupts import stop_if_asked
 from .journal import Record
 from .making import Order, make_photo
@@ -207,12 +208,12 @@ class Workers:
             KeyboardInterrupt: Ctrl-C was pressed.
         """
         bands, bar = filling.bands, filling.bar
-        say_what_is_to_come(filling)
+        filling.announce()
         photo = filling.picture.photo
         kind = LevelKind(photo.bit_depth, photo.is_grey)
-        picture = Picture(bands.source, bands.size, bands.config, kind, filling.spool.levels)
+        picture = Picture(bands.source, bands.size, bands.config, kind, filling.spool.levels, bands.is_left)
         top = bands.result_rows[filling.first][0]
-        spread = Spread(picture, bands.model, filling.picture.read, _AHEAD * self.count + 1, top)
+        spread = Spread(picture, bands.model, filling.picture.read, _AHEAD * self.count + 1, top, filling.mask)
         bar.skip(spread.first_row * bands.grid.cols)
         fault: Exception | None = None
         for unit, outcome in self._pool.run(list(map(BandUnit, spread.work()))):

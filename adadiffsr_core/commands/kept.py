@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..files import Lock, follow_links
 from ..sampling.report import RunReport, StepRecord, TileReport
 from ..sampling.rule import TileClass
-from ..streaming.bands import Rows
+from ..streaming.layout import Rows
 
 _ROWS, _LOG, _LOCK = "rows", "reports.jsonl", "lock"
 _LONGEST = 200  # bytes of a result's name that its folder's repeats

@@ -27,7 +27,7 @@ class Order:
 
     Attributes:
         config: how they are sampled.
-        mask: compute mask `[1,1,H,W]`, or None.
+        mask: compute mask `[1,1,H,W]`; None if there is none, or no picture that is held whole.
         quality: of JPEG and WebP.
         check: whether all steps are taken too, to compare.
         strip: whether notes are left out.
@@ -46,11 +46,11 @@ def count_tiles(job: PhotoJob, scales: Scales, sizes: LatentSizes, config: Sampl
     return sum(plan_tiles(sizes, work, config).count for work in works)
 
 
-def tell_scale(job: PhotoJob, scales: Scales, mask: Tensor | None) -> str:
+def tell_scale(job: PhotoJob, scales: Scales, is_left: bool) -> str:
     """What there is to say of a photograph's scale before it is made; empty if nothing, or if nothing is restored."""
     first = job.pages[0]
     note = plan_work(first.source_size, first.size, scales, job.most_pixels).note
-    return f"note: {job.source}: {note}" if note and (mask is None or bool(mask.any())) else ""
+    return f"note: {job.source}: {note}" if note and not is_left else ""
 
 
 def make_photo(

@@ -15,6 +15,7 @@ RESULT_BYTES = 62  # of memory per pixel of the result
 SOURCE_BYTES = 34  # and per pixel of the photograph
 BASE_BYTES = 250 * 10**6  # a batch of tiles on its way through the network
 BAND_BYTES = 70_000  # in bands, per pixel of width
+MASK_BYTES = 25_000  # and with a mask, per pixel of its or the picture's width, whichever is more
 # Of a file, per level (one channel of one pixel): below what photographs take, so that nobody is turned away wrongly.
 _FILE_BYTES = {".png": 0.35, ".tif": 0.35, ".tiff": 0.35}
 _LOSSY_BYTES = 0.03
@@ -27,9 +28,9 @@ def whole_bytes(source: Size, size: Size) -> int:
     return BASE_BYTES + RESULT_BYTES * size[0] * size[1] + SOURCE_BYTES * source[0] * source[1]
 
 
-def bands_bytes(width: int) -> int:
-    """Likewise in bands, of any height, where it is worked at so many px of width."""
-    return BASE_BYTES + BAND_BYTES * width
+def bands_bytes(width: int, mask_width: int | None = None) -> int:
+    """Likewise in bands, of any height, where it is worked at so many px of width, with a mask of so many if any."""
+    return BASE_BYTES + BAND_BYTES * width + (0 if mask_width is None else MASK_BYTES * max(width, mask_width))
 
 
 def fits_memory(source: Size, size: Size) -> bool:

@@ -1,4 +1,4 @@
-"""How long a large picture will take, told by a few calls of its networks."""
+"""What a large picture will take, before it is begun; how long, told by a few calls of its networks."""
 
 from time import perf_counter
 
@@ -6,6 +6,7 @@ import torch
 
 from ..settings import SamplingConfig
 from ..streaming.bands import Bands
+from ..text import in_words
 
 _LATENT_SIDE = 32  # of what is encoded and decoded to time it
 
@@ -22,11 +23,12 @@ def evaluations(config: SamplingConfig) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def estimate_seconds(bands: Bands) -> tuple[float, float]:
+def estimate_seconds(bands: Bands, tiles: int) -> tuple[float, float]:
     """Seconds that a picture takes with the fewest and the most evaluations.
 
     Args:
         bands: of the picture.
+        tiles: that are evaluated.
     """
     model, grid = bands.model, bands.grid
     channels = model.autoencoder.config.z_channels
@@ -43,7 +45,35 @@ def estimate_seconds(bands: Bands) -> tuple[float, float]:
     _wait(model.device)
     rest = (perf_counter() - began) * grid.canvas[0] * grid.canvas[1] / _LATENT_SIDE**2
     least, most = evaluations(bands.config)
-    return rest + grid.count * least * evaluation, rest + grid.count * most * evaluation
+    return rest + tiles * least * evaluation, rest + tiles * most * evaluation
+
+
+def describe_bands(bands: Bands, top: int, needed: int, tiles: int, *, is_timed: bool) -> str:
+    """What a picture in bands takes, in words.
+
+    Args:
+        bands: of the picture.
+        top: row of the result, above which all was done before.
+        needed: bytes of memory.
+        tiles: that are evaluated, of all.
+        is_timed: whether these networks do the work, so that they can tell how long it takes.
+    """
+    (height, width), (least, most) = bands.size, evaluations(bands.config)
+    done = f", {100 * top / height:.0f} % of it done before" if top else ""
+    some = f"{tiles:,}" if tiles == bands.grid.count else f"{tiles:,} of {bands.grid.count:,}"
+    spent = f"{tiles * most:,}" if least == most else f"{tiles * least:,} to {tiles * most:,}"
+    long = ", {} to {}".format(*map(_in_time, estimate_seconds(bands, tiles))) if is_timed else ""
+    return (
+        f"{width} x {height} px ({width * height / 1e6:,.1f} MP) in bands{done}: about "
+        f"{in_words(needed)} of memory; {some} tiles, {spent} evaluations{long}"
+    )
+
+
+def _in_time(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(1, seconds):.0f} s"
 
 
 def _wait(device: torch.device) -> None:

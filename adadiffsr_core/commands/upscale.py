@@ -8,15 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ..cluster.joining import Cluster, find_cluster
 from ..errors import ConfigError
 from ..files import follow_links
 from ..memory import name_out_of_memory
 from ..models.model import Model, embedded_weights, load_model
-from ..photo.reading import open_photo, read_photo
+from ..photo.reading import open_photo
 from ..sampling.rule import DtssConfig, Rule
 from ..sampling.schedule import MAX_TIMESTEP
 from ..settings import PRESETS, SamplingConfig
@@ -27,6 +24,7 @@ from .cluster import Equipment, PhotoUnit, Workers, check_device, fingerprint_co
 from .journal import History, Journal, fingerprint_run
 from .kept import remove_others
 from .making import Order, count_spent, count_tiles, finish_photo, make_photo, tell_scale
+from .masks import open_mask
 from .naming import Source
 from .options import choose_device, choose_dtype, set_threads
 from .outputs import Outputs
@@ -63,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if not 1 <= args.quality <= 100:
         raise ConfigError(f"--quality goes from 1 to 100, got {quoted(args.quality, 80)}")
     set_threads(args.threads)
-    mask = None if args.mask is None else read_mask(args.mask)
+    mask = None if args.mask is None else open_mask(args.mask)
     cluster = _find_cluster(args)
     # Of a cluster this process only knows what its model is like.
     device = choose_device(args.device if cluster is None else "cpu")
@@ -79,12 +77,15 @@ def run(args: argparse.Namespace) -> int:
         complain(error, str(about))
 
     place = choose_device(args.device) if cluster is None or cluster.is_own else None
-    jobs = _plan_jobs(args, Banding(args.bands, model.scales, place), run_print, refuse)
-    order = Order(config=config, mask=mask, quality=args.quality, check=args.check, strip=args.strip)
+    banding = Banding(args.bands, model.scales, place, None if mask is None else mask.rows.size[1])
+    jobs = _plan_jobs(args, banding, run_print, refuse)
+    levels = None if mask is None or all(job.in_bands for job in jobs) else mask.read_whole()
+    order = Order(config=config, mask=levels, quality=args.quality, check=args.check, strip=args.strip)
+    tray = Tray(args.model or embedded_weights(), is_new=args.overwrite or args.resume is False, mask=mask)
     if jobs and cluster is None:
-        _upscale_here(jobs, model, order, args, refuse)
+        _upscale_here(jobs, model, order, tray, refuse)
     elif jobs and cluster is not None:
-        _upscale_there(jobs, model, order, args, cluster, refuse)
+        _upscale_there(jobs, model, order, tray, args, cluster, refuse)
     return 2 if refused else 0
 
 
@@ -131,19 +132,6 @@ def _choose_rule(preset: DtssConfig, args: argparse.Namespace) -> DtssConfig:
             raise ConfigError(f"--{option} is of the rule {other} and plays no part in the rule {rule}; leave it out")
         rule = rule or (other if values else None)
     return replace(preset, rule=rule or preset.rule, **given["paper"], **given["bounded"])
-
-
-def read_mask(path: Path) -> Tensor:
-    """A compute mask `[1,1,H,W]` in [0,1]: black is left untouched, mid-grey automatic, white gets every step.
-
-    Where it is transparent it asks for nothing, as if there were no mask: automatic (decision D42).
-
-    Raises:
-        ImageError: the file cannot be read.
-    """
-    photo = read_photo(path)
-    levels = photo.pixels.mean(dim=0)[None, None].clamp(0, 1)
-    return levels if photo.alpha is None else torch.lerp(torch.full_like(levels, 0.5), levels, photo.alpha[None])
 
 
 def _plan_jobs(args: argparse.Namespace, banding: Banding, run_print: str, refuse: Refuse) -> list[PhotoJob]:
@@ -208,9 +196,7 @@ def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, banding: 
     return drafts
 
 
-def _upscale_here(
-    jobs: Sequence[PhotoJob], model: Model, order: Order, args: argparse.Namespace, refuse: Refuse
-) -> None:
+def _upscale_here(jobs: Sequence[PhotoJob], model: Model, order: Order, tray: Tray, refuse: Refuse) -> None:
     tiles = [count_tiles(job, model.scales, model.sizes, order.config) for job in jobs]
     bar = _start_bar(tiles, order)
     try:
@@ -219,9 +205,9 @@ def _upscale_here(
                 bar.begin(count)
             try:
                 with name_out_of_memory():
-                    _tell(tell_scale(job, model.scales, order.mask))
+                    _tell(tell_scale(job, model.scales, tray.leaves_all))
                     if job.in_bands:
-                        outputs = make_in_bands(job, model, order, _find_tray(args), bar, fill_here)
+                        outputs = make_in_bands(job, model, order, tray, bar, fill_here)
                     else:
                         outputs = make_photo(job, open_photo(job.source), model, order, bar.update, bar.turn_page)
                     finish_photo(outputs)
@@ -236,6 +222,7 @@ def _upscale_there(
     jobs: Sequence[PhotoJob],
     model: Model,
     order: Order,
+    tray: Tray,
     args: argparse.Namespace,
     cluster: Cluster,
     refuse: Refuse,
@@ -253,7 +240,7 @@ def _upscale_there(
         def settle(job: PhotoJob, outcome: Callable[[], Outputs]) -> Outputs | None:
             try:
                 with name_out_of_memory():
-                    _tell(tell_scale(job, scales, order.mask))
+                    _tell(tell_scale(job, scales, tray.leaves_all))
                     outputs = outcome()
                     finish_photo(outputs)
                     return outputs
@@ -266,13 +253,9 @@ def _upscale_there(
                 made = settle(unit.job, outcome)
                 bar.take(unit.tiles, 0 if made is None else count_spent(made)[0])
             for job in large:
-                settle(job, partial(make_in_bands, job, model, order, _find_tray(args), bar, workers.fill))
+                settle(job, partial(make_in_bands, job, model, order, tray, bar, workers.fill))
         finally:
             bar.close()
-
-
-def _find_tray(args: argparse.Namespace) -> Tray:
-    return Tray(args.model or embedded_weights(), is_new=args.overwrite or args.resume is False)
 
 
 def _start_bar(tiles: Sequence[int], order: Order) -> ProgressBar:

@@ -53,8 +53,8 @@ class BlockMap:
         Args:
             crop: gives parts of the image.
             row: one of `rows`.
-            wanted: bool `[H/d,W/d]` of the whole image; of each block only the box about these is computed, and the
-                rest of the result is 0. None wants everything.
+            wanted: bool `[*,W/d]`, of the row; of each block only the box about these is computed, and the rest of the
+                result is 0. None wants everything.
 
         Returns:
             None if nothing is wanted.
@@ -78,7 +78,7 @@ class BlockMap:
 
         Args:
             image: `[N,C,*size]`.
-            wanted: see `map_row`.
+            wanted: bool `[H/d,W/d]`; see `map_row`.
 
         Raises:
             ShapeError: the image has no pixels, or none is wanted.
@@ -89,7 +89,8 @@ class BlockMap:
 
         result: Tensor | None = None
         for row in self.rows:
-            part = self.map_row(crop, row, wanted)
+            cells = slice(*(place // self.scale.denominator for place in row))
+            part = self.map_row(crop, row, None if wanted is None else wanted[cells])
             if part is None:
                 continue
             if result is None and len(self.rows) == 1:
@@ -110,7 +111,7 @@ def _boxes(
         if wanted is None:
             yield top, bottom, left, right
             continue
-        part = wanted[top // cell : bottom // cell, left // cell : right // cell]
+        part = wanted[:, left // cell : right // cell]
         rows, cols = (torch.nonzero(part.any(dim=dim)).flatten().tolist() for dim in (1, 0))
         if rows:
             yield top + rows[0] * cell, top + (rows[-1] + 1) * cell, left + cols[0] * cell, left + (cols[-1] + 1) * cell

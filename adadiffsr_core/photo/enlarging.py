@@ -112,3 +112,20 @@ def reduce(image: Tensor, size: tuple[int, int]) -> Tensor:
 def reduced_rows(before: int, after: int, row: int) -> tuple[int, int]:
     """The rows, first and one past the last, whose mean `reduce` puts into a row of its result."""
     return row * before // after, -(-(row + 1) * before // after)
+
+
+def reduce_rows(image: Tensor, top: int, before: int, size: tuple[int, int], rows: tuple[int, int]) -> Tensor:
+    """Some rows of what `reduce` makes of an image, to the bit, out of as many of its rows as that needs.
+
+    Args:
+        image: `[N,C,r,w]`, of the image's full width.
+        top: where in the image they begin; see `reduced_rows`.
+        before: the image's height, px.
+        size: (height, width) of the result, no side larger.
+        rows: of the result, first and one past the last.
+    """
+    if before == size[0]:
+        return reduce(image[..., rows[0] - top : rows[1] - top, :], (rows[1] - rows[0], size[1]))
+    spans = [reduced_rows(before, size[0], row) for row in range(*rows)]
+    # Row by row, as windows of another height would begin elsewhere.
+    return torch.cat([reduce(image[..., begin - top : end - top, :], (1, size[1])) for begin, end in spans], dim=-2)

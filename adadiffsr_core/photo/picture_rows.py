@@ -18,7 +18,7 @@ from .tiff_tree import Directory, find_directory
 from .value import Photo, levels_to_photo
 from .vips import blame, import_vips, is_corrupt_jpeg, pass_through, shrink
 
-_EACH = 256  # rows decoded at a time
+_EACH = 64  # rows decoded at a time
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,9 +48,18 @@ class PictureRows:
         Raises:
             ImageError: the file is damaged.
         """
+        return (piece.pixels[None] for piece in self.read_pieces())
+
+    def read_pieces(self) -> Iterator[Photo]:
+        """Bands of its rows from top to bottom, each a photo of its own, with transparency.
+
+        Raises:
+            ImageError: the file is damaged.
+        """
         image = _open_upright(self.path, self.page)
+        has_alpha = bool(image.hasalpha())
         for levels in _fetch(image, self.path):
-            yield levels_to_photo(levels, has_alpha=bool(image.hasalpha())).pixels[None]
+            yield levels_to_photo(levels, has_alpha=has_alpha)
 
     def preview(self, most: int) -> Tensor:
         """The picture reduced to sides of at most `most` px, `[3,h,w]` in [0,1].

@@ -133,14 +133,29 @@ def find_needed(mask: Tensor, grid: TileGrid, images: int, reach: int) -> Tensor
     return needed
 
 
-def keep_pixels(restored: Tensor, original: Tensor, mask: Tensor) -> Tensor:
+def keep_enlarged(restored: Tensor, enlarged: Tensor, touched: Tensor, factor: int, above: int = 0) -> Tensor:
+    """Put the enlarged picture back under latents that nobody touches.
+
+    Args:
+        restored, enlarged: `[N,C,H,W]`.
+        touched: latents whose level is above 0, bool `[h,w]`, that cover these pixels.
+        factor: px per latent px.
+        above: of these, how many rows of pixels lie above.
+    """
+    is_touched = touched.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    height, width = restored.shape[-2:]
+    return torch.where(is_touched[above : above + height, :width], restored, enlarged)
+
+
+def keep_pixels(restored: Tensor, original: Tensor, mask: Tensor, above: int = 0) -> Tensor:
     """Put the original back wherever the mask is 0, to the bit, and lead over to the restored picture outside.
 
     Source: decision D40.
 
     Args:
-        restored, original: `[N,C,H,W]`.
-        mask: `[N or 1,1,H,W]`.
+        restored, original: `[N,C,H,W]`, a picture or some of its rows.
+        mask: `[N or 1,1,H,W]`; of some rows with `FEATHER_PX` more above and below, or as many as there are.
+        above: how many of the mask's rows lie above.
 
     Returns:
         `[N,C,H,W]`; more than `FEATHER_PX` away from black it is `restored`, to the bit.
@@ -152,7 +167,8 @@ def keep_pixels(restored: Tensor, original: Tensor, mask: Tensor) -> Tensor:
     share = 1 - _spread(is_black.to(restored), half)
     for kernel, padding in (((1, 2 * half + 1), (0, half)), ((2 * half + 1, 1), (half, 0))):
         share = F.avg_pool2d(share, kernel, stride=1, padding=padding, count_include_pad=False)
-    return torch.where(is_black, original, torch.lerp(original, restored, share))
+    rows = slice(above, above + restored.shape[-2])
+    return torch.where(is_black[..., rows, :], original, torch.lerp(original, restored, share[..., rows, :]))
 
 
 def _spread(flags: Tensor, reach: int) -> Tensor:

@@ -72,7 +72,7 @@ class RunReport:
         tile_batch: what the batches could have held.
         seconds: wall time of the sampling.
         gain_threshold: that gains were compared with.
-        likeness: dB, the lowest that the bounded rule went by; None by another rule.
+        likeness: dB, the lowest that the bounded rule went by; None by another rule, or if nothing was evaluated.
     """
 
     base_steps: int

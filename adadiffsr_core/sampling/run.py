@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from .config import RegionConfig
 from .denoiser import Denoiser
 from .merge import StripBuilder, TileMerger
 from .report import RunReport
-from .tiles import TileGrid, crop_canvas
+from .tiles import TileGrid, crop_canvas, pad_canvas
 from .tilewise import sample_tiles
 from .turn import Job, Progress, Sink
 
@@ -103,6 +104,7 @@ def run_strips(
     config: RegionConfig,
     strips: StripBuilder,
     first_row: int,
+    mask: Tensor | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[list[Tensor], RunReport]:
     """Sample some rows of tiles of one picture; the strips of all its rows, summed, are what `run` merges, to the bit.
@@ -112,9 +114,11 @@ def run_strips(
         config: how; tiles are merged when they are finished.
         strips: of the whole grid.
         first_row: the part's first row in it.
+        mask: of the part; see `run`.
         on_step: told after each turn; whatever it raises ends the run.
 
     Raises:
+        ShapeError: the mask does not fit.
         DenoiserError: the network returned NaN or infinity.
     """
     finished: dict[int, Tensor] = {}
@@ -122,10 +126,32 @@ def run_strips(
     def sink(ids: Sequence[int], tiles: Tensor) -> None:
         finished.update(zip(ids, tiles, strict=True))
 
-    report = sample_tiles(_prepare(start, config, None, on_step, strips.grid.count), sink)
+    report = sample_tiles(_prepare(start, config, mask, on_step, strips.grid.count), sink)
     cols = start.grid.cols
     rows = [[finished.pop(row * cols + col) for col in range(cols)] for row in range(start.grid.rows)]
-    return [strips.build(first_row + row, tiles) for row, tiles in enumerate(rows)], report
+    made = [strips.build(first_row + row, tiles) for row, tiles in enumerate(rows)]
+    if mask is not None:
+        made = _keep_in_strips(made, start, strips.grid.tops[first_row + 1 :], mask)
+    return made, report
+
+
+def _keep_in_strips(strips: Sequence[Tensor], start: Start, below: Sequence[int], mask: Tensor) -> list[Tensor]:
+    """What `keep_untouched` does to the sum of all strips: where the mask is 0 one of them is the input, others are 0.
+
+    Args:
+        strips: of a part.
+        start: of the part.
+        below: where the rows of tiles below each begin on the whole canvas; beneath the last one there is none.
+        mask: of the part.
+    """
+    levels, kept = pad_canvas(mask.to(start.lq_latent.device), start.grid)[0], []
+    for strip, top, end in zip_longest(strips, start.grid.tops, below[: len(strips)]):
+        rows = slice(top, top + strip.shape[-2])
+        lq_latent = start.lq_latent[0, :, rows].clone()
+        if end is not None:
+            lq_latent[:, end - start.grid.above - top :] = 0
+        kept.append(keep_untouched(strip, lq_latent, levels[:, rows]))
+    return kept
 
 
 def _prepare(

@@ -214,5 +214,5 @@ class Turns:
             calls=tuple(self.denoise.calls),
             seconds=monotonic() - self._began,
             gain_threshold=dtss.gain_threshold,
-            likeness=self.timelines.promised if dtss.rule == "bounded" else None,
+            likeness=self.timelines.promised if dtss.rule == "bounded" and self.timelines.touched else None,
         )

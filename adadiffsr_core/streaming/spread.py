@@ -8,139 +8,17 @@ Source: decision D74.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ImageError
 from ..models.model import Model
-from ..photo.scales import Size
-from ..photo.value import LevelKind
 from ..sampling.merge import merge_strips
-from ..sampling.report import RunReport
-from ..settings import SamplingConfig
-from .bands import Bands, Rows
+from .masked import MaskPieces, MaskRows
+from .pieces import Decoded, DecodeWork, EncodeWork, Levels, Picture, SampleWork, Work
 from .rows import RowStream
-
-Levels = NDArray[np.uint8 | np.uint16]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What all work on a picture has in common.
-
-    Attributes:
-        source: (height, width) of the photograph, px.
-        size: of the result.
-        config: how to sample.
-        kind: of the photograph's levels, as they travel.
-        result: of the result's.
-    """
-
-    source: Size
-    size: Size
-    config: SamplingConfig
-    kind: LevelKind
-    result: LevelKind
-
-    def bands(self, model: Model) -> Bands:
-        """How it is cut."""
-        return Bands(model, self.source, self.size, self.config)
-
-
-@dataclass(frozen=True)
-class EncodeWork:
-    """One row of the encoder's blocks; comes back as latents `[1,C,*,w]`.
-
-    Attributes:
-        picture: see there.
-        row: of the blocks.
-        levels: the photograph's rows.
-    """
-
-    picture: Picture
-    row: Rows
-    levels: Levels
-
-    def __call__(self, model: Model) -> Tensor:
-        """Do it."""
-        return self.picture.bands(model).encode(self.picture.kind.to_pixels(self.levels), self.row)
-
-
-@dataclass(frozen=True)
-class SampleWork:
-    """Some rows of tiles; comes back as a strip for each, and where the evaluations went.
-
-    Attributes:
-        picture: see there.
-        part: rows of the grid.
-        lq_latent, noise: of the canvas rows that they cover.
-    """
-
-    picture: Picture
-    part: Rows
-    lq_latent: Tensor
-    noise: Tensor
-
-    def __call__(self, model: Model) -> tuple[list[Tensor], RunReport]:
-        """Do it."""
-        return self.picture.bands(model).sample(self.part, self.lq_latent, self.noise)
-
-
-class Decoded(NamedTuple):
-    """What one row of the decoder's blocks became.
-
-    Attributes:
-        rows: of the result that are finished; none if the blocks are low.
-        levels: of these.
-        edges: decoded rows that seams need, `[1,3,*,w]` each, and where they begin at the size that is worked at.
-    """
-
-    rows: Rows
-    levels: Levels
-    edges: list[tuple[int, Tensor]]
-
-
-@dataclass(frozen=True)
-class DecodeWork:
-    """One row of the decoder's blocks; comes back as `Decoded`.
-
-    Attributes:
-        picture: see there.
-        row: of the blocks.
-        latents: the rows that it needs.
-        levels: the photograph's rows, for the colours of what is finished.
-    """
-
-    picture: Picture
-    row: Rows
-    latents: Tensor
-    levels: Levels
-
-    def __call__(self, model: Model) -> Decoded:
-        """Do it."""
-        bands = self.picture.bands(model)
-        restored, (top, bottom) = bands.decode(self.latents, self.row), bands.worked_rows(self.row)
-        restored = restored[..., : bottom - top, :]
-        rows, photo = bands.finished_rows(self.row), self.picture.kind.to_pixels(self.levels)
-        if rows[0] >= rows[1]:
-            return Decoded(rows, self.picture.result.to_levels(restored[0, :, :0, : bands.size[1]]), [(top, restored)])
-        first, last = bands.finish_needs(rows)
-        pixels = bands.finish(photo, restored[..., first - top : last - top, :], rows)
-        if not bool(pixels.isfinite().all()):
-            raise ImageError("the networks gave values that are not numbers; run them in full precision (float32)")
-        above, below = bands.seam_edges(self.row)
-        edges = [(top, restored[..., : above - top, :].clone()), (below, restored[..., below - top :, :].clone())]
-        return Decoded(rows, self.picture.result.to_levels(pixels), [edge for edge in edges if edge[1].shape[-2]])
-
-
-Work = EncodeWork | SampleWork | DecodeWork
-
 
 T = TypeVar("T")
 
@@ -177,13 +55,20 @@ class Spread:
         read: begins to read the photograph, `[1,3,*,w]` in [0,1] from top to bottom; called three times.
         ahead: pieces of each kind that may be under way, or wait for those before them: what bounds memory.
         top: row of the result where to begin; those above are there already.
+        mask: compute mask, or None.
 
     Attributes:
         first_row: of tiles, that is sampled.
     """
 
     def __init__(
-        self, picture: Picture, model: Model, read: Callable[[], Iterable[Tensor]], ahead: int, top: int = 0
+        self,
+        picture: Picture,
+        model: Model,
+        read: Callable[[], Iterable[Tensor]],
+        ahead: int,
+        top: int = 0,
+        mask: MaskRows | None = None,
     ) -> None:
         self.picture, self.ahead = picture, ahead
         self.bands = bands = picture.bands(model)
@@ -193,6 +78,7 @@ class Spread:
         self._parts, self._encodes = bands.parts(self.first_row), bands.encodes_from(self.first_row)
         height = bands.grid.canvas[0]
         self._to_encode, self._to_match, self._to_seam = (RowStream(read(), bands.source[0]) for _ in range(3))
+        self._mask, self._seam_mask = MaskPieces(bands, mask), MaskPieces(bands, mask)
         self._latents, self._strips, self._decoded = _InOrder[Tensor](), _InOrder[Tensor](), _InOrder[Decoded]()
         self._lq_latent = RowStream(self._latents.take(), height, self._encodes[0][0] // bands.factor)
         self._noise = bands.noise()
@@ -233,10 +119,10 @@ class Spread:
                 return
             self._decoding += 1
             first, last = bands.finished_rows(row)
-            rows = (first, last) if first < last else (min(first, bands.size[0] - 1),) * 2
-            photo = self._to_match.read(*bands.enlarged_needs(bands.finish_needs((rows[0], max(rows[1], rows[0] + 1)))))
-            levels = self.picture.kind.to_levels(photo[0])
-            yield DecodeWork(self.picture, row, self._merged.read(*needed).clone(), levels)
+            rows = (first, last) if first < last else (min(first, bands.size[0] - 1), min(first + 1, bands.size[0]))
+            photo = self._to_match.read(*bands.enlarged_needs(bands.finish_needs(rows)))
+            levels, latents = self.picture.kind.to_levels(photo[0]), self._merged.read(*needed).clone()
+            yield DecodeWork(self.picture, row, latents, levels, self._mask.touched(row), self._mask.kept(rows))
 
     def _sample_work(self) -> Iterator[SampleWork]:
         arrived = self.first_row + self._strips.arrived
@@ -247,7 +133,8 @@ class Spread:
             if not encoded or rows[1] * self.bands.factor > self._encodes[encoded - 1][1]:
                 return
             self._sampling += 1
-            yield SampleWork(self.picture, part, self._lq_latent.read(*rows).clone(), self._noise.read(*rows).clone())
+            lq_latent, noise = self._lq_latent.read(*rows).clone(), self._noise.read(*rows).clone()
+            yield SampleWork(self.picture, part, lq_latent, noise, self._mask.levels(part))
 
     def _encode_work(self) -> Iterator[EncodeWork]:
         last = self._parts[min(len(self._parts) - 1, self._sampling + self.ahead)]
@@ -256,7 +143,7 @@ class Spread:
             row = self._encodes[self._encoding]
             self._encoding += 1
             photo = self._to_encode.read(*self.bands.encoder_needs(row))
-            yield EncodeWork(self.picture, row, self.picture.kind.to_levels(photo[0]))
+            yield EncodeWork(self.picture, row, self.picture.kind.to_levels(photo[0]), self._mask.needed(row))
 
     def _merge(self) -> Iterator[Tensor]:
         height, width = self.bands.grid.canvas
@@ -292,6 +179,6 @@ class Spread:
                 parts.append(part)
                 place += part.shape[-2]
         photo = self._to_seam.read(*self.bands.enlarged_needs(self.bands.finish_needs(rows)))
-        pixels = self.bands.finish(photo, torch.cat(parts, dim=-2), rows)
+        pixels = self.bands.finish(photo, torch.cat(parts, dim=-2), rows, self._seam_mask.kept(rows))
         yield self.picture.result.to_levels(pixels)
         self._written = bottom

@@ -7,7 +7,9 @@ from torch import Tensor
 from ..sampling.merge import merge_strips
 from ..sampling.report import RunReport
 from ..sampling.turn import Progress
-from .bands import Bands, Rows
+from .bands import Bands
+from .layout import Rows
+from .masked import MaskPieces, MaskRows
 from .rows import RowStream
 
 
@@ -19,6 +21,7 @@ class Stream:
         read: begins to read the picture, `[1,3,*,w]` in [0,1] from top to bottom; called twice, as its colours are
             looked at again long after it was encoded.
         first: of `bands.result_rows`, where to begin: those above are there already.
+        mask: compute mask, or None.
         begin: told of each band before it is sampled, as rows of tiles.
         end: told of it afterwards, and where its evaluations went.
         on_step: told after each turn.
@@ -29,6 +32,7 @@ class Stream:
         bands: Bands,
         read: Callable[[], Iterable[Tensor]],
         first: int = 0,
+        mask: MaskRows | None = None,
         *,
         begin: Callable[[Rows], None] = lambda part: None,
         end: Callable[[Rows, RunReport], None] = lambda part, report: None,
@@ -36,6 +40,7 @@ class Stream:
     ) -> None:
         self.bands, self.read, self.first = bands, read, first
         self.begin, self.end, self.on_step = begin, end, on_step
+        self._mask = MaskPieces(bands, mask)
         self._decodes = bands.decodes_from(bands.result_rows[first][0])
         self.first_row = bands.first_row(bands.decoder_needs(self._decodes[0])[0])
 
@@ -48,12 +53,14 @@ class Stream:
         picture = RowStream(self.read(), bands.source[0])
         for rows in bands.result_rows[self.first :]:
             needed = bands.finish_needs(rows)
-            yield bands.finish(picture.read(*bands.enlarged_needs(needed)), restored.read(*needed), rows)
+            photo = picture.read(*bands.enlarged_needs(needed))
+            yield bands.finish(photo, restored.read(*needed), rows, self._mask.kept(rows))
 
     def _encode(self, block_rows: Sequence[Rows]) -> Iterator[Tensor]:
         picture = RowStream(self.read(), self.bands.source[0])
         for block_row in block_rows:
-            yield self.bands.encode(picture.read(*self.bands.encoder_needs(block_row)), block_row)
+            photo = picture.read(*self.bands.encoder_needs(block_row))
+            yield self.bands.encode(photo, block_row, self._mask.needed(block_row))
 
     def _strips(self) -> Iterator[Tensor]:
         bands = self.bands
@@ -62,7 +69,8 @@ class Stream:
         for part in bands.parts(self.first_row):
             rows = bands.canvas_rows(part)
             self.begin(part)
-            strips, report = bands.sample(part, lq_latent.read(*rows), noise.read(*rows), self.on_step)
+            mask = self._mask.levels(part)
+            strips, report = bands.sample(part, lq_latent.read(*rows), noise.read(*rows), mask, self.on_step)
             self.end(part, report)
             yield from strips
 
@@ -74,4 +82,5 @@ class Stream:
 
     def _decode(self, latents: RowStream) -> Iterator[Tensor]:
         for block_row in self._decodes:
-            yield self.bands.decode(latents.read(*self.bands.decoder_needs(block_row)), block_row)
+            seen = latents.read(*self.bands.decoder_needs(block_row))
+            yield self.bands.decode(seen, block_row, self._mask.touched(block_row))

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adadiffsr_core.commands import banded, cluster, outputs, resources, upscale
+from adadiffsr_core.commands import banded, cluster, masks, outputs, resources, upscale
 from adadiffsr_core.commands.interrupts import STOPPED_CODE
 from adadiffsr_core.commands.kept import KeptBands
 from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.photo.spool import Spool
-from adadiffsr_core.streaming import bands as bands_module
+from adadiffsr_core.sampling import run as run_module
+from adadiffsr_core.streaming import layout as layout_module
 from tests.core.commands import test_cli
 
 run, weights = test_cli.run, test_cli.weights
@@ -25,7 +26,7 @@ EXTRA = ("--map", "{0}-map.png", "--compare", "{0}-compare.png", "--report", "{0
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(bands_module, "_FINISHED_PX", 16)
+    monkeypatch.setattr(layout_module, "_FINISHED_PX", 16)
 
 
 def words(name, *more):
@@ -81,6 +82,129 @@ def test_map_comparison_and_report_are_those_of_the_whole(run):
         assert Path(f"whole-{kind}.png").read_bytes() == Path(f"bands-{kind}.png").read_bytes()
 
 
+def paint(path, size, seed=0, *, black=0.5, **more):
+    """A mask of (width, height) px whose upper part is black, with large places of other levels below."""
+    levels = np.random.default_rng(seed).choice([0, 1, 128, 255], (5, 4)).astype(np.uint8)
+    levels[: round(5 * black)] = 0
+    Image.fromarray(levels).resize(size, Image.Resampling.NEAREST).save(path, **more)
+
+
+@pytest.mark.parametrize("scale", ["1", "2.5"])
+@pytest.mark.parametrize("mask", ["same.png", "other.png", "lossy.jpg", "clear.tif", "kind.webp", "black.png"])
+def test_files_of_a_mask_are_those_of_the_whole(run, mask, scale):
+    make_noise("in.png", 150, 20)
+    paint("same.png", (20, 150))
+    paint("other.png", (77, 333))
+    paint("lossy.jpg", (20, 150), quality=60)
+    Image.fromarray(np.random.default_rng(0).choice([0, 90, 255], (9, 4, 2)).astype(np.uint8), "LA").save("clear.tif")
+    paint("kind.webp", (20, 150), lossless=True)
+    paint("black.png", (3, 3), black=1)
+    for name, mode in (("whole", "never"), ("bands", "always")):
+        more = ("--bands", mode, "--scale", scale, "--mask", mask)
+        code, _, refused = run(*words(name, *more), steps=3)
+        assert (code, refused) == (0, [])
+    report = read_report("whole")
+    assert report == read_report("bands")
+    assert (report["nfe"] == 0) == (mask == "black.png") == (report["note"].startswith("the compute mask is black"))
+    for name in ("", "-map", "-compare"):
+        assert Path(f"whole{name}.png").read_bytes() == Path(f"bands{name}.png").read_bytes()
+
+
+def test_tiles_that_a_mask_leaves_alone_are_told_of_as_in_the_whole(run, monkeypatch):
+    for module in (layout_module, run_module):
+        monkeypatch.setattr(module, "FULL_BATCHES", 2)
+    make_noise("in.png", 1100, 12)
+    paint("mask.png", (12, 1100))
+    more = ("--mask", "mask.png", "--scale", "2", "--tile-batch", "1")
+    for name, mode in (("whole", "never"), ("bands", "always")):
+        code, lines, refused = run(*words(name, "--bands", mode, *more))
+        assert (code, refused) == (0, [])
+    report = read_report("bands")
+    outcomes = [tile["outcome"] for tile in report["tiles"]]
+    touched = len(outcomes) - outcomes.count("untouched")
+    assert 0 < touched < len(outcomes)
+    assert f"{touched} of {len(outcomes)} tiles" in lines[0]
+    assert report == read_report("whole")
+    for name in ("", "-map", "-compare"):
+        assert Path(f"whole{name}.png").read_bytes() == Path(f"bands{name}.png").read_bytes()
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_what_was_made_by_another_mask_is_not_gone_on_with(run, monkeypatch, tmp_path, changes):
+    make_photo(Path("in.png"), side=60)
+    paint("mask.png", (64, 60))
+    more = ("--mask", "mask.png")
+    with monkeypatch.context() as patch:
+        after(patch, 5, stop)
+        assert run(*WORDS, *more)[0] == STOPPED_CODE
+    if changes:
+        paint("mask.png", (64, 60), seed=1, black=0.2)
+    code, lines, _ = run(*WORDS, *more)
+    assert code == 0
+    assert ("of it done before" in " ".join(lines)) != changes
+    run("in.png", "-o", "whole.png", "--report", "whole.json", "--bands", "never", *more)
+    assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
+    assert read_report("out") == read_report("whole")
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("mode", ["always", "never"])
+def test_a_wrong_mask_is_refused_before_any_work(run, tmp_path, mode):
+    make_noise("in.png", 60, 64)
+    make_noise("cut.png", 400, 64)
+    os.truncate("cut.png", 60_000)
+    Path("text.png").write_text("no picture")
+    for mask, told in (
+        ("none.png", "none.png cannot be read: No such file or directory"),
+        ("text.png", "text.png is damaged, or is no PNG, JPEG, WebP, TIFF, GIF, AVIF or BMP picture"),
+        ("cut.png", "cut.png is damaged or cut short; get a whole copy of it"),
+    ):
+        code, lines, refused = run("in.png", "-o", "out.png", "--bands", mode, "--mask", mask)
+        assert (code, lines, refused) == (2, [], [told])
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("act", "told"),
+    [
+        (lambda: paint("mask.png", (64, 60), seed=1), "mask.png was changed while it was worked on; start again"),
+        (lambda: Path("mask.png").unlink(), "mask.png is gone; put it back and start again"),
+        (lambda: os.utime("mask.png", (0, 0)), None),  # touched
+    ],
+)
+def test_no_result_is_made_by_two_masks(run, monkeypatch, act, told):
+    make_noise("in.png", 60, 64)
+    paint("mask.png", (64, 60))
+    after(monkeypatch, 2, act)
+    code, _, refused = run(*WORDS, "--mask", "mask.png")
+    assert (code, len(refused)) == ((0, 0) if told is None else (2, 1))
+    assert told is None or told in refused[0]
+    assert Path("out.png").exists() == (told is None)
+
+
+def test_a_mask_too_large_for_memory_is_read_by_rows(run, monkeypatch):
+    make_noise("in.png", 60, 64)
+    paint("mask.png", (64, 60))
+    run("in.png", "-o", "whole.png", "--mask", "mask.png", "--bands", "never")
+    monkeypatch.setattr(masks, "read_photo", None)
+    monkeypatch.setattr("adadiffsr_core.photo.picture_rows._EACH", 8)
+    assert run(*WORDS, "--mask", "mask.png")[0] == 0
+    assert Path("out.png").read_bytes() == Path("whole.png").read_bytes()
+
+
+def test_one_mask_is_for_whole_pictures_and_for_those_in_bands(run, monkeypatch):
+    make_noise("small.png", 20, 20)
+    make_noise("large.png", 100, 20)
+    paint("mask.png", (20, 20))
+    run("small.png", "large.png", "-o", "whole/", "--mask", "mask.png", "--bands", "never")
+    monkeypatch.setattr(banded.Banding, "is_for", lambda self, source, size: source[0] == 100)
+    code, lines, refused = run("small.png", "large.png", "-o", "mixed/", "--mask", "mask.png")
+    assert (code, refused) == (0, [])
+    assert sum("in bands" in line for line in lines) == 1
+    for name in ("small", "large"):
+        assert Path(f"whole/{name}.png").read_bytes() == Path(f"mixed/{name}.png").read_bytes()
+
+
 def test_what_memory_cannot_hold_is_made_in_bands(run, monkeypatch):
     make_photo(Path("in.png"), side=30)
     monkeypatch.setattr(resources, "available_bytes", lambda: resources.BASE_BYTES + 20_000)
@@ -92,11 +216,13 @@ def test_what_memory_cannot_hold_is_made_in_bands(run, monkeypatch):
 
 def test_what_memory_cannot_even_hold_a_band_of_is_refused(run, monkeypatch):
     make_photo(Path("in.png"), side=30)
-    for module in (resources, banded):
-        monkeypatch.setattr(module, "available_bytes", lambda: resources.BASE_BYTES + 1000)
-    code, _, refused = run("in.png", "-o", "out.png", "--scale", "1")
-    assert (code, len(refused)) == (2, 1)
-    assert "bands that are worked at 34 px of width need about" in refused[0]
+    paint("mask.png", (1000, 1))
+    for free, more in ((1000, ()), (10**7, ("--mask", "mask.png"))):
+        for module in (resources, banded):
+            monkeypatch.setattr(module, "available_bytes", lambda free=free: resources.BASE_BYTES + free)
+        code, _, refused = run("in.png", "-o", "out.png", "--scale", "1", "--bands", "always", *more)
+        assert (code, len(refused)) == (2, 1)
+        assert "bands that are worked at 34 px of width need about" in refused[0]
 
 
 def test_a_run_that_was_stopped_goes_on(run, monkeypatch, tmp_path):
@@ -147,7 +273,6 @@ def test_other_settings_make_all_anew(run, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("more", "out", "told"),
     [
-        (("--mask", "in.png"), "out.png", "--mask needs the whole picture"),
         (("--check",), "out.png", "--check needs the whole picture"),
         ((), "out.webp", "write out.tif instead"),
         (("--merge", "every_step"), "out.png", "use merge final"),
@@ -222,7 +347,7 @@ def test_a_report_that_was_lost_costs_its_bands_and_no_more(run, monkeypatch, tm
 
 @pytest.mark.parametrize("more", [(), ("--rule", "bounded", "--budget", "2")])
 def test_a_run_that_goes_on_samples_the_same_parts(run, monkeypatch, tmp_path, more):
-    monkeypatch.setattr(bands_module, "FULL_BATCHES", 3)
+    monkeypatch.setattr(layout_module, "FULL_BATCHES", 3)
     make_noise("in.png", 1100, 12)
     words = ("--scale", "2", "--tile-batch", "1", *more)
     run("in.png", "-o", "whole.png", "--report", "whole.json", "--bands", "always", *words)
@@ -393,12 +518,14 @@ def test_rows_that_are_there_need_no_room(run, monkeypatch):
     assert run(*WORDS)[0] == STOPPED_CODE
 
 
-def test_a_piece_that_fails_leaves_nothing_to_the_next_picture(run, monkeypatch):
+@pytest.mark.parametrize("more", [(), ("--mask", "mask.png")])
+def test_a_piece_that_fails_leaves_nothing_to_the_next_picture(run, monkeypatch, more):
     """Pieces that are under way at a cluster's workers when a picture is given up."""
-    monkeypatch.setattr(bands_module, "FULL_BATCHES", 1)
+    monkeypatch.setattr(layout_module, "FULL_BATCHES", 1)
     for number, name in enumerate(("a", "b")):
         make_noise(f"{name}.png", 900, 12, seed=number)
-    words = ("--bands", "always", "--scale", "2", "--tile-batch", "1")
+    paint("mask.png", (12, 900))
+    words = ("--bands", "always", "--scale", "2", "--tile-batch", "1", *more)
     run("b.png", "-o", "alone.png", *words)
 
     class Workers(cluster.Workers):

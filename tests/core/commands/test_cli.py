@@ -15,6 +15,7 @@ from adadiffsr_core.commands import making
 from adadiffsr_core.commands import upscale as command
 from adadiffsr_core.commands.arguments import add_arguments
 from adadiffsr_core.commands.journal import NAME as JOURNAL
+from adadiffsr_core.commands.masks import open_mask
 from adadiffsr_core.commands.options import choose_device, choose_dtype, parse_size
 from adadiffsr_core.commands.terminal import ProgressBar
 from adadiffsr_core.errors import DenoiserError
@@ -476,7 +477,7 @@ def test_black_comes_back_to_the_level(run, tmp_path):
 
 def test_a_transparent_mask_asks_for_nothing(tmp_path):
     Image.fromarray(np.array([[[255, 255], [0, 255], [255, 0], [0, 0]]], np.uint8), "LA").save(tmp_path / "mask.png")
-    assert command.read_mask(tmp_path / "mask.png").tolist() == [[[[1.0, 0.0, 0.5, 0.5]]]]
+    assert open_mask(tmp_path / "mask.png").read_whole().tolist() == [[[[1.0, 0.0, 0.5, 0.5]]]]
 
 
 def test_damage_within_a_jpeg_is_told(tmp_path, weights, capsys, monkeypatch):

@@ -11,13 +11,15 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import adadiffsr_core
 from adadiffsr_core.cluster import joining
 from adadiffsr_core.commands import cluster as command
 from adadiffsr_core.commands.journal import NAME
-from adadiffsr_core.streaming.spread import SampleWork
+from adadiffsr_core.streaming.pieces import SampleWork
 from tests.core.commands import test_cli
 
 run, weights = test_cli.run, test_cli.weights
@@ -144,9 +146,13 @@ def test_the_command_goes_on_where_it_was_killed(run, photos, address, weights):
 
 @needs_ray
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_one_large_picture_is_made_by_all_workers_though_one_dies(run, address, tmp_path, monkeypatch):
+@pytest.mark.parametrize("more", [(), ("--mask", "mask.png")])
+def test_one_large_picture_is_made_by_all_workers_though_one_dies(run, address, tmp_path, monkeypatch, more):
     make_photo(Path("in/large.png"), side=700)  # three rows of the decoder's blocks at 4x
-    words = ("in/large.png", "--threads", "1", "--steps", "1", "--bands", "always", "--tile-batch", "4")
+    mask = np.random.default_rng(0).choice([0, 128, 255], (5, 5)).astype(np.uint8)
+    mask[2] = 0
+    Image.fromarray(mask).resize((704, 700), Image.Resampling.NEAREST).save("mask.png")
+    words = ("in/large.png", "--threads", "1", "--steps", "1", "--bands", "always", "--tile-batch", "4", *more)
     assert run(*words, *outputs("one"), steps=1)[0] == 0
     died = tmp_path / "died"
 

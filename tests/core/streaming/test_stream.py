@@ -19,15 +19,18 @@ from adadiffsr_core.photo.scales import Scales
 from adadiffsr_core.photo.value import LevelKind
 from adadiffsr_core.pipeline import upscale
 from adadiffsr_core.sampling import run as run_module
+from adadiffsr_core.sampling.compute_mask import fit_pixels
 from adadiffsr_core.sampling.noise import field_noise
 from adadiffsr_core.sampling.noise_rows import noise_rows
 from adadiffsr_core.sampling.report import join_reports
 from adadiffsr_core.sampling.rule import DtssConfig
 from adadiffsr_core.settings import PRESETS, SamplingConfig
-from adadiffsr_core.streaming import bands as bands_module
+from adadiffsr_core.streaming import layout as layout_module
 from adadiffsr_core.streaming.bands import Bands
+from adadiffsr_core.streaming.masked import FittedRows, MaskRows
+from adadiffsr_core.streaming.pieces import Picture
 from adadiffsr_core.streaming.rows import RowStream
-from adadiffsr_core.streaming.spread import Picture, Spread
+from adadiffsr_core.streaming.spread import Spread
 from adadiffsr_core.streaming.stream import Stream
 from tests.oracles import TINY_MMLE, TINY_PFJ, randomise, tiny_model
 
@@ -45,8 +48,8 @@ def model():
 def small_pieces(monkeypatch):
     """Many blocks and many pieces in a small picture."""
     monkeypatch.setattr(autoencoder_module, "BLOCK", 6)
-    monkeypatch.setattr(bands_module, "_FINISHED_PX", 20)
-    monkeypatch.setattr(bands_module, "FULL_BATCHES", 1)
+    monkeypatch.setattr(layout_module, "_FINISHED_PX", 20)
+    monkeypatch.setattr(layout_module, "FULL_BATCHES", 1)
     monkeypatch.setattr(run_module, "FULL_BATCHES", 1)
 
 
@@ -54,9 +57,13 @@ def draw(height, width, seed=0):
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def stream_all(bands, picture, first=0):
-    parts = []
-    stream = Stream(bands, lambda: picture.split(5, dim=2), first, end=lambda part, report: parts.append(report))
+def rows_of(mask, each=7):
+    return None if mask is None else MaskRows(tuple(mask.shape[-2:]), lambda: mask.split(each, dim=2))
+
+
+def stream_all(bands, picture, first=0, mask=None):
+    parts, mask = [], rows_of(mask)
+    stream = Stream(bands, lambda: picture.split(5, dim=2), first, mask, end=lambda part, report: parts.append(report))
     return torch.cat(list(stream.rows()), dim=1), parts
 
 
@@ -86,16 +93,101 @@ def test_bands_give_the_bits_of_the_whole(model, source, size, changes):
     assert bands.work.size == whole.work_size
 
 
+def paint(height, width, seed=0):
+    """A mask of few large places, each black, some level, or white."""
+    coarse = torch.randint(0, 4, (1, 1, 4, 3), generator=torch.Generator().manual_seed(seed)) / 3
+    return F.interpolate(coarse, size=(height, width), mode="nearest")
+
+
+SHAPES = [
+    ((60, 45), (240, 180), {}, (240, 180)),
+    ((61, 23), (183, 69), {"solver": "ddpm"}, (61, 23)),
+    ((70, 20), (140, 40), {}, (300, 55)),  # worked at 4 and reduced
+    ((50, 33), (76, 51), {"colour": "none"}, (60, 99)),  # likewise, by no whole number
+    ((150, 9), (150, 9), {"overlap": 8}, (150, 9)),  # narrower than a tile
+    ((5, 60), (20, 240), {"overlap": 48}, (4, 3)),
+    ((44, 9), (190, 36), {"overlap": 48}, (191, 37)),
+    ((90, 12), (360, 48), {"dtss": DtssConfig(rule="bounded", likeness=30.0)}, (90, 12)),
+]
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("source", "size", "changes", "painted"), SHAPES)
+def test_bands_with_a_mask_give_the_bits_of_the_whole(model, source, size, changes, painted, seed):
+    config, picture, mask = replace(CONFIG, **changes), draw(*source), paint(*painted, seed)
+    model = replace(model, scales=Scales(3, 8))
+    whole = upscale(model, picture, size, config, mask=mask)
+    assert (fit_pixels(mask, size) == 0).any()
+    result, reports = stream_all(Bands(model, source, size, config), picture, mask=mask)
+    assert torch.equal(result, whole.image[0])
+    joined = join_reports(reports)
+    assert joined.tiles == whole.report.tiles
+    assert (joined.nfe, joined.likeness) == (whole.report.nfe, whole.report.likeness)
+    first = Random(seed).randrange(len(Bands(model, source, size, config).result_rows))
+    bands = Bands(model, source, size, config)
+    result, _ = stream_all(bands, picture, first, mask)
+    assert torch.equal(result, whole.image[0, :, bands.result_rows[first][0] :])
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("rule", ["paper", "bounded"])
+@pytest.mark.parametrize("size", [(240, 180), (90, 70)])
+def test_where_a_mask_is_black_all_over_no_network_is_called(model, size, rule, monkeypatch):
+    picture, config = draw(60, 45), replace(CONFIG, dtss=replace(CONFIG.dtss, rule=rule))
+    whole = upscale(model, picture, size, config, mask=torch.zeros(1, 1, 9, 9))
+    for network in (model.unet, model.autoencoder.encoder, model.autoencoder.decoder):
+        monkeypatch.setattr(network, "forward", None)
+    bands = Bands(model, (60, 45), size, config, is_left=True)
+    result, reports = stream_all(bands, picture, mask=torch.zeros(1, 1, 9, 9))
+    assert torch.equal(result, whole.image[0])
+    assert bands.work.size == whole.work_size
+    joined, one = join_reports(reports).to_dict(), whole.report.to_dict()
+    assert joined | {"seconds": 0} == one | {"seconds": 0}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_mask_s_rows_are_fitted_as_the_whole_is(seed):
+    random = Random(seed)
+    mask = draw(random.randint(1, 90), random.randint(1, 30), seed).mean(dim=1, keepdim=True)
+    size = (random.randint(1, 200), random.randint(1, 50))
+    whole, rows = fit_pixels(mask, size), FittedRows(rows_of(mask), size)
+    top = 0
+    while top < size[0]:
+        bottom = random.randint(top + 1, size[0])
+        assert torch.equal(rows.read(top, bottom), whole[..., top:bottom, :])
+        top = random.randint(top, bottom)
+        if top == bottom:
+            break
+
+
+def test_of_a_mask_a_few_rows_are_held():
+    pieces = []
+
+    def read():
+        for number in range(200):
+            pieces.append(number)
+            yield torch.full((1, 1, 10, 4), number / 200)
+
+    rows = FittedRows(MaskRows((2000, 4), read), (1000, 8))
+    assert not pieces  # nor is the file opened before it is needed
+    for top in range(0, 900, 20):
+        rows.read(top, top + 30)
+        assert sum(piece.shape[-2] for piece in rows._rows._held) <= 2 * 30 + 2 * 10
+        assert len(pieces) <= 2 * (top + 30) // 10 + 1
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("mask", [None, paint(300, 500)], ids=["all", "masked"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_bands_of_the_embedded_model_give_the_bits_of_the_whole(threads, monkeypatch):
+def test_bands_of_the_embedded_model_give_the_bits_of_the_whole(threads, mask, monkeypatch):
     torch.set_num_threads(threads)  # which `one_thread` sets back
     model, picture, size = load_model(), draw(21, 21), (672, 672)
     picture = F.interpolate(picture, size=(168, 168), mode="bicubic").clamp(0, 1)
     config = replace(PRESETS["everyday"], tile_size=128, overlap=32, steps=6)
-    whole = upscale(model, picture, size, config).image[0]
+    whole = upscale(model, picture, size, config, mask=mask).image[0]
     monkeypatch.setattr(Bands, "parts", lambda self, begin=0: [(row, row + 1) for row in range(begin, self.grid.rows)])
-    result, reports = stream_all(Bands(model, (168, 168), size, config), picture)
+    result, reports = stream_all(Bands(model, (168, 168), size, config), picture, mask=mask)
     assert len(reports) == 7
     assert torch.equal(result, whole)
 
@@ -174,6 +266,7 @@ def test_a_stream_of_rows_forgets_what_lies_above():
 
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("is_masked", [False, True])
 @pytest.mark.parametrize(
     ("source", "size", "changes"),
     [
@@ -184,14 +277,20 @@ def test_a_stream_of_rows_forgets_what_lies_above():
         ((3, 9), (12, 36), {}),
     ],
 )
-def test_work_done_in_any_order_gives_the_bits_of_the_whole(model, source, size, changes, seed):
+def test_work_done_in_any_order_gives_the_bits_of_the_whole(model, source, size, changes, is_masked, seed):
     config, picture = replace(CONFIG, **changes), (draw(*source) * 255).round() / 255
     model, random = replace(model, scales=Scales(3, 8)), Random(seed)
-    whole = upscale(model, picture, size, config).image[0]
+    mask = paint(*source, seed + 1) if is_masked else None
+    whole = upscale(model, picture, size, config, mask=mask).image[0]
     kind = LevelKind(8, False)
     top = random.choice([0, size[0] // 2, size[0] - 1])
     spread = Spread(
-        Picture(source, size, config, kind, LevelKind(16, False)), model, lambda: picture.split(5, dim=2), 3, top
+        Picture(source, size, config, kind, LevelKind(16, False)),
+        model,
+        lambda: picture.split(5, dim=2),
+        3,
+        top,
+        rows_of(mask),
     )
     waiting, rows = [], []
     while not spread.is_done:
