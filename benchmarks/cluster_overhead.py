@@ -21,9 +21,10 @@ from PIL import Image
 from adadiffsr_core.cluster.joining import find_cluster
 from adadiffsr_core.cluster.pool import Pool
 from adadiffsr_core.commands.cluster import Equipment, PhotoUnit, fingerprint_code
+from adadiffsr_core.commands.drafts import draft_photo
 from adadiffsr_core.commands.making import Order, count_tiles, finish_photo, make_photo
 from adadiffsr_core.commands.naming import Source
-from adadiffsr_core.commands.plan import PhotoJob, Targets, draft_photo
+from adadiffsr_core.commands.plan import PhotoJob, Targets
 from adadiffsr_core.commands.terminal import REFUSALS
 from adadiffsr_core.models.model import Model, load_model
 from adadiffsr_core.photo.reading import open_photo

@@ -43,11 +43,12 @@ from torch import Tensor, nn
 from adadiffsr_core.cluster.joining import _environment, _import_ray, find_cluster
 from adadiffsr_core.commands.banded import Filling, Tray, fill_here, make_in_bands
 from adadiffsr_core.commands.cluster import BandTask, Bench, Equipment, PhotoTask, PhotoUnit, Workers, fingerprint_code
+from adadiffsr_core.commands.drafts import draft_photo
 from adadiffsr_core.commands.making import Order, count_tiles, finish_photo, make_photo
 from adadiffsr_core.commands.naming import Source
 from adadiffsr_core.commands.options import set_threads
 from adadiffsr_core.commands.outputs import Outputs
-from adadiffsr_core.commands.plan import PhotoJob, Targets, draft_photo
+from adadiffsr_core.commands.plan import PhotoJob, Targets
 from adadiffsr_core.commands.terminal import ProgressBar
 from adadiffsr_core.models.model import Model, embedded_weights
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig

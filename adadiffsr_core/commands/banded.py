@@ -3,96 +3,36 @@
 Source: decision D74.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-
-from ..errors import ConfigError, ImageError
+from ..errors import ImageError
 from ..files import FileState, fingerprint_content, look_at, name_full_disk
-from ..memory import available_bytes
 from ..models.model import Model
-from ..photo.limits import MAX_PIXELS
 from ..photo.picture_rows import PictureRows
 from ..photo.reading import open_photo
-from ..photo.scales import Scales, Size, plan_work
+from ..photo.scales import Size
 from ..photo.spool import Spool
 from ..sampling.report import RunReport, TileReport, join_reports
 from ..streaming.bands import Bands
 from ..streaming.layout import Rows
 from ..streaming.masked import MaskRows, count_touched
 from ..streaming.stream import Stream
-from ..text import in_words
 from .interrupts import stop_if_asked
 from .journal import fingerprint_run
 from .kept import KeptBands
 from .making import Order
 from .masks import MaskFile
 from .outputs import Outputs, describe_settings
-from .plan import Page, PhotoJob
-from .resources import bands_bytes, fits_memory
+from .plan import PhotoJob
+from .resources import bands_bytes
 from .terminal import REFUSALS, ProgressBar, say
 from .timing import describe_bands
 
-BandMode = Literal["auto", "always", "never"]
-
 _PREVIEW_PX = 3072  # long side of what is drawn of a picture
-
-
-@dataclass(frozen=True)
-class Banding:
-    """Which pictures are made in bands.
-
-    Attributes:
-        mode: what the user says.
-        scales: that the model knows.
-        device: of the networks; None where nothing is known of it.
-        mask_width: of a compute mask, px, if there is one.
-    """
-
-    mode: BandMode
-    scales: Scales
-    device: torch.device | None
-    mask_width: int | None = None
-
-    def is_for(self, source: Size, size: Size) -> bool:
-        """Whether a picture of (height, width) px is made in bands, since it or its work do not fit into memory."""
-        if self.mode != "auto":
-            return self.mode == "always"
-        is_known = all(after <= self.scales.most * before + 0.5 for before, after in zip(source, size, strict=True))
-        if not is_known and size[0] * size[1] > MAX_PIXELS:
-            return False  # a slip of the finger, more likely than hours of work that nobody knows the worth of
-        work = plan_work(source, size, self.scales, most=None).size
-        largest = max(source[0] * source[1], work[0] * work[1])
-        return largest > MAX_PIXELS or not fits_memory(source, work)
-
-    def check(self, page: Page) -> None:
-        """Refuse a picture of which not even a band fits into memory.
-
-        Raises:
-            ConfigError: it is one.
-        """
-        width = plan_work(page.source_size, page.size, self.scales, most=None).size[1]
-        free, needed = available_bytes(), bands_bytes(width, self.mask_width)
-        if free is not None and needed > free:
-            raise ConfigError(
-                f"there is not enough memory: bands that are worked at {width} px of width need about "
-                f"{in_words(needed)}, and {in_words(free)} are free; ask for a smaller --scale or --size"
-            )
-
-
-def check_words(args: argparse.Namespace) -> None:
-    """Refuse what is asked for of a picture that is made in bands and needs it whole.
-
-    Raises:
-        ConfigError: something is.
-    """
-    if args.check:
-        raise ConfigError("--check needs the whole picture in memory, and it is made in bands; leave it out")
 
 
 @dataclass(frozen=True)

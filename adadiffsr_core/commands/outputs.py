@@ -27,8 +27,9 @@ from ..photo.writing import encode_photo, holds_all, write_stills
 from ..pipeline import Upscaled
 from ..sampling.report import RunReport
 from ..settings import SamplingConfig
+from .drafts import Page
 from .kept import KeptBands, remove_others
-from .plan import Page, PhotoJob
+from .plan import PhotoJob
 from .terminal import REFUSALS, describe
 
 _SPARE_PX = 64  # below the first of several pictures: the legends of others may take a line more

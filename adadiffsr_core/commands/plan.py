@@ -11,18 +11,16 @@ from pathlib import Path
 import torch
 
 from ..drawing.pictures import comparison_zooms, map_zoom
-from ..errors import ConfigError, ImageError
+from ..errors import ConfigError
 from ..files import check_writable, follow_links
 from ..photo.containers import Motion
 from ..photo.limits import MAX_PIXELS
-from ..photo.reading import PhotoFile, open_photo
-from ..photo.scales import Size, target_size
 from ..photo.spool import check_streamed
 from ..photo.writing import WRITABLE, check_output_fits, check_output_path, holds_all
-from .interrupts import stop_if_asked
+from .drafts import Draft, Page
 from .journal import Record
 from .kept import count_kept
-from .naming import Source, common_folder, grant_wishes, make_wish
+from .naming import common_folder, grant_wishes, make_wish
 from .resources import DiskBudget, check_memory
 
 
@@ -47,37 +45,6 @@ class Targets:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
-    """A frame or page: its size and the result's (height, width), what its pixels are, and whether some are lost."""
-
-    source_size: Size
-    size: Size
-    is_opaque: bool
-    bit_depth: int
-    channels: int
-    has_damage: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """A photograph that could be read.
-
-    Attributes:
-        source: its file.
-        pages: all of its frames or pages.
-        motion: of frames.
-        parts: what there are several of, in words.
-        in_bands: whether it does not fit into memory, and is made in bands.
-    """
-
-    source: Source
-    pages: tuple[Page, ...]
-    motion: Motion | None
-    parts: str
-    in_bands: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class PhotoJob:
     """One photograph to upscale: its file, the frames or pages that are made, and the files it becomes.
 
@@ -97,75 +64,6 @@ class PhotoJob:
     def most_pixels(self) -> int | None:
         """What fits where it is worked at; None in bands."""
         return None if self.in_bands else MAX_PIXELS
-
-
-def draft_photo(
-    source: Source,
-    scale: float,
-    size: Size | int | None,
-    is_for_bands: Callable[[Size, Size], bool] = lambda source, size: False,
-) -> Draft:
-    """Read every frame or page once, so that a damaged one is found before the work.
-
-    Args:
-        source: the photograph.
-        scale: see `target_size`.
-        size: see `target_size`.
-        is_for_bands: whether a picture of one size, enlarged to another, is to be made in bands.
-
-    Raises:
-        ImageError: it cannot be read.
-        ConfigError: a result would be too small or too large.
-    """
-    file = open_photo(source.path)
-    if (banded := _draft_bands(source, file, scale, size, is_for_bands)) is not None:
-        return banded
-    pages = []
-    for photo in file.read_pages():
-        stop_if_asked()
-        height, width = photo.pixels.shape[1:]
-        pages.append(
-            Page(
-                source_size=(height, width),
-                size=target_size((height, width), scale, size),
-                is_opaque=photo.is_opaque,
-                bit_depth=photo.bit_depth,
-                channels=(1 if photo.is_grey else 3) + (photo.alpha is not None),
-                has_damage=photo.has_damage,
-            )
-        )
-    return Draft(source=source, pages=tuple(pages), motion=file.motion, parts=file.parts)
-
-
-def _draft_bands(
-    source: Source,
-    file: PhotoFile,
-    scale: float,
-    size: Size | int | None,
-    is_for_bands: Callable[[Size, Size], bool],
-) -> Draft | None:
-    """The draft of a picture that is made in bands, of which no pixel is held; None of any other."""
-    picture = file.open_rows()
-    if picture is None:
-        return None
-    before = (picture.height, picture.width)
-    after = target_size(before, scale, size, most=None)
-    if not is_for_bands(before, after):
-        return None
-    if not picture.is_opaque():
-        raise ImageError(f"{source.path} is transparent in places, which bands cannot be; save it without transparency")
-    # Damage is found before the hours of work.
-    has_damage = picture.look_through()
-    stop_if_asked()
-    page = Page(
-        source_size=before,
-        size=after,
-        is_opaque=True,
-        bit_depth=picture.photo.bit_depth,
-        channels=picture.channels,
-        has_damage=has_damage,
-    )
-    return Draft(source=source, pages=(page,), motion=None, parts=file.parts, in_bands=True)
 
 
 @dataclass

@@ -19,8 +19,10 @@ from ..sampling.schedule import MAX_TIMESTEP
 from ..settings import PRESETS, SamplingConfig
 from ..text import quoted
 from .arguments import add_arguments
-from .banded import Banding, Tray, check_words, fill_here, make_in_bands
+from .banded import Tray, fill_here, make_in_bands
+from .banding import Banding, check_words
 from .cluster import Equipment, PhotoUnit, Workers, check_device, fingerprint_code
+from .drafts import Draft, draft_photo
 from .journal import History, Journal, fingerprint_run
 from .kept import remove_others
 from .making import Order, count_spent, count_tiles, finish_photo, make_photo, tell_scale
@@ -28,7 +30,7 @@ from .masks import open_mask
 from .naming import Source
 from .options import choose_device, choose_dtype, set_threads
 from .outputs import Outputs
-from .plan import Draft, PhotoJob, Planner, draft_photo
+from .plan import PhotoJob, Planner
 from .sources import find_photos
 from .terminal import REFUSALS, ProgressBar, complain, say
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adadiffsr_core.commands import banded, cluster, masks, outputs, resources, upscale
+from adadiffsr_core.commands import banding, cluster, masks, outputs, resources, upscale
 from adadiffsr_core.commands.interrupts import STOPPED_CODE
 from adadiffsr_core.commands.kept import KeptBands
 from adadiffsr_core.photo.reading import read_photo
@@ -197,7 +197,7 @@ def test_one_mask_is_for_whole_pictures_and_for_those_in_bands(run, monkeypatch)
     make_noise("large.png", 100, 20)
     paint("mask.png", (20, 20))
     run("small.png", "large.png", "-o", "whole/", "--mask", "mask.png", "--bands", "never")
-    monkeypatch.setattr(banded.Banding, "is_for", lambda self, source, size: source[0] == 100)
+    monkeypatch.setattr(banding.Banding, "is_for", lambda self, source, size: source[0] == 100)
     code, lines, refused = run("small.png", "large.png", "-o", "mixed/", "--mask", "mask.png")
     assert (code, refused) == (0, [])
     assert sum("in bands" in line for line in lines) == 1
@@ -208,7 +208,7 @@ def test_one_mask_is_for_whole_pictures_and_for_those_in_bands(run, monkeypatch)
 def test_what_memory_cannot_hold_is_made_in_bands(run, monkeypatch):
     make_photo(Path("in.png"), side=30)
     monkeypatch.setattr(resources, "available_bytes", lambda: resources.BASE_BYTES + 20_000)
-    monkeypatch.setattr(banded, "available_bytes", lambda: 10**9)
+    monkeypatch.setattr(banding, "available_bytes", lambda: 10**9)
     code, lines, refused = run("in.png", "-o", "out.png", "--scale", "1")
     assert (code, refused) == (0, [])
     assert "in bands" in " ".join(lines)
@@ -218,7 +218,7 @@ def test_what_memory_cannot_even_hold_a_band_of_is_refused(run, monkeypatch):
     make_photo(Path("in.png"), side=30)
     paint("mask.png", (1000, 1))
     for free, more in ((1000, ()), (10**7, ("--mask", "mask.png"))):
-        for module in (resources, banded):
+        for module in (resources, banding):
             monkeypatch.setattr(module, "available_bytes", lambda free=free: resources.BASE_BYTES + free)
         code, _, refused = run("in.png", "-o", "out.png", "--scale", "1", "--bands", "always", *more)
         assert (code, len(refused)) == (2, 1)
@@ -301,9 +301,9 @@ def test_a_large_tiff_is_tiled_with_smaller_copies(run, monkeypatch):
 
 
 def test_banding_goes_by_memory_and_size(monkeypatch):
-    scales, cpu = banded.Scales(), banded.torch.device("cpu")
+    scales, cpu = banding.Scales(), banding.torch.device("cpu")
     monkeypatch.setattr(resources, "available_bytes", lambda: 10**10)
-    auto = banded.Banding("auto", scales, cpu)
+    auto = banding.Banding("auto", scales, cpu)
     assert not auto.is_for((1000, 1000), (4000, 4000))
     assert auto.is_for((4000, 4000), (16000, 16000))  # 16 GB
     monkeypatch.setattr(resources, "available_bytes", lambda: None)

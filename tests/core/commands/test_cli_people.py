@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adadiffsr_core.commands import making, outputs, plan, resources
+from adadiffsr_core.commands import making, outputs, resources
+from adadiffsr_core.commands.drafts import draft_photo
+from adadiffsr_core.commands.naming import Source
 from adadiffsr_core.errors import DiskError
 from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.pipeline import upscale
@@ -286,5 +288,5 @@ def test_a_photo_that_memory_runs_out_for_spares_the_others(run, tmp_path, monke
 
 def test_planning_reads_every_page(tmp_path):
     make_frames(tmp_path / "a.gif")
-    draft = plan.draft_photo(plan.Source(tmp_path / "a.gif"), 2.0, None)
+    draft = draft_photo(Source(tmp_path / "a.gif"), 2.0, None)
     assert [page.size for page in draft.pages] == [(16, 24)] * 3
