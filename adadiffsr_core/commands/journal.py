@@ -9,7 +9,7 @@ Source: decision D73.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,13 @@ class Journal:
         """Whether what is there may be replaced: a run that was stopped left it, made from the same."""
         return self._begun.get(self._names(targets)[0]) == fingerprint
 
+    def find_changed(self, targets: Sequence[Path]) -> list[Path]:
+        """Files that are there, and not as they were left when all were."""
+        names = self._names(targets)
+        sizes = self._done.get(names[0], {})
+        there = [(path, sizes[name]) for path, name in zip(targets, names, strict=True) if name in sizes]
+        return [path for path, size in there if path.is_file() and path.stat().st_size != size]
+
     def begin(self, targets: Sequence[Path], fingerprint: str) -> None:
         """Say that a photograph is worked on; the first of its files is the result."""
         self._write({"result": self._names(targets)[0], "fingerprint": fingerprint})
@@ -137,17 +144,19 @@ class History:
         journal: of earlier runs, or None.
         keeps_others: whether files of others are refused, rather than replaced.
         makes_again: whether what is finished is made again.
+        is_whole: whether a file is, so that somebody changed it; one that was cut, by a copy or a disk, is made again.
     """
 
     journal: Journal | None = None
     keeps_others: bool = False
     makes_again: bool = False
+    is_whole: Callable[[Path], bool] = lambda path: True
 
     def look(self, source: Path, targets: Sequence[Path]) -> Record | None:
         """What a photograph's results are written down by; None where it needs no work.
 
         Raises:
-            ConfigError: one of its files is there already, and not from a run like this.
+            ConfigError: one of its files is there already, and not from a run like this, or was changed since.
         """
         journal = self.journal
         fingerprint = "" if journal is None else journal.fingerprint(source, targets)
@@ -159,6 +168,13 @@ class History:
                     raise ConfigError(
                         f"{path} is there already, and not from this photograph by these settings; name another "
                         "folder, or give --overwrite"
+                    )
+        if self.keeps_others and journal is not None:
+            for path in journal.find_changed(targets):
+                if self.is_whole(path):
+                    raise ConfigError(
+                        f"{path} was changed since it was made; move it elsewhere to have it made again, or give "
+                        "--overwrite"
                     )
         return Record(targets, journal, fingerprint)
 

@@ -29,7 +29,7 @@ from .making import Order, count_spent, count_tiles, finish_photo, make_photo, t
 from .masks import open_mask
 from .naming import Source
 from .options import choose_device, choose_dtype, set_threads
-from .outputs import Outputs
+from .outputs import Outputs, is_whole
 from .plan import PhotoJob, Planner
 from .sources import find_photos
 from .terminal import REFUSALS, ProgressBar, complain, say
@@ -160,6 +160,7 @@ def _plan_jobs(args: argparse.Namespace, banding: Banding, run_print: str, refus
     jobs = []
     for draft, targets in zip(drafts, names, strict=True):
         try:
+            planner.spare_inputs(targets)
             record = history.look(draft.source.path, targets.paths)
             if record is None:
                 say(f"{draft.source.path}: done before")
@@ -177,7 +178,8 @@ def _open_history(args: argparse.Namespace, folder: Path | None, run_print: str)
     goes_on = args.resume if args.resume is not None else folder is not None
     place = Path(args.output).parent if folder is None else folder
     journal = Journal(place, run_print) if goes_on else None
-    return History(journal, keeps_others=folder is not None and not args.overwrite, makes_again=args.overwrite)
+    keeps_others = folder is not None and not args.overwrite
+    return History(journal, keeps_others=keeps_others, makes_again=args.overwrite, is_whole=is_whole)
 
 
 def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, banding: Banding, refuse: Refuse) -> list[Draft]:

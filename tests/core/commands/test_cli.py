@@ -455,6 +455,15 @@ def test_ctrl_c_leaves_nothing_half_written(run, tmp_path, monkeypatch):
     assert files_in(tmp_path / "out") == ["a.json", "a.png"]
 
 
+def test_a_mask_of_several_frames_says_which_is_taken(run, tmp_path):
+    make_photo(tmp_path / "photo.png")
+    frames = [Image.new("L", (8, 8), level) for level in (0, 255)]
+    for name, parts in (("mask.gif", "2 frames"), ("mask.tif", "2 pages")):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        _, _, said = run("photo.png", "-o", "big.png", "--mask", name)
+        assert f"the mask {name} has {parts}; the first is taken" in said
+
+
 def test_mask_saves_evaluations(run, tmp_path):
     make_photo(tmp_path / "photo.png")
     Image.new("L", (9, 7), 0).save(tmp_path / "black.png")

@@ -115,6 +115,31 @@ def test_a_file_that_the_user_names_is_asked_for(run, photos, made):
     assert len(made) == 3  # the last was known
 
 
+@pytest.mark.parametrize("name", ["a.png", "a-map.png", "a.json"])
+def test_what_somebody_changed_since_is_not_lost(run, photos, made, name):
+    words = (*WORDS, "--map", "out", "--report", "out")
+    run(*words)
+    changed = Path("out") / name
+    if changed.suffix == ".png":
+        make_photo(changed, side=31)
+    else:
+        changed.write_text('{"mine": 1}')
+    theirs, count = changed.read_bytes(), len(made)
+    code, lines, refused = run(*words)
+    assert (code, lines, len(made)) == (2, ["in/b.png: done before"], count)
+    assert f"out/{name} was changed since it was made" in refused[0]
+    assert "--overwrite" in refused[0]
+    assert changed.read_bytes() == theirs
+    assert run(*words, "--overwrite")[0] == 0
+    assert changed.read_bytes() != theirs
+
+
+def test_no_option_that_would_not_help_is_proposed(run, photos, made):
+    code, _, refused = run("in", "-o", "in", *WORDS[3:])
+    assert (code, len(made)) == (2, 0)
+    assert refused == [f"in/{name}.png would be written over in/{name}.png; choose another output" for name in "ab"]
+
+
 def test_sub_folders_are_kept_and_results_not_made_again(run, photos, made):
     words = ("in", "-o", "in/big", *WORDS[3:], "--recursive", "--format", "webp")
     assert run(*words)[0] == 0
