@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, ImageError, ShapeError
+from ..sampling.compute_mask import check_levels
 from ..text import quoted
 from .scales import Size, target_size
 
@@ -83,8 +84,7 @@ def check_mask(image: Tensor, mask: Tensor | None) -> None:
         raise ShapeError(f"a compute mask must be [N or 1,1,height,width], got {tuple(mask.shape)}")
     if len(mask) not in (1, len(image)):
         raise ShapeError(f"a compute mask must be one for all images or one for each, got {len(mask)} for {len(image)}")
-    if not bool(((mask >= 0) & (mask <= 1)).all()):
-        raise ShapeError("a compute mask must lie between 0 and 1; divide levels by 255")
+    check_levels(mask)
 
 
 def check_image(image: Tensor, size: Size) -> Size:
