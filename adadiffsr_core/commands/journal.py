@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..files import fingerprint_content
+from ..files import check_writable, fingerprint_content
 from ..plain_json import parse_json
 
 NAME = ".adadiffsr.jsonl"
@@ -39,13 +39,18 @@ class Journal:
     Args:
         folder: of the results.
         run: see `fingerprint_run`.
+
+    Raises:
+        OSError: it is no ordinary file, or cannot be read or written; found before the work rather than after it.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
         self.path, self.run = folder / NAME, run
         self._begun: dict[str, str] = {}
         self._done: dict[str, Mapping[str, int]] = {}
-        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
+        check_writable(self.path)
+        # What a disk made of a line must not hide the others.
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
         for line in text.splitlines():
             self._take(line)
         # A line that was cut short must not swallow the next one.
@@ -54,12 +59,15 @@ class Journal:
     def _take(self, line: str) -> None:
         try:
             entry = parse_json(line)
-            name, fingerprint, sizes = entry["result"], entry["fingerprint"], entry.get("bytes")
+            name, fingerprint, sizes = entry["result"], entry["fingerprint"], dict(entry.get("bytes") or {})
         except (ConfigError, ValueError, KeyError, TypeError, AttributeError):
             return  # the last line of a run that was killed while it wrote it
+        is_text = isinstance(name, str) and isinstance(fingerprint, str)
+        if not is_text or not all(isinstance(size, int) for size in sizes.values()):
+            return
         self._begun[name] = fingerprint
         self._done.pop(name, None)
-        if isinstance(sizes, dict):
+        if sizes:
             self._done[name] = sizes
 
     def fingerprint(self, source: Path, targets: Sequence[Path]) -> str:

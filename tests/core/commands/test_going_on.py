@@ -1,6 +1,7 @@
 """Folders: what is finished is passed over, what was begun is made again, and nothing of others is replaced."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,46 @@ def test_what_was_begun_is_made_again_and_a_cut_line_hurts_nobody(run, photos, m
     assert len(made) == 4
     assert read_all(Path("out")) == before
     assert run(*WORDS)[1] == ["in/a.png: done before", "in/b.png: done before"]
+
+
+BROKEN = [
+    b"\xff\xfe\x00garbage\n",
+    b"\x00" * 100 + b"\n",
+    b'{"result": ["a"], "fingerprint": "x"}\n',
+    b'{"result": "a.png", "fingerprint": {}}\n',
+    b'{"result": "a.png", "fingerprint": "x", "bytes": {"a.png": "many"}}\n',
+    b'[]\n3\nnull\n"a"\n',
+]
+
+
+@pytest.mark.parametrize("line", BROKEN)
+def test_a_broken_line_hides_no_other(run, photos, made, line):
+    run(*WORDS)
+    journal = Path("out") / NAME
+    journal.write_bytes(line + journal.read_bytes() + line[:-1])
+    assert run(*WORDS) == (0, ["in/a.png: done before", "in/b.png: done before"], [])
+    make_photo(photos / "c.png")
+    assert run(*WORDS)[0] == 0
+    assert run(*WORDS)[1] == [f"in/{name}.png: done before" for name in "abc"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "protected"])
+def test_a_journal_that_cannot_be_written_is_refused_before_the_work(run, photos, made, monkeypatch, kind):
+    Path("out").mkdir()
+    journal = Path("out") / NAME
+    if kind == "folder":
+        journal.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(journal)
+    elif kind == "device":
+        journal.symlink_to("/dev/null")
+    else:
+        journal.touch()
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != NAME)
+    code, _, refused = run(*WORDS)
+    assert (code, len(refused), made) == (2, 1, [])
+    assert NAME in refused[0]
+    assert files_in(Path("out")) == []
 
 
 def test_nothing_of_others_is_replaced_unless_asked_for(run, photos, made):
