@@ -14,6 +14,7 @@ from ..files import follow_links
 from ..memory import name_out_of_memory
 from ..models.model import Model, embedded_weights, load_model
 from ..photo.reading import open_photo
+from ..photo.writing import WRITABLE
 from ..sampling.rule import DtssConfig, Rule
 from ..sampling.schedule import MAX_TIMESTEP
 from ..settings import PRESETS, SamplingConfig
@@ -155,6 +156,7 @@ def _plan_jobs(args: argparse.Namespace, banding: Banding, run_print: str, refus
         tell=lambda text: say(f"adadiffsr: {text}", sys.stderr),
         ending=None if args.format is None else f".{args.format}",
     )
+    _check_format(args, planner.folder)
     names = planner.name(drafts)
     history = _open_history(args, planner.folder, run_print)
     jobs = []
@@ -171,6 +173,19 @@ def _plan_jobs(args: argparse.Namespace, banding: Banding, run_print: str, refus
         except REFUSALS as error:
             refuse(error, draft.source.path)
     return jobs
+
+
+def _check_format(args: argparse.Namespace, folder: Path | None) -> None:
+    """Refuse a kind of results beside a file's name that says another.
+
+    Raises:
+        ConfigError: there are both.
+    """
+    kind = None if args.format is None or folder is not None else WRITABLE[f".{args.format}"]
+    if kind is not None and WRITABLE.get(Path(args.output).suffix.lower(), kind) != kind:
+        raise ConfigError(
+            f"--format {args.format} is for results in a folder, and {args.output} says another kind; leave one out"
+        )
 
 
 def _open_history(args: argparse.Namespace, folder: Path | None, run_print: str) -> History:

@@ -337,6 +337,7 @@ BAD = {
     "tile batch": (["photo.png", "-o", "o.png", "--tile-batch", "0"], "tile_batch must be from 1 to 65536"),
     "seed": (["photo.png", "-o", "o.png", "--seed", "-1"], "seed must be from 0 to 18446744073709551615"),
     "seed huge": (["photo.png", "-o", "o.png", "--seed", str(2**64)], "seed must be from 0 to 18446744073709551615"),
+    "two kinds": (["photo.png", "-o", "o.png", "--format", "jpg"], "o.png says another kind"),
     "quality": (["photo.png", "-o", "o.png", "--quality", "101"], "--quality goes from 1 to 100"),
     "threads": (["photo.png", "-o", "o.png", "--threads", "0"], "--threads must be from 1 to 1024"),
     "unknown option": (["photo.png", "-o", "o.png", "--frobnicate"], "unrecognized arguments: --frobnicate"),
