@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .errors import ConfigError
 from .gain.choose import choose_estimator
 from .models.model import Model
 from .models.unet_denoiser import UNetDenoiser
-from .photo.checks import check_image, check_mask
+from .photo.checks import check_image, check_mask, check_range
 from .photo.colour import match_colour
 from .photo.enlarging import enlarge, reduce
 from .photo.scales import Scales, Size, base_size, plan_work
@@ -25,6 +26,7 @@ from .sampling.run import Sampled, Start, run
 from .sampling.tiles import TileGrid, pad_canvas
 from .sampling.turn import Progress
 from .settings import SamplingConfig
+from .text import quoted
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,17 @@ def upscale(
     mask: Tensor | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Upscaled:
-    """Upscale a batch of images of one size by a model of ours; see `upscale_by`."""
+    """Upscale a batch of images of one size by a model of ours; see `upscale_by`.
+
+    Raises:
+        ShapeError: see `upscale_by`; or the images are not in [0,1].
+        ConfigError: see `upscale_by`; or model or config is none.
+    """
+    for value, kind, source in ((model, Model, "load_model()"), (config, SamplingConfig, 'PRESETS["everyday"]')):
+        if not isinstance(value, kind):
+            raise ConfigError(f"upscale takes a {kind.__name__}, such as {source}, got {quoted(value, 80)}")
+    check_image(image, size)
+    check_range(image)
     return upscale_by(OwnRestorer(model), image, size, config, mask=mask, on_step=on_step)
 
 
@@ -178,8 +190,9 @@ def upscale_by(
         ShapeError: the image has another shape, no pixels, or holds NaN; the mask does not fit it.
         ConfigError: a setting or the size is impossible.
     """
-    check_image(image, size)
+    size = check_image(image, size)
     check_mask(image, mask)
+    image = image.detach()
     source: Size = (image.shape[-2], image.shape[-1])
     work = plan_work(source, size, restorer.scales)
     image, alpha = image[:, :3], image[:, 3:]

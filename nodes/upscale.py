@@ -172,7 +172,7 @@ def prepare(
 
 def choose_size(source: Size, scale: float, megapixels: float) -> Size:
     """(height, width) of the result, px, of a photo of that of the source; `megapixels` above 0 go before `scale`."""
-    if megapixels > 0:
+    if not megapixels <= 0:
         scale = math.sqrt(megapixels * 1e6 / (source[0] * source[1]))
     return target_size(source, scale)
 

@@ -145,6 +145,11 @@ def find_pictures(folder: Path, output: Path, is_recursive: bool) -> list[Source
     return found
 
 
+def _is_whole(path: Path) -> bool:
+    content = path.read_bytes()
+    return bool(content) and not is_cut_short(content)
+
+
 def plan(
     sources: Sequence[Source],
     args: argparse.Namespace,
@@ -162,7 +167,7 @@ def plan(
     common = common_folder(sources)
     targets = grant_wishes([make_wish(source, ".png", out, common) for source in sources])
     journal = Journal(out, fingerprint_run({"node": UPSCALER, "inputs": dict(node)}, {}))
-    history = History(journal, keeps_others=not args.overwrite, makes_again=args.overwrite)
+    history = History(journal, keeps_others=not args.overwrite, makes_again=args.overwrite, is_whole=_is_whole)
     inputs = {follow_links(source.path) for source in sources}
     jobs = []
     for source, target in zip(sources, targets, strict=True):

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,18 @@ from ..evaluation.complexity import complexity_rows
 from ..evaluation.document import write_comparisons, write_tables
 from ..evaluation.evaluate import Evaluation, load_metrics
 from ..evaluation.methods import Method
+from ..evaluation.origins import check_results, claim_pictures, find_left_out
 from ..evaluation.restore import Bench
-from ..evaluation.sets import Picture, choose, make_pairs, parse_named, parse_set, read_pairs, read_photos
+from ..evaluation.sets import (
+    IMAGE_SUFFIXES,
+    Picture,
+    choose,
+    make_pairs,
+    parse_named,
+    parse_set,
+    read_pairs,
+    read_photos,
+)
 from ..evaluation.tables import METRICS, PAPER_METRICS, Table, build_tables, choose_tables
 from ..metrics.registry import create_metric, metric_info
 from ..models.model import Model, embedded_weights, load_model
@@ -40,6 +51,10 @@ from .options import (
 from .terminal import say
 
 _MOST_SEED = 2**64 - 1
+_MOST_NAMES = 20
+_KINDS = f"not of a kind that is measured ({', '.join(sorted(IMAGE_SUFFIXES))})"
+# Why pictures are left out of a test set.
+_WHY = {"pairs": f"without a partner of the same name, or {_KINDS}", "photos": _KINDS, "synthetic": _KINDS}
 EVERYTHING = tuple(dict.fromkeys((*METRICS, *PAPER_METRICS)))
 
 
@@ -84,8 +99,12 @@ def run_eval(args: argparse.Namespace) -> int:
         AdaDiffSRError: anything that makes it impossible, in one sentence.
     """
     _check_words(args)
-    pictures, kinds = _read_sets(args)  # before processes share the work: it makes synthetic pairs
+    pictures, kinds = _read_sets(args, _tell)  # before processes share the work: it makes synthetic pairs
+    others = _read_named("--pictures", args.pictures)
+    for name, folder in others.items():
+        check_results(name, folder, list(kinds))
     evaluation, tables = _prepare(args, pictures, kinds, (0, args.jobs))
+    claim_pictures(args.out, pictures, others)  # once nothing else can be refused
     with helpers(_work, args, args.jobs):
         _run(evaluation, tables, stop_if_asked)
     evaluation = replace(evaluation, share=(0, 1))
@@ -125,7 +144,7 @@ def _check_words(args: argparse.Namespace) -> None:
 
 def _work(args: argparse.Namespace, number: int) -> None:
     """Another process's share."""
-    _run(*_prepare(args, *_read_sets(args), (number, args.jobs)), stop_if_alone)
+    _run(*_prepare(args, *_read_sets(args, lambda text: None), (number, args.jobs)), stop_if_alone)
 
 
 def _run(evaluation: Evaluation, tables: list[Table], check: Callable[[], None]) -> None:
@@ -170,7 +189,7 @@ def _prepare(
     return evaluation, tables
 
 
-def _read_sets(args: argparse.Namespace) -> tuple[list[Picture], dict[str, str]]:
+def _read_sets(args: argparse.Namespace, tell: Callable[[str], None]) -> tuple[list[Picture], dict[str, str]]:
     pictures: list[Picture] = []
     kinds: dict[str, str] = {}
     for kind in ("pairs", "photos", "synthetic"):
@@ -183,10 +202,18 @@ def _read_sets(args: argparse.Namespace) -> tuple[list[Picture], dict[str, str]]
                 found = make_pairs(name, folders, args.out / "synthetic")
             else:
                 found = (read_pairs if kind == "pairs" else read_photos)(name, folders)
+            if left_out := find_left_out(folders, None if kind == "synthetic" else found):
+                names = ", ".join(str(path) for path in left_out[:_MOST_NAMES])
+                more = f" and {len(left_out) - _MOST_NAMES} more" if len(left_out) > _MOST_NAMES else ""
+                tell(f"{name} is without {names}{more}: {_WHY[kind]}")
             pictures += choose(found, args.half, args.every, args.limit)
     if not pictures:
         raise ConfigError("there is nothing to measure on; give a test set by --pairs, --photos or --synthetic")
     return pictures, kinds
+
+
+def _tell(text: str) -> None:
+    say(f"adadiffsr: {text}", sys.stderr)
 
 
 def _read_injections(args: argparse.Namespace, model: Model) -> dict[str, Pfj]:

@@ -9,14 +9,14 @@ Source: decision D73.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..files import fingerprint_content
+from ..files import check_writable, fingerprint_content
 from ..plain_json import parse_json
 
 NAME = ".adadiffsr.jsonl"
@@ -39,13 +39,18 @@ class Journal:
     Args:
         folder: of the results.
         run: see `fingerprint_run`.
+
+    Raises:
+        OSError: it is no ordinary file, or cannot be read or written; found before the work rather than after it.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
         self.path, self.run = folder / NAME, run
         self._begun: dict[str, str] = {}
         self._done: dict[str, Mapping[str, int]] = {}
-        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
+        check_writable(self.path)
+        # What a disk made of a line must not hide the others.
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
         for line in text.splitlines():
             self._take(line)
         # A line that was cut short must not swallow the next one.
@@ -54,12 +59,15 @@ class Journal:
     def _take(self, line: str) -> None:
         try:
             entry = parse_json(line)
-            name, fingerprint, sizes = entry["result"], entry["fingerprint"], entry.get("bytes")
+            name, fingerprint, sizes = entry["result"], entry["fingerprint"], dict(entry.get("bytes") or {})
         except (ConfigError, ValueError, KeyError, TypeError, AttributeError):
             return  # the last line of a run that was killed while it wrote it
+        is_text = isinstance(name, str) and isinstance(fingerprint, str)
+        if not is_text or not all(isinstance(size, int) for size in sizes.values()):
+            return
         self._begun[name] = fingerprint
         self._done.pop(name, None)
-        if isinstance(sizes, dict):
+        if sizes:
             self._done[name] = sizes
 
     def fingerprint(self, source: Path, targets: Sequence[Path]) -> str:
@@ -79,6 +87,13 @@ class Journal:
     def owns(self, targets: Sequence[Path], fingerprint: str) -> bool:
         """Whether what is there may be replaced: a run that was stopped left it, made from the same."""
         return self._begun.get(self._names(targets)[0]) == fingerprint
+
+    def find_changed(self, targets: Sequence[Path]) -> list[Path]:
+        """Files that are there, and not as they were left when all were."""
+        names = self._names(targets)
+        sizes = self._done.get(names[0], {})
+        there = [(path, sizes[name]) for path, name in zip(targets, names, strict=True) if name in sizes]
+        return [path for path, size in there if path.is_file() and path.stat().st_size != size]
 
     def begin(self, targets: Sequence[Path], fingerprint: str) -> None:
         """Say that a photograph is worked on; the first of its files is the result."""
@@ -137,17 +152,19 @@ class History:
         journal: of earlier runs, or None.
         keeps_others: whether files of others are refused, rather than replaced.
         makes_again: whether what is finished is made again.
+        is_whole: whether a file is, so that somebody changed it; one that was cut, by a copy or a disk, is made again.
     """
 
     journal: Journal | None = None
     keeps_others: bool = False
     makes_again: bool = False
+    is_whole: Callable[[Path], bool] = lambda path: True
 
     def look(self, source: Path, targets: Sequence[Path]) -> Record | None:
         """What a photograph's results are written down by; None where it needs no work.
 
         Raises:
-            ConfigError: one of its files is there already, and not from a run like this.
+            ConfigError: one of its files is there already, and not from a run like this, or was changed since.
         """
         journal = self.journal
         fingerprint = "" if journal is None else journal.fingerprint(source, targets)
@@ -159,6 +176,13 @@ class History:
                     raise ConfigError(
                         f"{path} is there already, and not from this photograph by these settings; name another "
                         "folder, or give --overwrite"
+                    )
+        if self.keeps_others and journal is not None:
+            for path in journal.find_changed(targets):
+                if self.is_whole(path):
+                    raise ConfigError(
+                        f"{path} was changed since it was made; move it elsewhere to have it made again, or give "
+                        "--overwrite"
                     )
         return Record(targets, journal, fingerprint)
 

@@ -1,5 +1,6 @@
 """The compute mask of a command: a file of any size, held whole for whole pictures, and read row by row for others."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ..files import FileState, fingerprint_content, look_at
 from ..photo.reading import open_photo, read_photo
 from ..photo.value import Photo
 from ..streaming.masked import MaskRows
+from .terminal import say
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ def open_mask(path: Path) -> MaskFile:
         ImageError: the file cannot be read.
     """
     state, file = look_at(path), open_photo(path)
+    if file.count > 1:
+        say(f"adadiffsr: the mask {path} has {file.parts}; the first is taken", sys.stderr)
     content = fingerprint_content(path)  # before it is read, so that what is read is that, or has another state
     picture = file.open_rows()
     if picture is None:

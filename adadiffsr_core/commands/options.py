@@ -10,6 +10,7 @@ import torch
 
 from ..errors import ConfigError
 from ..files import check_file_name
+from ..models.model import find_device
 from ..photo.scales import Size
 from ..sampling.config import parse_intervals
 from ..text import quoted, shown
@@ -168,13 +169,7 @@ def choose_device(name: str | None) -> torch.device:
     """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.zeros(1, device=name).device
-    except Exception:  # torch has no one way to say so, and of some kinds it misses a package
-        device = torch.device("meta")
-    if device.type == "meta":
-        raise ConfigError(f"device {quoted(name, 80)} cannot be used on this machine; try --device cpu")
-    return device
+    return find_device(name)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -15,16 +15,18 @@ from torch import Tensor
 from ..drawing.pictures import draw_comparison, draw_region_map
 from ..drawing.primitives import fit_sheet
 from ..drawing.regions import report_to_regions
-from ..errors import ImageError
+from ..errors import AdaDiffSRError, ImageError
 from ..files import whole_file
 from ..models.model import Model
 from ..photo.enlarging import enlarge
 from ..photo.picture_rows import PictureRows
+from ..photo.reading import open_photo
 from ..photo.scales import Size, Work
 from ..photo.transparency import fill_hidden, show_over_grey
 from ..photo.value import Photo, levels_to_photo
-from ..photo.writing import encode_photo, holds_all, write_stills
+from ..photo.writing import WRITABLE, encode_photo, holds_all, write_stills
 from ..pipeline import Upscaled
+from ..plain_json import parse_json
 from ..sampling.report import RunReport
 from ..settings import SamplingConfig
 from .drafts import Page
@@ -180,6 +182,20 @@ class Outputs:
             return facts | self.reports[0]
         sums = {name: sum(report[name] for report in self.reports) for name in ("nfe", "full_nfe")}
         return facts | sums | {"pages": self.reports}
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file that is there can be read to its end as what it was written as: a picture, or a report."""
+    try:
+        if path.suffix.lower() not in WRITABLE:
+            parse_json(path.read_text(encoding="utf-8"))
+            return True
+        file = open_photo(path)
+        if (rows := file.open_rows()) is not None:
+            return not rows.look_through()
+        return not any(page.has_damage for page in file.read_pages())
+    except (AdaDiffSRError, OSError, ValueError):
+        return False
 
 
 def describe_settings(config: SamplingConfig, model: Model) -> dict[str, Any]:

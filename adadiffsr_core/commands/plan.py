@@ -111,6 +111,16 @@ class Planner:
         paths = {place: granted.get(place) or Path(asked[place[0]][0]) for place in places}
         return [Targets(**{kind: paths[kind, number] for kind in asked}) for number in range(len(drafts))]
 
+    def spare_inputs(self, targets: Targets) -> None:
+        """Refuse files that are there as inputs, which no option allows to be written over.
+
+        Raises:
+            ConfigError: one of them is.
+        """
+        for path in targets.paths:
+            if (key := follow_links(path)) in self.inputs:
+                raise ConfigError(f"{path} would be written over {self.inputs[key]}; choose another output")
+
     def plan(self, draft: Draft, targets: Targets) -> PhotoJob:
         """Decide what is made of a photograph.
 
@@ -184,12 +194,10 @@ class Planner:
             )
 
     def _claim(self, targets: Targets, source: Path) -> None:
+        self.spare_inputs(targets)
         claimed = dict(self._claimed)
         for path in targets.paths:
-            key = follow_links(path)
-            if key in self.inputs:
-                raise ConfigError(f"{path} would be written over {self.inputs[key]}; choose another output")
-            if key in claimed:
+            if (key := follow_links(path)) in claimed:
                 raise ConfigError(f"{path} would be written for {claimed[key]} and again for {source}; keep them apart")
             claimed[key] = source
         self._claimed = claimed

@@ -14,6 +14,7 @@ from ..files import follow_links
 from ..memory import name_out_of_memory
 from ..models.model import Model, embedded_weights, load_model
 from ..photo.reading import open_photo
+from ..photo.writing import WRITABLE
 from ..sampling.rule import DtssConfig, Rule
 from ..sampling.schedule import MAX_TIMESTEP
 from ..settings import PRESETS, SamplingConfig
@@ -29,7 +30,7 @@ from .making import Order, count_spent, count_tiles, finish_photo, make_photo, t
 from .masks import open_mask
 from .naming import Source
 from .options import choose_device, choose_dtype, set_threads
-from .outputs import Outputs
+from .outputs import Outputs, is_whole
 from .plan import PhotoJob, Planner
 from .sources import find_photos
 from .terminal import REFUSALS, ProgressBar, complain, say
@@ -155,11 +156,13 @@ def _plan_jobs(args: argparse.Namespace, banding: Banding, run_print: str, refus
         tell=lambda text: say(f"adadiffsr: {text}", sys.stderr),
         ending=None if args.format is None else f".{args.format}",
     )
+    _check_format(args, planner.folder)
     names = planner.name(drafts)
     history = _open_history(args, planner.folder, run_print)
     jobs = []
     for draft, targets in zip(drafts, names, strict=True):
         try:
+            planner.spare_inputs(targets)
             record = history.look(draft.source.path, targets.paths)
             if record is None:
                 say(f"{draft.source.path}: done before")
@@ -172,12 +175,26 @@ def _plan_jobs(args: argparse.Namespace, banding: Banding, run_print: str, refus
     return jobs
 
 
+def _check_format(args: argparse.Namespace, folder: Path | None) -> None:
+    """Refuse a kind of results beside a file's name that says another.
+
+    Raises:
+        ConfigError: there are both.
+    """
+    kind = None if args.format is None or folder is not None else WRITABLE[f".{args.format}"]
+    if kind is not None and WRITABLE.get(Path(args.output).suffix.lower(), kind) != kind:
+        raise ConfigError(
+            f"--format {args.format} is for results in a folder, and {args.output} says another kind; leave one out"
+        )
+
+
 def _open_history(args: argparse.Namespace, folder: Path | None, run_print: str) -> History:
     """What is known of results that are there already: of files in a folder all, of one that the user named nothing."""
     goes_on = args.resume if args.resume is not None else folder is not None
     place = Path(args.output).parent if folder is None else folder
     journal = Journal(place, run_print) if goes_on else None
-    return History(journal, keeps_others=folder is not None and not args.overwrite, makes_again=args.overwrite)
+    keeps_others = folder is not None and not args.overwrite
+    return History(journal, keeps_others=keeps_others, makes_again=args.overwrite, is_whole=is_whole)
 
 
 def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, banding: Banding, refuse: Refuse) -> list[Draft]:

@@ -6,16 +6,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
 from ..gain.information import GainEstimator
 from ..nets.autoencoder import Autoencoder
 from ..nets.mmle import Mmle
 from ..nets.pfj import Pfj
 from ..nets.unet import UNet
+from ..photo.checks import check_path
 from ..photo.scales import Scales
 from ..sampling.config import LatentSizes
 from ..sampling.schedule import Schedule
+from ..text import quoted
 from .networks import check_fit, check_latents, open_networks, read_schedule
 
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 TRAINED_SIDE = 64  # of the tiles that our own UNets are trained on, latent px
 
 
@@ -82,15 +86,36 @@ def embedded_weights() -> Path:
     return Path(__file__).parents[1] / "weights" / "embedded.safetensors"
 
 
+def find_device(device: torch.device | str) -> torch.device:
+    """A device that can be used.
+
+    Raises:
+        ConfigError: there is no such device, or it cannot be used.
+    """
+    try:
+        found = torch.zeros(1, device=device).device
+    except Exception:  # torch has no one way to say so, and of some kinds it misses a package
+        found = torch.device("meta")
+    if found.type == "meta":
+        raise ConfigError(f"device {quoted(device, 80)} cannot be used on this machine; try cpu")
+    return found
+
+
 def load_model(
-    path: Path | None = None, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    path: str | Path | None = None, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Model:
     """Load a model of our own architecture; None is the embedded one.
 
     Raises:
         CheckpointError: the file cannot be used; the message says why.
+        ImageError: it has a name that no file can have.
+        ConfigError: the device cannot be used on this machine, or networks cannot compute in the dtype.
     """
-    networks = open_networks(path or embedded_weights(), "ldm", "bundle")
+    device = find_device(device)
+    if dtype not in _DTYPES:
+        names = ", ".join(str(each) for each in _DTYPES)
+        raise ConfigError(f"networks compute in {names}; got {quoted(dtype, 80)}")
+    networks = open_networks(embedded_weights() if path is None else check_path(path), "ldm", "bundle")
     schedule, scales = read_schedule(networks.checkpoint), networks.scales
     unet, autoencoder = networks.build(UNet, device, dtype), networks.build(Autoencoder, device, dtype)
     # Always exact: in bfloat16 it errs by as much as the threshold that its gains are compared with.

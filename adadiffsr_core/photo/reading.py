@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ImageError
 from .admission import read_admitted
+from .checks import check_path
 from .containers import Motion, is_animated_png, is_lossless_webp
 from .header import count_pages, find_pages, is_kind, read_motion, read_notes, read_profile, read_tiff_pages
 from .inks import check_lab, is_plain_lab, kind_of_values, plain_to_lab, to_rgb_or_grey
@@ -168,7 +169,7 @@ def open_photo(path: str | Path, encoded: bytes | None = None) -> PhotoFile:
     Raises:
         ImageError: the file is missing, damaged, or no picture.
     """
-    path = Path(path)
+    path = check_path(path)
     encoded, header = read_admitted(path, encoded)
     rest: dict[str, Any] = {"path": path, "_encoded": encoded, "_header": header}
     is_animated = is_animated_png(encoded)

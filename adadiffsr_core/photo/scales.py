@@ -56,10 +56,12 @@ def target_size(source: Size, scale: float, size: Size | int | None = None, most
         most: pixels that fit; None where pictures are made in bands.
 
     Raises:
-        ConfigError: the result would have no pixels, or more than fit.
+        ConfigError: the result would have no pixels, or more than fit, or the scale is no number.
     """
     if isinstance(size, int):
         scale = size / max(source)
+    if not math.isfinite(scale):
+        raise ConfigError(f"a picture becomes a number of times larger, such as 4, got {scale}")
     height, width = size if isinstance(size, tuple) else (round(side * scale) for side in source)
     if min(height, width) < 1:
         raise ConfigError(f"the result would be {width} x {height} px; ask for at least 1 px on each side")

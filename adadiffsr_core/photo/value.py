@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ConfigError, ShapeError
+from ..text import quoted
+from .checks import check_tensor
 from .tiff_tree import Directory
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -54,8 +56,8 @@ class Photo:
         has_damage: its decoder met damage, filled it with what it could, and went on.
 
     Raises:
-        ShapeError: pixels or alpha have another shape than given above.
-        ConfigError: `bit_depth` is neither 8 nor 16.
+        ShapeError: pixels or alpha are no tensors, or of another shape or kind of values than given above.
+        ConfigError: `bit_depth` is neither 8 nor 16, or a profile is no bytes.
     """
 
     pixels: Tensor
@@ -69,13 +71,18 @@ class Photo:
     has_damage: bool = False
 
     def __post_init__(self) -> None:
+        check_tensor(self.pixels, "a photo's pixels")
         shape = list(self.pixels.shape)
         if len(shape) != 3 or shape[0] != 3 or 0 in shape:
             raise ShapeError(f"a photo needs pixels of shape [3, H, W], got {shape}")
+        if self.alpha is not None:
+            check_tensor(self.alpha, "a photo's alpha")
         if self.alpha is not None and list(self.alpha.shape) != [1, *shape[1:]]:
             raise ShapeError(f"alpha of shape {list(self.alpha.shape)} does not fit pixels of shape {shape}")
         if self.bit_depth not in (8, 16):
-            raise ConfigError(f"a photo has 8 or 16 bits per channel, got {self.bit_depth}")
+            raise ConfigError(f"a photo has 8 or 16 bits per channel, got {quoted(self.bit_depth, 80)}")
+        if not isinstance(self.icc_profile, bytes | None):
+            raise ConfigError(f"a photo's icc_profile is its bytes, or None, got {quoted(self.icc_profile, 80)}")
 
     @property
     def is_opaque(self) -> bool:

@@ -6,6 +6,8 @@ from typing import Any
 
 from ..errors import ConfigError, DiskError, ImageError
 from ..files import check_writable, whole_file
+from ..text import quoted
+from .checks import check_path
 from .comments import texts_to_comments
 from .containers import (
     Insertion,
@@ -51,7 +53,7 @@ def write_photo(photo: Photo, path: str | Path, quality: int = 95) -> None:
     Raises:
         ImageError: the format is unknown or cannot hold the transparency or the size, the picture has NaN, or the file
             cannot be written.
-        ConfigError: `quality` is out of its range.
+        ConfigError: `quality` is out of its range, or there is no photo.
     """
     check_output_path(path)
     write_stills([encode_photo(photo, path, quality)], path)
@@ -64,9 +66,11 @@ def encode_photo(photo: Photo, path: str | Path, quality: int = 95) -> bytes:
         ImageError: as there, except that nothing is written.
         ConfigError: `quality` is out of its range.
     """
-    path, pyvips = Path(path), import_vips()
-    if not 1 <= quality <= 100:
-        raise ConfigError(f"quality goes from 1 to 100, got {quality}")
+    path, pyvips = check_path(path), import_vips()
+    if not isinstance(photo, Photo):
+        raise ConfigError(f"what is written must be a Photo, such as read_photo() gives, got {quoted(photo, 80)}")
+    if not isinstance(quality, int) or not 1 <= quality <= 100:
+        raise ConfigError(f"quality goes from 1 to 100 in whole numbers, got {quoted(quality, 80)}")
     file_format = WRITABLE[path.suffix.lower()]
     check_output_fits(path, *photo.pixels.shape[1:], is_opaque=photo.is_opaque)
     if not bool(photo.pixels.isfinite().all()) or (photo.alpha is not None and not bool(photo.alpha.isfinite().all())):
@@ -116,7 +120,7 @@ def check_output_path(path: str | Path) -> None:
     Raises:
         ImageError: the suffix names no supported format, or the file cannot be created or replaced.
     """
-    path = Path(path)
+    path = check_path(path)
     if not path.is_dir() and path.suffix.lower() not in WRITABLE:
         raise ImageError(f"{path} names no format that can be written; end it in {_SUFFIXES}")
     try:

@@ -17,6 +17,7 @@ from .tiles import TileGrid, crop_tiles, pad_canvas
 # What a mask's levels are: as they are, or a painter's, who wants more work where it is painted, or work only there.
 MaskMeans = Literal["more", "only", "levels"]
 
+_ROUNDING = 1e-3  # beyond [0, 1]: what blurs and resizing leave there is no mistake
 FEATHER_PX = 8  # a latent pixel's worth: wide enough that no edge shows, narrow enough to work where it was asked for
 
 
@@ -31,7 +32,22 @@ def check_means(means: str) -> None:
 
 
 def mask_to_levels(mask: Tensor, means: MaskMeans) -> Tensor:
-    """Levels of a mask of any shape, in [0,1]: of "more" 0.5 to 1, so that nothing is left out, of "only" 0 to 0.5."""
+    """Levels `[M,h,w]` float32 in [0,1]: of "more" 0.5 to 1, so that nothing is left out, of "only" 0 to 0.5.
+
+    Args:
+        mask: of any number of axes, the last two its own, as the host's nodes take one. What lies outside [0,1] by no
+            more than rounding is brought back.
+        means: what it says.
+
+    Raises:
+        ShapeError: it has no pixels, or a value that is no level.
+    """
+    if mask.ndim < 2 or 0 in mask.shape:
+        raise ShapeError(f"a compute mask must be [N or 1,height,width], got {tuple(mask.shape)}")
+    mask = mask.float().reshape(-1, *mask.shape[-2:])
+    within = mask.clamp(0, 1)
+    mask = torch.where((mask - within).abs() <= _ROUNDING, within, mask)
+    check_levels(mask)
     return {"more": 0.5 + mask / 2, "only": mask / 2, "levels": mask}[means]
 
 
@@ -68,12 +84,12 @@ def tile_levels(mask: Tensor, grid: TileGrid, images: int) -> Tensor:
     Raises:
         ShapeError: the mask's shape or values do not fit.
     """
-    if mask.ndim != 4 or mask.shape[1] != 1 or len(mask) not in (1, images) or tuple(mask.shape[-2:]) != grid.canvas:
-        raise ShapeError(
-            f"a compute mask must be [{images} or 1,1,{grid.canvas[0]},{grid.canvas[1]}], got {mask.shape}"
-        )
+    if mask.ndim != 4 or mask.shape[1] != 1 or tuple(mask.shape[-2:]) != grid.canvas:
+        raise ShapeError(f"a compute mask must be {[images, 1, *grid.canvas]}, or one for all, got {list(mask.shape)}")
+    if len(mask) not in (1, images):
+        raise ShapeError(f"a compute mask must be one for all images or one for each, got {len(mask)} for {images}")
     levels = mask.float().expand(images, -1, -1, -1)
-    _check_levels(levels)
+    check_levels(levels)
     tiles = crop_tiles(pad_canvas(levels, grid), grid, range(images * grid.count))
     return tiles.amax(dim=(1, 2, 3)).cpu()
 
@@ -101,7 +117,7 @@ def fit_pixels(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """
     smaller = (min(mask.shape[-2], size[0]), min(mask.shape[-1], size[1]))
     mean = fit_mask(mask, smaller)
-    _check_levels(mean)
+    check_levels(mean)
     return F.interpolate(mean, size=size, mode="nearest-exact")
 
 
@@ -177,6 +193,15 @@ def _spread(flags: Tensor, reach: int) -> Tensor:
     return F.max_pool2d(across, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
 
 
-def _check_levels(levels: Tensor) -> None:
+def check_levels(levels: Tensor) -> None:
+    """Refuse values that are no levels.
+
+    Raises:
+        ShapeError: there are some.
+    """
     if not bool(((levels >= 0) & (levels <= 1)).all()):
-        raise ShapeError("a compute mask must lie between 0 and 1")
+        least, most = float(levels.min()), float(levels.max())
+        raise ShapeError(
+            f"a compute mask must lie between 0 and 1, got values from {least:.3g} to {most:.3g}; clamp it, or divide "
+            "levels by 255"
+        )

@@ -67,6 +67,28 @@ def refuse_unsuitable(model_options: Mapping[str, Any], latent: Tensor, sigmas: 
         )
 
 
+def refuse_foreign(latent: Tensor, denoise_mask: Tensor | None, model: Any) -> None:
+    """Check that a latent is one of the space that a model works in; an empty one the host has made so.
+
+    Args:
+        latent: `[N,C,H,W]`.
+        denoise_mask: of it, or None.
+        model: the host's BaseModel.
+
+    Raises:
+        ShapeError: it was encoded by another model's VAE, or holds what is no number, as its mask may.
+    """
+    for value, what in ((latent, "latent"), (denoise_mask, "noise mask")):
+        if value is not None and not bool(value.isfinite().all()):
+            raise ShapeError(f"the {what} holds NaN or infinity; look at what made it, often a VAE in fp16")
+    wanted = getattr(getattr(model, "latent_format", None), "latent_channels", None)
+    if isinstance(wanted, int) and latent.shape[1] != wanted:
+        raise ShapeError(
+            f"this latent has {latent.shape[1]} channels and the model works on {wanted}; encode the picture with the "
+            "VAE that belongs to the model"
+        )
+
+
 def is_flow(model_sampling: Any) -> bool:
     """Whether a host's model blends picture and noise rather than adding them."""
     return isinstance(model_sampling, comfy.model_sampling.CONST)

@@ -14,7 +14,7 @@ from ...adadiffsr_core.config import unknown
 from ..settings import RegionSettings
 from ..tiles import Tiles
 from .denoiser import KEY
-from .frames import as_wanted, drop_frame
+from .frames import as_wanted, drop_frame, has_frames
 from .geometry import latent_sizes
 from .live import say_on_node
 from .sampler import FinishedTiles, RegionSampler
@@ -63,7 +63,8 @@ def sample_regions(
     patcher.add_wrapper_with_key(
         comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, KEY, _ask_memory_for_tiles(settings)
     )
-    samples = comfy.sample.fix_empty_latent_channels(patcher, latent["samples"])
+    given = latent["samples"] if has_frames(patcher.model) else drop_frame(latent["samples"])
+    samples = comfy.sample.fix_empty_latent_channels(patcher, given)
     noise = comfy.sample.prepare_noise(samples, base.seed, latent.get("batch_index"))
     schedule = comfy.samplers.KSampler(
         patcher,

@@ -24,7 +24,7 @@ from .denoiser import SamplerCall
 from .devices import list_devices
 from .frames import add_frame, drop_frame, is_picture, show_framed
 from .geometry import choose_tile_batch, latent_sizes
-from .guards import is_flow, refuse_unsuitable
+from .guards import is_flow, refuse_foreign, refuse_unsuitable
 from .live import LiveMap
 from .networks import Companions, companions
 from .prepare import prepare
@@ -108,6 +108,7 @@ class RegionSampler(comfy.samplers.Sampler):
             latent=latent,
             denoise_mask=denoise_mask,
         )
+        refuse_foreign(latent, denoise_mask, call.model)
         start, settings = self._start(call), self.settings
         mask = None if settings.levels is None else fit_mask(settings.levels, start.grid.canvas)
         preview, kept = Preview(callback, start.lq_latent, start.grid, disable_pbar), _Kept()

@@ -203,3 +203,31 @@ def test_the_server_runs_it(client, server, path):
     (picture,) = client.pictures(record.entry)["save"]
     assert picture.shape == (SIDE * SCALE, SIDE * SCALE, 3)
     assert record.previews
+
+
+def sample_latent(pack, loaded, samples, **more):
+    run = pack("nodes.host.run")
+    nothing = pack("nodes.host.models").null_conditioning(loaded.model)
+    settings = pack("nodes.settings").read_settings(**REGIONS)
+    base = run.KSamplerSettings(seed=0, steps=2)
+    return run.sample_regions(loaded.model, nothing, nothing, {"samples": samples, **more}, settings, base)
+
+
+@pytest.mark.parametrize("channels", [3, 4, own.CHANNELS + 1])
+def test_another_models_latent_is_refused_by_what_made_it(pack, loaded, channels):
+    with pytest.raises(ValueError, match=rf"has {channels} channels and the model works on {own.CHANNELS}; encode"):
+        sample_latent(pack, loaded, torch.ones(1, channels, 8, 8))
+
+
+def test_what_is_no_number_is_not_laid_at_the_networks_door(pack, loaded):
+    samples = torch.zeros(1, own.CHANNELS, 8, 8)
+    with pytest.raises(ValueError, match="the latent holds NaN or infinity; look at what made it"):
+        sample_latent(pack, loaded, samples + float("nan"))
+    with pytest.raises(ValueError, match="the noise mask holds NaN or infinity"):
+        sample_latent(pack, loaded, samples, noise_mask=torch.full((1, 64, 64), float("nan")))
+
+
+def test_a_frame_that_the_model_does_not_know_is_no_hindrance(pack, loaded):
+    samples = torch.rand(1, own.CHANNELS, 8, 8, generator=torch.Generator().manual_seed(0))
+    flat, framed = (sample_latent(pack, loaded, given) for given in (samples, samples[:, :, None]))
+    assert torch.equal(flat.estimates, framed.estimates)

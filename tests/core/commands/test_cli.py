@@ -337,6 +337,7 @@ BAD = {
     "tile batch": (["photo.png", "-o", "o.png", "--tile-batch", "0"], "tile_batch must be from 1 to 65536"),
     "seed": (["photo.png", "-o", "o.png", "--seed", "-1"], "seed must be from 0 to 18446744073709551615"),
     "seed huge": (["photo.png", "-o", "o.png", "--seed", str(2**64)], "seed must be from 0 to 18446744073709551615"),
+    "two kinds": (["photo.png", "-o", "o.png", "--format", "jpg"], "o.png says another kind"),
     "quality": (["photo.png", "-o", "o.png", "--quality", "101"], "--quality goes from 1 to 100"),
     "threads": (["photo.png", "-o", "o.png", "--threads", "0"], "--threads must be from 1 to 1024"),
     "unknown option": (["photo.png", "-o", "o.png", "--frobnicate"], "unrecognized arguments: --frobnicate"),
@@ -453,6 +454,15 @@ def test_ctrl_c_leaves_nothing_half_written(run, tmp_path, monkeypatch):
     assert (code, len(lines), len(refused)) == (130, 1, 1)
     assert "stopped" in refused[0]
     assert files_in(tmp_path / "out") == ["a.json", "a.png"]
+
+
+def test_a_mask_of_several_frames_says_which_is_taken(run, tmp_path):
+    make_photo(tmp_path / "photo.png")
+    frames = [Image.new("L", (8, 8), level) for level in (0, 255)]
+    for name, parts in (("mask.gif", "2 frames"), ("mask.tif", "2 pages")):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        _, _, said = run("photo.png", "-o", "big.png", "--mask", name)
+        assert f"the mask {name} has {parts}; the first is taken" in said
 
 
 def test_mask_saves_evaluations(run, tmp_path):

@@ -453,3 +453,48 @@ def test_ctrl_c_ends_every_process_at_once_and_keeps_what_is_measured(pairs, wei
     assert said.strip().splitlines()[-1].endswith(STOPPED)
     assert all(json.loads(path.read_text())["values"] for path in values.iterdir())
     assert not list(values.glob(".*"))
+
+
+def read_refusal(capsys):
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("adadiffsr: ")]
+
+
+@pytest.mark.parametrize("side", ["lq", "gt"])
+def test_numbers_of_other_pictures_are_never_shown(pairs, weights, side, capsys):
+    (pairs / "results" / "T").mkdir(parents=True)
+    for file in (pairs / "gt").iterdir():
+        shutil.copy(file, pairs / "results" / "T")
+    told = words(pairs, weights, "--tables", "1", "--pictures", f"rival={pairs / 'results'}")
+    assert main(told) == 0
+    values = {path: path.read_bytes() for path in (pairs / "out" / "values").iterdir()}
+    assert main(told) == 0  # the same files elsewhere would do, too
+    for changed, key in ((pairs / side / "1.png", f"T/1 {side}"), (pairs / "results" / "T" / "2.png", "T/2 rival")):
+        before = changed.read_bytes()
+        shutil.copy(pairs / side / "0.png", changed)
+        capsys.readouterr()
+        assert main(told) == 2
+        (refused,) = read_refusal(capsys)
+        assert f"{changed} is not what {pairs / 'out'} has numbers of as {key}; choose another --out" in refused
+        changed.write_bytes(before)
+    assert {path: path.read_bytes() for path in (pairs / "out" / "values").iterdir()} == values
+    save_noise(pairs / "more", 1, 8, first=7)
+    assert main([*told, f"--photos=M={pairs / 'more'}"]) == 0  # more is no other
+
+
+def test_pictures_that_are_left_out_are_told(pairs, weights, capsys):
+    save_noise(pairs / "extra", 2, 8, first=7)
+    (pairs / "extra" / "7.png").rename(pairs / "lq" / "lone.png")
+    (pairs / "extra" / "8.png").rename(pairs / "gt" / "alone.gif")
+    (pairs / "gt" / "notes.txt").write_text("no picture")
+    assert main(words(pairs, weights, "--tables", "1", "--limit", "1")) == 0
+    (told,) = read_refusal(capsys)
+    assert told.startswith(f"adadiffsr: T is without {pairs / 'lq' / 'lone.png'}, {pairs / 'gt' / 'alone.gif'}: ")
+    assert "partner" in told
+
+
+def test_results_of_another_method_that_no_set_finds_are_refused(pairs, weights, capsys):
+    (pairs / "results").mkdir()
+    assert main(words(pairs, weights, "--tables", "1", "--pictures", f"rival={pairs / 'results'}")) == 2
+    (refused,) = read_refusal(capsys)
+    assert refused.endswith(f"has no folder named as a test set (T); put them into {pairs / 'results' / 'T'}")
+    assert not (pairs / "out").exists()

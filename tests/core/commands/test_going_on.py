@@ -1,6 +1,7 @@
 """Folders: what is finished is passed over, what was begun is made again, and nothing of others is replaced."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,46 @@ def test_what_was_begun_is_made_again_and_a_cut_line_hurts_nobody(run, photos, m
     assert run(*WORDS)[1] == ["in/a.png: done before", "in/b.png: done before"]
 
 
+BROKEN = [
+    b"\xff\xfe\x00garbage\n",
+    b"\x00" * 100 + b"\n",
+    b'{"result": ["a"], "fingerprint": "x"}\n',
+    b'{"result": "a.png", "fingerprint": {}}\n',
+    b'{"result": "a.png", "fingerprint": "x", "bytes": {"a.png": "many"}}\n',
+    b'[]\n3\nnull\n"a"\n',
+]
+
+
+@pytest.mark.parametrize("line", BROKEN)
+def test_a_broken_line_hides_no_other(run, photos, made, line):
+    run(*WORDS)
+    journal = Path("out") / NAME
+    journal.write_bytes(line + journal.read_bytes() + line[:-1])
+    assert run(*WORDS) == (0, ["in/a.png: done before", "in/b.png: done before"], [])
+    make_photo(photos / "c.png")
+    assert run(*WORDS)[0] == 0
+    assert run(*WORDS)[1] == [f"in/{name}.png: done before" for name in "abc"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "protected"])
+def test_a_journal_that_cannot_be_written_is_refused_before_the_work(run, photos, made, monkeypatch, kind):
+    Path("out").mkdir()
+    journal = Path("out") / NAME
+    if kind == "folder":
+        journal.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(journal)
+    elif kind == "device":
+        journal.symlink_to("/dev/null")
+    else:
+        journal.touch()
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != NAME)
+    code, _, refused = run(*WORDS)
+    assert (code, len(refused), made) == (2, 1, [])
+    assert NAME in refused[0]
+    assert files_in(Path("out")) == []
+
+
 def test_nothing_of_others_is_replaced_unless_asked_for(run, photos, made):
     Path("out").mkdir()
     Path("out/a.png").write_bytes(b"somebody's")
@@ -113,6 +154,31 @@ def test_a_file_that_the_user_names_is_asked_for(run, photos, made):
     for words in ((), (), ("--resume",), ("--resume",)):
         assert run("in/a.png", "-o", "big.png", *WORDS[3:], *words)[0] == 0
     assert len(made) == 3  # the last was known
+
+
+@pytest.mark.parametrize("name", ["a.png", "a-map.png", "a.json"])
+def test_what_somebody_changed_since_is_not_lost(run, photos, made, name):
+    words = (*WORDS, "--map", "out", "--report", "out")
+    run(*words)
+    changed = Path("out") / name
+    if changed.suffix == ".png":
+        make_photo(changed, side=31)
+    else:
+        changed.write_text('{"mine": 1}')
+    theirs, count = changed.read_bytes(), len(made)
+    code, lines, refused = run(*words)
+    assert (code, lines, len(made)) == (2, ["in/b.png: done before"], count)
+    assert f"out/{name} was changed since it was made" in refused[0]
+    assert "--overwrite" in refused[0]
+    assert changed.read_bytes() == theirs
+    assert run(*words, "--overwrite")[0] == 0
+    assert changed.read_bytes() != theirs
+
+
+def test_no_option_that_would_not_help_is_proposed(run, photos, made):
+    code, _, refused = run("in", "-o", "in", *WORDS[3:])
+    assert (code, len(made)) == (2, 0)
+    assert refused == [f"in/{name}.png would be written over in/{name}.png; choose another output" for name in "ab"]
 
 
 def test_sub_folders_are_kept_and_results_not_made_again(run, photos, made):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.photo.limits import MAX_PIXELS
-from adadiffsr_core.photo.scales import Scales, base_size, plan_work
+from adadiffsr_core.photo.scales import Scales, base_size, plan_work, target_size
 
 SIDE = st.integers(1, 3000)
 SIZE = st.tuples(SIDE, SIDE)
@@ -83,3 +83,9 @@ def test_notes_say_what_was_asked_known_and_done():
 def test_what_is_no_range_is_refused(ends):
     with pytest.raises(ConfigError, match="scales go from"):
         Scales(*ends)
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf, -math.inf])
+def test_a_scale_is_a_number(scale):
+    with pytest.raises(ConfigError, match="a number of times larger, such as 4, got"):
+        target_size((10, 10), scale)

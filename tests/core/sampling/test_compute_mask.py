@@ -12,6 +12,7 @@ from adadiffsr_core.sampling.compute_mask import (
     fit_pixels,
     keep_pixels,
     keep_untouched,
+    mask_to_levels,
     pool_latents,
     tile_levels,
 )
@@ -120,3 +121,28 @@ def test_black_pixels_come_back_to_the_bit_with_a_short_way_over():
 def test_without_black_nothing_is_kept():
     restored = draw(1, 3, 9, 9)
     assert keep_pixels(restored, draw(1, 3, 9, 9, seed=1), torch.full((1, 1, 9, 9), 1 / 255)) is restored
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 5, 7), (1, 1, 5, 7), (3, 5, 7), (3, 1, 5, 7)])
+def test_a_mask_of_the_hosts_may_have_any_number_of_axes(shape):
+    mask = draw(*shape)
+    assert torch.equal(mask_to_levels(mask, "levels"), mask.reshape(-1, 5, 7))
+
+
+@pytest.mark.parametrize("means", ["more", "only", "levels"])
+def test_what_rounding_leaves_beyond_the_range_is_no_mistake(means):
+    mask = torch.tensor([[-1e-7, 0.5, 1 + 1e-7]])
+    assert torch.equal(mask_to_levels(mask, means), mask_to_levels(mask.clamp(0, 1), means))
+
+
+@pytest.mark.parametrize("means", ["more", "only", "levels"])
+@pytest.mark.parametrize("value", [-0.1, 1.05, 255.0, float("nan"), float("inf")])
+def test_a_value_that_is_no_level_is_named(value, means):
+    with pytest.raises(ShapeError, match=r"must lie between 0 and 1, got values from .* clamp it, or divide levels"):
+        mask_to_levels(torch.tensor([[value, 0.5]]), means)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (0, 5, 7), (1, 0, 7)])
+def test_a_mask_without_pixels_is_refused(shape):
+    with pytest.raises(ShapeError, match="a compute mask must be"):
+        mask_to_levels(torch.zeros(shape), "levels")
