@@ -308,7 +308,7 @@ def test_a_black_mask_gives_the_reference_as_vae_encode_cut_it(run):
     assert torch.equal(matched, reference[:, 3:51, 1:65])
 
 
-@pytest.mark.parametrize("mask", [torch.zeros(3, 8, 8), torch.full((1, 8, 8), torch.nan), torch.zeros(8, 8)])
+@pytest.mark.parametrize("mask", [torch.zeros(3, 8, 8), torch.full((1, 8, 8), torch.nan), torch.zeros(8)])
 def test_masks_that_do_not_fit_are_refused(mask, run, pack):
     image = draw(2, 8, 8, 3)
     with pytest.raises(refusal(pack), match="mask"):
