@@ -248,7 +248,7 @@ def test_held_out_figures_are_means_over_all_pairs(pairs, monkeypatch):
     monkeypatch.setattr(
         LatentPairs, "take", lambda self, indices: (sizes.append(indices.tolist()), take(self, indices))[1]
     )
-    monkeypatch.setattr(task, "_loss", lambda networks, pairs, gain: pairs.lq[:, 0, 0, 0])
+    monkeypatch.setattr(task, "_learn", lambda networks, pairs, gain: (pairs.lq[:, 0, 0, 0], None))
     assert task.check(task.networks)["loss"] == pytest.approx(float(pairs[0].lq[:, 0, 0, 0].mean()), abs=1e-3)
     assert [len(chosen) for chosen in sizes] == [32, 8]
 
