@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adadiffsr_core.errors import ConfigError
@@ -203,7 +203,9 @@ def naive_decide(tile, quality, config, steps):
         rung += 1 if tile_class == STABLE else -1
     rung = min(max(rung, tile["lowest_rung"]), tile["highest_rung"])
     interval = config.intervals[rung]
-    if not tile["visits"] and tile["highest_rung"]:
+    if (
+        not tile["visits"] and tile["highest_rung"] and len(set(config.intervals)) > 1
+    ):  # of one interval none is adaptive
         interval = max(interval, round(config.first_jump * steps))
     target = min(tile["index"] + interval, steps)
     return tile_class, rung, target
@@ -221,6 +223,9 @@ TILE = st.fixed_dictionaries(
         "quality": st.tuples(st.floats(0, 1, width=16), st.floats(0, 1, width=16)),
     }
 )
+FRESH = {
+    "index": 0, "interval": 0, "rung": 0, "visits": 0, "lowest_rung": 0, "may_exit": False, "quality": (0.0, 0.0)
+}  # fmt: skip
 SETTINGS = st.builds(
     DtssConfig,
     intervals=st.lists(st.integers(1, 5), min_size=4, max_size=4).map(sorted).map(tuple),
@@ -231,6 +236,7 @@ SETTINGS = st.builds(
 
 
 @given(tiles=st.lists(TILE, min_size=1, max_size=6), config=SETTINGS, seed=st.integers(0, 2**16))
+@example(tiles=[FRESH], config=DtssConfig(intervals=(1, 1, 1, 1), first_jump=0.5), seed=0)
 def test_deciding_for_a_batch_is_deciding_tile_by_tile(tiles, config, seed):
     for tile in tiles:
         tile["highest_rung"] = 3
