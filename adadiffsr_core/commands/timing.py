@@ -62,7 +62,8 @@ def describe_bands(bands: Bands, top: int, needed: int, tiles: int, *, is_timed:
     done = f", {100 * top / height:.0f} % of it done before" if top else ""
     some = f"{tiles:,}" if tiles == bands.grid.count else f"{tiles:,} of {bands.grid.count:,}"
     spent = f"{tiles * most:,}" if least == most else f"{tiles * least:,} to {tiles * most:,}"
-    long = ", {} to {}".format(*map(_in_time, estimate_seconds(bands, tiles))) if is_timed else ""
+    times = dict.fromkeys(map(_in_time, estimate_seconds(bands, tiles))) if is_timed else {}
+    long = f", {' to '.join(times)}" if times else ""
     return (
         f"{width} x {height} px ({width * height / 1e6:,.1f} MP) in bands{done}: about "
         f"{in_words(needed)} of memory; {some} tiles, {spent} evaluations{long}"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adadiffsr_core.commands import banding, cluster, masks, outputs, resources, upscale
+from adadiffsr_core.commands import banding, cluster, masks, outputs, resources, timing, upscale
 from adadiffsr_core.commands.interrupts import STOPPED_CODE
 from adadiffsr_core.commands.kept import KeptBands
 from adadiffsr_core.photo.reading import read_photo
@@ -203,6 +203,16 @@ def test_one_mask_is_for_whole_pictures_and_for_those_in_bands(run, monkeypatch)
     assert sum("in bands" in line for line in lines) == 1
     for name in ("small", "large"):
         assert Path(f"whole/{name}.png").read_bytes() == Path(f"mixed/{name}.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [((2400, 2401), "evaluations, 40 min"), ((60, 300), "evaluations, 60 s to 5 min")]
+)
+def test_a_time_that_is_known_is_said_once(run, monkeypatch, seconds, words):
+    make_photo(Path("in.png"), side=30)
+    monkeypatch.setattr(timing, "estimate_seconds", lambda bands, tiles: seconds)
+    _, lines, _ = run("in.png", "-o", "out.png", "--scale", "1", "--bands", "always")
+    assert any(line.endswith(words) for line in lines)
 
 
 def test_what_memory_cannot_hold_is_made_in_bands(run, monkeypatch):
