@@ -27,12 +27,15 @@ class PatchDiscriminator(nn.Module):
 
     Source: Isola et al. 2017 (PatchGAN), with spectral norm (Miyato et al. 2018) and the pixels
     folded 2x2 first, which makes it four times cheaper.
+
+    Args:
+        width: channels of its first stage; the second has twice as many, the third four times.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
         norm = nn.utils.parametrizations.spectral_norm
-        widths = [12, 32, 64, 128]
+        widths = [12, width, 2 * width, 4 * width]
         self.stages = nn.ModuleList(
             norm(nn.Conv2d(a, b, 4, stride=2, padding=1)) for a, b in zip(widths[:-1], widths[1:], strict=True)
         )
