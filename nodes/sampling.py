@@ -21,7 +21,7 @@ _SOLVERS = sorted(get_args(Solver), key=lambda name: name != _EVERYDAY.solver)
 _SAMPLER_NAME: Row = (
     "sampler_name",
     Of(io.Combo, options=_SOLVERS),
-    "The solver, the host's of the same name. dpmpp_2m is the everyday choice; ddpm is the paper's.",
+    "The solver, the host's of the same name. euler is the everyday choice; ddpm is the paper's.",
 )
 # What both nodes ask for, all with defaults; what is new is optional and goes last, so that graphs saved before it run.
 # Prompts of a program that lack the last six go by the paper's rule, take masks for levels and have no network but what

@@ -49,7 +49,7 @@ class RegionConfig(Config):
             further from the input.
     """
 
-    solver: Solver = "dpmpp_2m"
+    solver: Solver = "euler"
     dtss: DtssConfig = EVERYDAY_DTSS
     merge: MergeMode = "final"
     tile_size: Annotated[int, Most(2**16, least=0)] = 0
