@@ -7,6 +7,8 @@ One tile of each photograph is enlarged and sampled as a canvas of its own. Like
 tile to that of all base steps: of the mean tile, of the worst twentieth, of the worst; and of the worst twentieth of
 blocks of 128 px. `even n` are evaluations evenly spread up to the last step, the same for every tile; `paper` the
 rule of classes; `bounded` are dials of likeness. `kept` is the share of tiles that are as near as the dial says.
+The line below the table is the law that `sampling/bounded.py` holds: by how much an even schedule's error differs from
+that of jumps of a sixth, in the mean over tiles. `--even` measures nothing else.
 """
 
 import argparse
@@ -27,7 +29,8 @@ from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.pipeline import sample_latent
 from adadiffsr_core.settings import PRESETS, SamplingConfig
 
-EVEN = (3, 4, 5, 6, 7, 8, 9, 10, 11, 13)
+EVEN = (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13)
+UNIT = 7  # evaluations in jumps of a sixth
 DIALS = (36.0, 38.0, 40.0, 42.0, 44.0, 46.0)
 BLOCK_PX = 128
 
@@ -51,11 +54,13 @@ class Blind(MmleEstimator):
         return super().quality(denoised, lq_latent, sigma)[:, :2]
 
 
-def methods(config: SamplingConfig, count: int) -> dict[str, SamplingConfig]:
+def methods(config: SamplingConfig, count: int, *, even_only: bool = False) -> dict[str, SamplingConfig]:
     """What is compared, by name; with `count` base steps."""
     rule = config.dtss
     bounded = replace(rule, rule="bounded")
     even = {f"even {n}": replace(bounded, budget=float(n)) for n in EVEN if n < count}
+    if even_only:
+        return {name: replace(config, dtss=dtss) for name, dtss in even.items()}
     fixed = {f"intervals {k}": config.uniform(k).dtss for k in (2, 3, 4)}
     dials = {f"bounded {dial:g} dB": replace(bounded, likeness=dial, budget=0.0) for dial in DIALS}
     chosen = {**fixed, "paper": replace(rule, rule="paper"), **even, **dials}
@@ -67,7 +72,7 @@ def measure(
     model: Model, paths: list[Path], config: SamplingConfig, args: argparse.Namespace
 ) -> dict[str, dict[str, list[float]]]:
     """Evaluations, squared error and that of blocks, of every tile, by method."""
-    chosen = methods(config, config.steps)
+    chosen = methods(config, config.steps, even_only=args.even)
     rows: dict[str, dict[str, list[float]]] = {name: {"nfe": [], "error": [], "blocks": []} for name in chosen}
     blind = model if model.mmle is None else replace(model, estimator=Blind(model.mmle))
     for place, (name, tile) in enumerate(tiles(paths, args.tile_px, args.scale, args.seed)):
@@ -101,6 +106,17 @@ def summarise(rows: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join(lines)
 
 
+def law(rows: dict[str, dict[str, list[float]]]) -> str:
+    """Deviation of even schedules, log10 of squared error against `UNIT` evaluations, by their evaluations."""
+    errors = {n: np.log10(np.maximum(row["error"], 1e-12)) for n in EVEN if (row := rows.get(f"even {n}"))}
+    if UNIT not in errors:
+        return "too few base steps for the law"
+    unit = errors[UNIT]
+    parts = [f"{n}: {(error - unit).mean():+.2f} ± {(error - unit).std():.2f}" for n, error in errors.items()]
+    tiles = f"{unit.mean():.2f} ± {unit.std():.2f}, of one in ten above {np.quantile(unit, 0.9):.2f}"
+    return f"law ({tiles}): {', '.join(parts)}"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,6 +129,7 @@ def main() -> None:
     parser.add_argument("--denoise", type=float, default=1.0, help="as an ordinary checkpoint wants it: 0.2 to 0.5")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--even", action="store_true", help="only even schedules, for the law")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -123,6 +140,7 @@ def main() -> None:
     config = replace(PRESETS["everyday"], **given, tile_fit=False, overlap=0)
     rows = measure(load_model(args.model), paths, config, args)
     print(summarise(rows))
+    print(law(rows))
     if args.out:
         args.out.write_text(json.dumps(rows), encoding="utf-8")
 

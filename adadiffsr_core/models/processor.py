@@ -86,6 +86,10 @@ class Processor:
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             logger.warning("the network is not replayed as a graph, which would be faster: %s", reason)
+            return
+        # Gradients come from the stream that was recorded; torch (2.11, not all releases) warns of that once.
+        if (warn := getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", None)) is not None:
+            warn(False)
 
     def borrow(self, module: M) -> M:
         """A network if it is on the device, else a copy there, such as of averages that are kept in a file."""

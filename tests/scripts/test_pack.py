@@ -1,6 +1,8 @@
 """What travels: the budget holds, nothing changes sides, and readers read it."""
 
 import json
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -11,7 +13,7 @@ from adadiffsr_core.data.dataset import split_photos
 from adadiffsr_core.data.photo_files import find_images, load_image
 from adadiffsr_core.errors import ConfigError, MissingExtraError
 from scripts.device import pack as packing
-from scripts.device.environment import child_environment
+from scripts.device.environment import ROOT, child_environment
 from scripts.device.pack import PackConfig, pack
 from scripts.device.photographs import Encoding, list_crops, order_crops
 
@@ -168,6 +170,23 @@ def test_stubs_stand_in_only_for_what_is_missing(photos, tmp_path, perceptual, m
     (tmp_path / "real" / "torchsummary" / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path / "real"))
     assert str(out / "stubs" / "torchsummary") not in child_environment(out)["PYTHONPATH"]
+
+
+def test_charts_are_drawn_beside_a_stub(photos, tmp_path, perceptual):
+    """matplotlib asks an IPython that was imported for its version; on the machine that has none it met the stub."""
+    out = tmp_path / "pack"
+    pack([photos], out, PackConfig(megabytes=0.05, perceptual=True))
+    draw = (
+        "import sys, IPython; from pathlib import Path; from adadiffsr_core.drawing.charts import save_loss_chart;"
+        "assert 'stubs' in IPython.__file__;"
+        "save_loss_chart([{'step': 1, 'a': 1.0}, {'step': 2, 'a': 0.5}], Path(sys.argv[1]), title='a')"
+    )
+    paths = os.pathsep.join([str(out / "stubs" / "IPython"), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": paths, "MPLBACKEND": "Agg"}
+    chart = tmp_path / "losses.png"
+    done = subprocess.run([sys.executable, "-c", draw, chart], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert chart.is_file()
 
 
 def test_a_metric_that_is_not_installed_is_named(photos, tmp_path, monkeypatch):
