@@ -22,14 +22,15 @@ from ...models.networks import AUTOENCODER_PREFIX, UNET_PREFIX, open_networks
 from ...models.processor import Processor
 from ...nets.autoencoder import Autoencoder
 from ...nets.unet import UNet, UNetConfig
-from ...sampling.schedule import Prediction, Schedule, Target
+from ...sampling.schedule import MAX_TIMESTEP, Prediction, Schedule, Target
 from .denoising import NoisyPairs, ScheduledUNet, draw_noise, sample_plainly, snr_weight
 from .picture_losses import DISCRIMINATOR, EstimateLossConfig, EstimateLosses, add_up
 from .setup import Examples, TaskSetup
 
 _CHECKED = 256  # held-out pairs that are measured
 _CHUNK = 32
-_LEVELS, _STOPS = 8, (2, 8)  # of the way to a picture that is looked at, and where it may end
+# Of the way to a picture that is looked at: evaluations before the last, and the noisiest timestep that it may end at.
+_STEPS_BEFORE, _NOISIEST_END = (2, 9), 0.75 * MAX_TIMESTEP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,8 @@ class LdmTaskConfig(EstimateLossConfig):
         perceptual_weight, adversarial_weight, feature_weight, discriminator_width, perceptual_items, perceptual_crop:
             see `EstimateLossConfig`; a model is finished with them when it has learnt to denoise.
         looks_at: estimates of noisy truths, those that the loss is of; or such as the model meets on its own way from
-            noise to picture, of the first `perceptual_items` of a batch, at a step of it that is drawn (decision D77).
+            noise to picture, of the first `perceptual_items` of a batch, in so many even steps to such a level as are
+            drawn: of levels that are always the same it would learn those alone (decision D78).
     """
 
     batch_size: Batch = 32
@@ -113,7 +115,6 @@ class LdmTask:
         self.seen = EstimateLosses(config, self.autoencoder, processor)
         if self.seen.discriminator is not None:
             self.networks[DISCRIMINATOR] = self.seen.discriminator
-        self.levels = processor.place(self.schedule.build_sigmas(_LEVELS))
         self._is_recorded = False
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
@@ -128,7 +129,7 @@ class LdmTask:
         if not self.seen.looks:
             yield "unet", {"total": loss}
             return
-        made, truth = self._look(pairs, denoised, np.random.default_rng([self.seed, step]))
+        made, truth = self._look(pairs, denoised, step)
         terms = [(1.0, "error", loss), *self.seen.losses.terms(made, truth)]
         yield "unet", {"total": add_up(terms), **{name: value for _, name, value in terms}}
         yield from self.seen.losses.turns(made, truth)
@@ -136,23 +137,37 @@ class LdmTask:
     def _scheduled(self, networks: nn.ModuleDict) -> ScheduledUNet:
         return ScheduledUNet(cast(UNet, networks["unet"]), self.schedule, self.processor)
 
-    def _look(self, pairs: NoisyPairs, denoised: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _look(self, pairs: NoisyPairs, denoised: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Pictures to be judged and their truths; `denoised` are the estimates that the pairs' loss is of."""
+        rng = np.random.default_rng([self.seed, step])
         if self.config.looks_at == "noisy":
             rows = self.seen.least_noisy(pairs.timesteps)
             return self.seen.decode(denoised[rows], pairs.gt[rows], rng)
-        few = slice(self.config.perceptual_items)
-        sampled = self._sample(pairs.lq[few], pairs.noise[few], int(rng.integers(*_STOPS)))
+        few, generator = slice(self.config.perceptual_items), self.processor.generator(self.seed + 2, step)
+        lq = pairs.lq[few]
+        ends = torch.rand(len(lq), generator=generator, device=lq.device) * _NOISIEST_END
+        sampled = self._sample(lq, pairs.noise[few], ends, int(rng.integers(*_STEPS_BEFORE)))
         return self.seen.decode(sampled, pairs.gt[few], rng)
 
-    def _sample(self, lq: Tensor, noise: Tensor, stop: int) -> Tensor:
-        """Estimates of x0 `[N,C,h,w]` at step `stop` of a short way down; the last evaluation alone has gradients."""
-        net, x = self._scheduled(self.networks), self.schedule.add_noise(lq, noise, self.levels[:1].expand(len(lq)))
+    def _sample(self, lq: Tensor, noise: Tensor, ends: Tensor, before: int) -> Tensor:
+        """Estimates of x0 `[N,C,h,w]` at timesteps `ends` `[N]`; only the evaluation that makes them has gradients.
+
+        The way there is `before` even steps from the noisiest level, by Euler.
+        """
+        net, noisiest = self._scheduled(self.networks), MAX_TIMESTEP - 1.0
+
+        def level(number: int) -> Tensor:
+            return self.schedule.timestep_to_sigma(noisiest + (ends - noisiest) * (number / before))
+
+        sigma = level(0)
+        x = self.schedule.add_noise(lq, noise, sigma)
         with net.unrecorded():
             with torch.no_grad():
-                for sigma, sigma_next in zip(self.levels[:stop], self.levels[1 : stop + 1], strict=True):
-                    x = torch.lerp(net.estimate(x, lq, sigma.expand(len(lq))), x, sigma_next / sigma)
-            return net.estimate(x, lq, self.levels[stop].expand(len(lq)))
+                for number in range(before):
+                    sigma_next = level(number + 1)
+                    share = (sigma_next / sigma)[:, None, None, None]
+                    x, sigma = torch.lerp(net.estimate(x, lq, sigma), x, share), sigma_next
+            return net.estimate(x, lq, sigma)
 
     def _noisy(self, gt: Tensor, lq: Tensor, step: int) -> NoisyPairs:
         # A stream of its own: the pairs' draws come from the step's, too.
