@@ -66,6 +66,9 @@ class PhotoJob:
         return None if self.in_bands else MAX_PIXELS
 
 
+_OF_FILES = {*WRITABLE, ".json"}  # endings that nobody gives a folder by intent
+
+
 @dataclass
 class Planner:
     """Names the files that photographs become, and sees to it that they can be written and none over another.
@@ -168,6 +171,11 @@ class Planner:
             return None
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{given} is a file; name a folder for what several photographs become")
+        if not path.exists() and not given.endswith("/") and path.suffix.lower() in _OF_FILES:
+            raise ConfigError(
+                f"{given} is the name of a file, and several photographs become several; name a folder for them, and "
+                "end it in / if it is to be called so"
+            )
         path.mkdir(parents=True, exist_ok=True)
         check_writable(path / secrets.token_hex(8))
         return path

@@ -249,6 +249,21 @@ def test_folders_patterns_and_files_go_into_a_folder(run, tmp_path):
     assert files_in(tmp_path / "maps") == ["a-map.png", "b-map.png", "c-map.png", "d[1]-map.png"]
 
 
+@pytest.mark.parametrize(
+    "words", [["-o", "out.png"], ["-o", "out", "--map", "map.PNG"], ["-o", "out", "--report", "r.json"]], ids=" ".join
+)
+def test_the_name_of_a_file_is_no_folder_for_several(run, tmp_path, words):
+    """A folder `out.png` is what nobody means; who means it ends it in a slash, or has made it."""
+    for name in ("a", "b"):
+        make_photo(tmp_path / f"{name}.png")
+    code, lines, refused = run("a.png", "b.png", *words, "--scale", "1")
+    assert (code, lines, len(refused)) == (2, [], 1)
+    assert f"{words[-1]} is the name of a file" in refused[0]
+    assert not (tmp_path / words[-1]).exists()
+    (tmp_path / words[-1]).mkdir()
+    assert run("a.png", "b.png", *words, "--scale", "1")[0] == 0
+
+
 def test_good_photos_are_done_although_others_are_bad(run, tmp_path):
     make_photo(tmp_path / "good.png")
     (tmp_path / "empty.png").touch()
