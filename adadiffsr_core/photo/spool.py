@@ -38,7 +38,7 @@ def check_streamed(path: Path) -> None:
     """
     if WRITABLE[path.suffix.lower()] not in _STREAMED:
         better = path.with_suffix(".tif").name
-        raise ImageError(f"{path} would have to be held in memory whole, and is too large; write {better} instead")
+        raise ImageError(f"{path} cannot be written in bands: its kind is held in memory whole; write {better} instead")
 
 
 class Spool:
