@@ -131,12 +131,12 @@ how far it may stray. *rule* is **paper**, for the other one was learnt from the
         strength=0.7,
     ).bypassed()
     prompts = {"positive": guided["positive"], "negative": guided["negative"]}
-    # Gains in Stable Diffusion's space are smaller than in the embedded model's.
+    # As such checkpoints are used; gains in their space are smaller than in the embedded model's.
     ordinary = {
         "sampler_name": "dpmpp_2m",
         "denoise": 0.4,
         "gain_threshold": 3e-4,
-    }  # what such checkpoints are used with
+    }
     tiles = sample(g, checkpoint, latent, 6, **ordinary, **BY_CLASSES, **prompts)
     result = finish(g, checkpoint, tiles, enlarged, 7)
     save(g, result, "own_checkpoint", 8)
