@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Deviation of runs in equal jumps of a share of the denoising, log10, as measured; jumps of a sixth are its unit.
-_SHARES = np.log10(np.array([2, 3, 4, 5, 6, 23 / 3, 23 / 2, 23]) / 23)
-_DEVIATIONS = np.array([-1.25, -0.48, 0.02, 0.44, 0.64, 0.93, 1.18, 1.45])
+# Deviation of runs of so many evaluations in equal jumps, log10, as `python -m benchmarks.likeness --even` prints it;
+# that of jumps of a sixth is its unit.
+_EVALUATIONS = np.array([13, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2])
+_SHARES = -np.log10(_EVALUATIONS - 1)
+_DEVIATIONS = np.array([-1.3, -0.9, -0.7, -0.5, -0.3, 0.0, 0.2, 0.4, 0.7, 0.9, 1.2])
 # Of a tile that nothing is known of, which may be one of the harder ones: log10 of its mean squared error, levels in
 # [0,1], by jumps of a sixth. The mean is -4.5, and one in ten is harder than this.
 UNKNOWN_DIFFICULTY = -4.05

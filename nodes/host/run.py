@@ -10,7 +10,7 @@ import comfy.samplers
 import comfy.utils
 import latent_preview
 
-from ...adadiffsr_core.config import unknown
+from ...adadiffsr_core.config import Config, Seed, unknown
 from ..settings import RegionSettings
 from ..tiles import Tiles
 from .denoiser import KEY
@@ -24,10 +24,14 @@ _OF_EMPTY_LATENTS = ("downscale_ratio_spacial", "downscale_ratio_temporal")
 
 
 @dataclass(frozen=True, kw_only=True)
-class KSamplerSettings:
-    """The numbers and the schedule of the host's KSampler, as it means them."""
+class KSamplerSettings(Config):
+    """The numbers and the schedule of the host's KSampler, as it means them.
 
-    seed: int
+    Raises:
+        ConfigError: a number is none, or infinite, which the host's ranges let through.
+    """
+
+    seed: Seed
     steps: int
     cfg: float = 1.0
     scheduler: str = "simple"

@@ -20,6 +20,7 @@ from .geometry import latent_sizes
 from .guards import is_flow, refuse_unsuitable
 from .networks import Network
 from .prepare import prepare
+from .run import KSamplerSettings
 from .schedule import drop_repeats
 
 _SCHEDULER = "simple"  # the sampling nodes' default
@@ -37,7 +38,7 @@ class HostModel:
         pfj: feature injection that takes part, told of no gain, or None.
 
     Raises:
-        ConfigError: a conditioning belongs to one picture.
+        ConfigError: a conditioning belongs to one picture, or a number is none.
     """
 
     model: Any
@@ -49,6 +50,7 @@ class HostModel:
     pfj: Network | None = None
 
     def __post_init__(self) -> None:
+        KSamplerSettings(seed=0, steps=1, cfg=self.cfg, denoise=self.denoise)
         for _, fields in [*self.positive, *self.negative]:
             if found := [name for name in _OF_A_PICTURE if fields.get(name) is not None]:
                 raise ConfigError(

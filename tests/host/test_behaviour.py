@@ -1,6 +1,7 @@
 """What a run does to the host: progress, cancel, memory, boundaries; and what it refuses."""
 
 import importlib
+import math
 from functools import partial
 from types import FunctionType, SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from tests.host import tiny
+from tests.host.pack import part
 from tests.host.test_cropping import HEIGHT, STEPS, TILE, WIDTH, sample_regions, scattering, settings_of
 from tests.host.test_equality import SEED, TOLERANCE
 
@@ -210,6 +212,15 @@ def test_nan_is_reported_with_its_tile(host, pack):
 
     with pytest.raises(RuntimeError, match="NaN or infinity for tile"):
         sample_regions(host, pack, watched(host, tiny.build_model(host), spoil), tiny.text())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["cfg", "denoise"])
+def test_a_number_that_is_none_is_named_and_blames_no_network(pack, name, value):
+    """The host's ranges let NaN through; the network would have answered it with NaN."""
+    settings = part("nodes.host.run").KSamplerSettings
+    with pytest.raises(part("adadiffsr_core.errors").ConfigError, match=f"{name} must be"):
+        settings(seed=2**64 - 1, steps=4, **{name: value})
 
 
 def test_a_compute_mask_saves_calls_and_leaves_the_input_alone(host, pack):
