@@ -121,7 +121,7 @@ def test_hard_tiles_take_more_and_all_end_on_the_last_step(mode):
 
 
 def test_scripted_difficulties_give_these_steps():
-    """By hand: at 44 dB and -4.5 a deviation of 10^0.1 = 1.26 is allowed: six jumps have 1 and five more than 2."""
+    """By hand: at 44 dB and -4.5 a deviation of 10^0.1 = 1.26 is allowed: six jumps have 1 and five 1.7."""
     job = make_job(dtss=BOUNDED, estimator=Difficulties([-4.5]))
     assert visits_of(run(job)[1]) == [[0, 4, 8, 12, 16, 20, 23]]
     job = make_job(dtss=replace(BOUNDED, likeness=10.0), estimator=Difficulties([-4.5]))
@@ -130,9 +130,9 @@ def test_scripted_difficulties_give_these_steps():
 
 def test_a_tile_that_turns_out_harder_shortens_its_jumps_and_is_called_growing():
     states = start_states(1, BOUNDED)
-    quality = torch.tensor([[0.5, 0.5, -5.5]])
+    quality = torch.tensor([[0.5, 0.5, -5.0]])
     first = decide(states, quality, BOUNDED, STEPS)
-    second = decide(first.states, quality + torch.tensor([0, 0, 1.5]), BOUNDED, STEPS)
+    second = decide(first.states, quality + torch.tensor([0, 0, 1.0]), BOUNDED, STEPS)
     assert second.states.interval < first.states.interval
     assert (int(first.classes), int(second.classes)) == (TileClass.STABLE, TileClass.GROWING)
 
