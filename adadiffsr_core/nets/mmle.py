@@ -5,6 +5,7 @@ supplement that was never published. There are no norms: how far two latents are
 and a norm would divide by it.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -21,6 +22,7 @@ from ..text import quoted
 # Of sinusoids of log(sigma), in radians per factor e: from one slow wave over all levels to fine detail.
 _FREQUENCIES = tuple(2.0**power for power in range(-4, 4))
 _EMBEDDING = 64
+_VECTORS = 64  # values; twice as many as the widest vectors of a processor's hold in its loops
 _Names = Annotated[tuple[str, ...], Most(64)]
 _Numbers = tuple[Annotated[float, Most(1e9)], ...]
 _LEAST_RANGE = 1e-9  # between what 0 and 1 stand for: it is divided by
@@ -94,9 +96,9 @@ class MmleConfig(Config):
 
 def sigma_embedding(sigma: Tensor) -> Tensor:
     """Sinusoids of log(sigma), `[B]` to `[B,16]` float32; the same ones for diffusion and flow, any level from 0 up."""
-    log_sigma = sigma.float().clamp(1e-4, 1e4).log()
-    angles = log_sigma[:, None] * constant(_FREQUENCIES, log_sigma)
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
+    log_sigma = _wherever_it_is(torch.log, sigma.float().clamp(1e-4, 1e4)[:, None])
+    angles = log_sigma * constant(_FREQUENCIES, log_sigma)
+    return torch.cat([_wherever_it_is(torch.cos, angles), _wherever_it_is(torch.sin, angles)], dim=1)
 
 
 class _Level(nn.Module):
@@ -145,8 +147,12 @@ class Mmle(nn.Module):
             takes seven evenly spread.
         """
         seen = self.look(denoised, lq_latent, sigma)
-        metrics = torch.sigmoid(_linear(self.out, seen))
-        return metrics if self.difficulty is None else torch.cat([metrics, _linear(self.difficulty, seen)], dim=1)
+        metrics = _wherever_it_is(torch.sigmoid, _linear(self.out, seen))
+        if self.difficulty is None:
+            return metrics
+        # Not a product of matrices: one column of it is computed otherwise for the last rows.
+        difficulty = (seen * self.difficulty.weight.float()).sum(dim=1, keepdim=True) + self.difficulty.bias.float()
+        return torch.cat([metrics, difficulty], dim=1)
 
     def look(self, denoised: Tensor, lq_latent: Tensor, sigma: Tensor) -> Tensor:
         """What all outputs are made of, `[B,hidden]` float32; arguments as of `forward`."""
@@ -157,8 +163,18 @@ class Mmle(nn.Module):
         for level in self.levels:
             x = level(x, embedding)
         # Gains are differences of about 1e-3, which half precision near 0.5 would round away.
-        pooled = torch.cat([x.float().mean(dim=(2, 3)), (energies + 1e-5).log() / 4 + 1], dim=1)
-        return F.silu(_linear(self.hidden, pooled))
+        pooled = torch.cat([x.float().mean(dim=(2, 3)), _wherever_it_is(torch.log, energies + 1e-5) / 4 + 1], dim=1)
+        return _wherever_it_is(F.silu, _linear(self.hidden, pooled))
+
+
+def _wherever_it_is(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """An elementwise function of `[B,n]`, to the same bits wherever in its batch an item is.
+
+    A processor computes what does not fill its vectors by other instructions, whose last bit may differ: of few values
+    those of the last items. The bits of a picture must not hang on which tiles share a call.
+    """
+    width = x.shape[1]
+    return function(F.pad(x, (0, -width % _VECTORS), value=1.0))[:, :width]
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> Tensor:

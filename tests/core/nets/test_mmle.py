@@ -71,6 +71,18 @@ def test_items_of_a_batch_do_not_see_each_other(mmle):
     assert alone.std(dim=0).min() > 1e-3
 
 
+@pytest.mark.parametrize("count", [3, 8, 9, 17, 24])
+@pytest.mark.parametrize("hidden", [6, 32])
+def test_the_bits_of_an_item_do_not_hang_on_its_place_in_the_batch(count, hidden):
+    """What does not fill a processor's vectors is computed by other instructions: the last few of many values."""
+    net = randomise(Mmle(MmleConfig(widths=(8,), hidden=hidden, difficulty=True)), 3)
+    for seed in range(20):
+        shown = [draw(1, 4, 8, 8, seed=2 * seed + part).expand(count, -1, -1, -1).contiguous() for part in (0, 1)]
+        with torch.inference_mode():
+            told = net(*shown, torch.full((count,), 0.7 + seed))
+        assert torch.equal(told, told[:1].expand_as(told))
+
+
 def test_every_weight_matters():
     net = randomise(Mmle(SMALL)).requires_grad_(True)
     net(draw(2, 4, 8, 8), draw(2, 4, 8, 8, seed=1), SIGMAS[2:4]).square().sum().backward()
