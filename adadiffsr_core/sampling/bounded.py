@@ -23,7 +23,9 @@ _DEVIATIONS = np.array([-0.90, -0.46, -0.43, -0.40, -0.26, 0.0, 0.24, 0.29, 0.58
 # Of a tile that nothing is known of, which may be one of the harder ones: log10 of its mean squared error, levels in
 # [0,1], by jumps of a sixth. The mean is -4.1, and one in ten is harder than this.
 UNKNOWN_DIFFICULTY = -3.69
-MARGIN_DB = 2.0  # by which guesses are mistrusted, so that nineteen of twenty tiles are as near as was promised
+# By which guesses are mistrusted: chosen for nineteen of twenty tiles to be as near as was promised; eight to nine of
+# ten are (`docs/results/likeness.md`).
+MARGIN_DB = 2.0
 MASK_DB = 24.0  # that the compute mask moves the likeness by, from its darkest to its brightest
 
 

@@ -50,6 +50,7 @@ class HostModel:
     pfj: Network | None = None
 
     def __post_init__(self) -> None:
+        # What the sampling nodes refuse of these two numbers, walks refuse.
         KSamplerSettings(seed=0, steps=1, cfg=self.cfg, denoise=self.denoise)
         for _, fields in [*self.positive, *self.negative]:
             if found := [name for name in _OF_A_PICTURE if fields.get(name) is not None]:

@@ -58,7 +58,7 @@ def test_no_field_takes_what_is_no_value(config, name):
         with pytest.raises(ConfigError) as refused:
             build({**needed, name: value})
         assert str(refused.value).isprintable()
-        assert len(str(refused.value)) < 320
+        assert len(str(refused.value)) < 300
 
 
 @pytest.mark.parametrize(("config", "name"), FIELDS, ids=lambda part: getattr(part, "__name__", part))

@@ -52,7 +52,7 @@ class AutoencoderTaskConfig(PictureLossConfig):
         equivariance_weight: of the losses at half the size, without a teacher.
         perceptual_from, perceptual_weight: ST-LPIPS of the round trip from this step on; it needs stlpips-pytorch.
         adversarial_from: step from which the discriminator takes part.
-        adversarial_weight, feature_weight, discriminator_width: see `PictureLossConfig`.
+        adversarial_weight, feature_weight: see `PictureLossConfig`.
         freeze_encoder: train the decoder alone, so that latents made by now stay valid.
     """
 
@@ -125,7 +125,7 @@ class AutoencoderTask:
         self.teacher = None if teacher is None else processor.install(teacher)
         autoencoder = processor.install(Autoencoder(net))
         autoencoder.encoder.requires_grad_(not config.freeze_encoder)
-        discriminator = processor.install(PatchDiscriminator(config.discriminator_width))
+        discriminator = processor.install(PatchDiscriminator())
         self.networks = nn.ModuleDict({"autoencoder": autoencoder, DISCRIMINATOR: discriminator})
         self.distance = processor.install(StLpips()) if config.perceptual_from < _NEVER else None
 

@@ -28,21 +28,17 @@ class PictureLossConfig(Config):
         perceptual_weight: of its ST-LPIPS; above 0 it needs stlpips-pytorch.
         adversarial_weight: of the discriminator's word.
         feature_weight: of the distance of the discriminator's activations, where it takes part.
-        discriminator_width: channels of its first stage.
     """
 
     perceptual_weight: float = 0.0
     adversarial_weight: float = 0.0
     feature_weight: float = 0.1
-    discriminator_width: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
         parts = {name: value for name, value in vars(self).items() if name.endswith("_weight")}
         if negative := [name for name, value in parts.items() if value < 0]:
             raise ConfigError(f"{negative[0]} must not be negative, got {parts[negative[0]]}")
-        if not 1 <= self.discriminator_width <= _WIDEST:
-            raise ConfigError(f"discriminator_width must be in [1,{_WIDEST}], got {self.discriminator_width}")
 
 
 @dataclass(frozen=True)
@@ -95,17 +91,21 @@ class EstimateLossConfig(PictureLossConfig):
     """What is said of decoded estimates of x0, beside the error of the network's output (decisions D32 and D77).
 
     Attributes:
-        perceptual_weight, adversarial_weight, feature_weight, discriminator_width: see `PictureLossConfig`.
+        perceptual_weight, adversarial_weight, feature_weight: see `PictureLossConfig`.
+        discriminator_width: channels of the discriminator's first stage.
         perceptual_items: how many items of a batch are looked at: the least noisy, since of others an estimate is
             rightly blurred.
         perceptual_crop: side of what is decoded of each, latent px.
     """
 
+    discriminator_width: int = 32
     perceptual_items: Batch = 4
     perceptual_crop: int = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 1 <= self.discriminator_width <= _WIDEST:
+            raise ConfigError(f"discriminator_width must be in [1,{_WIDEST}], got {self.discriminator_width}")
         if min(self.perceptual_items, self.perceptual_crop) < 1:
             raise ConfigError(
                 "perceptual_items and perceptual_crop must be at least 1, got "
