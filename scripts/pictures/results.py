@@ -14,11 +14,11 @@ from adadiffsr_core.drawing.regions import report_to_regions
 from adadiffsr_core.photo.enlarging import enlarge
 from adadiffsr_core.sampling.compute_mask import mask_to_levels
 
+from ..workflows.one_node import EYES
 from .layout import Box, Pixels, crop
 
 SCALE = 4
 PHOTOS = Path(__file__).resolve().parents[2] / "photos"
-EYES: Box = (76, 34, 160, 76)  # of the cat, as the workflow `compute_mask` paints them; px of the photo
 
 
 @dataclass(frozen=True)

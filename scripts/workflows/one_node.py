@@ -20,7 +20,7 @@ from .parts import (
 )
 
 _WIDE = 486  # of pictures side by side, px
-_STROKE = {"width": 84, "height": 42}  # over the eyes of the cat, whose photo is 224 x 150 px
+EYES = (76, 34, 160, 76)  # left, top, right and bottom, px, of the cat, whose photo is 224 x 150 px
 
 
 def upscale(g: Graph) -> None:
@@ -84,8 +84,9 @@ connect its *MASK* to both *mask*.
     g.column(LINKED)
     g.group("2  What is painted", GREEN)
     sheet = g.add("SolidMask", "Empty sheet", value=0.0, width=224, height=150).folded()
-    stroke = g.add("SolidMask", "Brush stroke", value=1.0, **_STROKE).folded()
-    mask = g.add("MaskComposite", "Paint", destination=sheet, source=stroke, x=76, y=34, operation="add").folded()
+    left, top, right, bottom = EYES
+    stroke = g.add("SolidMask", "Brush stroke", value=1.0, width=right - left, height=bottom - top).folded()
+    mask = g.add("MaskComposite", "Paint", destination=sheet, source=stroke, x=left, y=top, operation="add").folded()
     g.add("PreviewImage", "The mask", images=g.add("MaskToImage", "As image", mask=mask).folded()).tall(PREVIEW)
     runs = {}
     for number, means in ((3, "more"), (4, "only")):
