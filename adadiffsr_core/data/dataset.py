@@ -22,6 +22,7 @@ from ..text import shown
 from .degradation.filtering import import_cv2
 from .degradation.ranges import check_probabilities, check_range
 from .degradation.single import DegradationConfig, degrade, from_levels, to_levels
+from .flat_colours import paint_flats
 from .photo_files import load_image
 
 SOURCES = "SOURCES.tsv"  # beside photographs: which are crops of which
@@ -136,6 +137,8 @@ class PairConfig(Config):
         mild_prob: that a pair is degraded by the milder of the two pipelines.
         scales: smallest and largest; how many times smaller the low-quality picture is before it is brought back, drawn
             evenly from between them. None is as the pipelines have it, 4 times.
+        flat_share: of the pairs that show a plain colour, or two, in a photograph's place: on what is flat, noise and
+            artefacts are all that there is to take away.
         cache_mb: decoded pictures that each worker may hold; 1,500 of 512 px need 1,200.
     """
 
@@ -143,11 +146,12 @@ class PairConfig(Config):
     min_scale: float = 0.5
     mild_prob: float = 0.3
     scales: tuple[float, float] | None = None
+    flat_share: float = 0.0
     cache_mb: float = 512.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_probabilities({"mild_prob": self.mild_prob})
+        check_probabilities({"mild_prob": self.mild_prob, "flat_share": self.flat_share})
         if self.scales is not None:
             check_range("scales", self.scales, 1)
         if self.size_px < 1 or not 0 < self.min_scale <= 1 or self.cache_mb < 0:
@@ -228,6 +232,12 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         rng = np.random.Generator(np.random.SFC64([self.seed, index]))
         image = self.cache.load(self.paths[rng.integers(len(self.paths))])
         gt = draw_crop(image, self.config.size_px, rng, self.config.min_scale)
+        if self.config.flat_share:
+            generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+            painted = paint_flats(
+                torch.from_numpy(from_levels(gt)).permute(2, 0, 1)[None], self.config.flat_share, generator
+            )
+            gt = to_levels(painted[0].permute(1, 2, 0).numpy())
         pipeline = self.pipelines[int(rng.random() < self.config.mild_prob)]
         if self.config.scales is not None:
             pipeline = replace(pipeline, scale=float(rng.uniform(*self.config.scales)))

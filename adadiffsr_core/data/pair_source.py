@@ -19,6 +19,7 @@ from ..errors import ConfigError
 from .arrays import Cache, Layout, open_arrays
 from .dataset import PairConfig, PairDataset
 from .degradation.batch import BatchDegradation
+from .flat_colours import paint_flats
 from .latent_pairs import PairEncoder
 from .photo_bank import PhotoBank
 
@@ -113,6 +114,8 @@ class LivePairs:
         generator = self.processor.generator(self.seed, step)
         size_px = self.config.size_px
         gt = self.photos.draw(batch_size, size_px, self.config.min_scale, generator)
+        if self.config.flat_share:
+            gt = paint_flats(gt, self.config.flat_share, generator)
         lq = self.degradation(gt, self.degradation.draw(batch_size, size_px, self.seed, step))
         with self.processor.autocast():
             latents = self.encoder.autoencoder.encode(torch.cat([gt, lq]))

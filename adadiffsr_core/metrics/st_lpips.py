@@ -34,6 +34,11 @@ class StLpips(nn.Module):
         self.requires_grad_(False)
         channels_last(self)  # a third faster on a CPU
 
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each stage of `features`."""
+        return [head.shape[1] for head in self.heads]
+
     def features(self, image: Tensor) -> list[Tensor]:
         """Unit-length activations of five stages for images [N,3,H,W] in [0,1], sides of at least 32 px."""
         scaled = self.scaling(image.contiguous(memory_format=torch.channels_last) * 2 - 1)

@@ -114,8 +114,11 @@ def open_processor(recipe: Recipe) -> Processor:
 
 
 def drawing_settings(data: PairConfig) -> dict[str, Any]:
-    """Those settings of the data that change the pairs."""
-    return {name: value for name, value in data.to_dict().items() if name != "cache_mb"}
+    """Those settings of the data that change the pairs; a share of none is left out, as where pairs were kept before
+    there was one.
+    """
+    left_out = {"cache_mb"} if data.flat_share else {"cache_mb", "flat_share"}
+    return {name: value for name, value in data.to_dict().items() if name not in left_out}
 
 
 def train_task(task: Task, config: LoopConfig, folder: Path, weights: str = "weights.safetensors") -> int:

@@ -25,7 +25,8 @@ from ...metrics.st_lpips import StLpips
 from ...models.checkpoint import Checkpoint, name_weights, save_checkpoint
 from ...models.networks import AUTOENCODER_PREFIX
 from ...nets.autoencoder import Autoencoder, AutoencoderConfig
-from .losses import PatchDiscriminator, gradient_l1, moment_loss
+from .discriminators import PatchDiscriminator
+from .losses import gradient_l1, moment_loss
 from .picture_losses import DISCRIMINATOR, PictureLossConfig, PictureLosses, Term, add_up
 from .setup import Examples, TaskSetup
 from .taesd import Taesd

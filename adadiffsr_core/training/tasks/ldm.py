@@ -42,7 +42,8 @@ class LdmTaskConfig(EstimateLossConfig):
         prediction: what the network predicts.
         target: what is diffused: the picture's latent, or what it has more than the low-quality one (decision D36).
         snr_gamma: of min-SNR weighting (Hang et al. 2023); None weighs all noise levels alike.
-        perceptual_weight, adversarial_weight, feature_weight, discriminator_width, perceptual_items, perceptual_crop:
+        perceptual_weight, adversarial_weight, feature_weight, discriminator, discriminator_width, perceptual_items,
+            perceptual_crop:
             see `EstimateLossConfig`; a model is finished with them when it has learnt to denoise.
         looks_at: estimates of noisy truths, those that the loss is of; or such as the model meets on its own way from
             noise to picture, of the first `perceptual_items` of a batch, in so many even steps to such a level as are

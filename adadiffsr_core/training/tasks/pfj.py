@@ -39,7 +39,8 @@ class PfjTaskConfig(EstimateLossConfig):
     Attributes:
         batch_size: pairs in a step.
         preset: whose base steps, ladder and start of NR gain are used.
-        perceptual_weight, adversarial_weight, feature_weight, discriminator_width, perceptual_items, perceptual_crop:
+        perceptual_weight, adversarial_weight, feature_weight, discriminator, discriminator_width, perceptual_items,
+            perceptual_crop:
             see `EstimateLossConfig`.
     """
 

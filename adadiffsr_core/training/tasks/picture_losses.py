@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from ...errors import ConfigError
 from ...metrics.st_lpips import StLpips
 from ...models.processor import Processor
 from ...nets.autoencoder import Autoencoder
-from .losses import PatchDiscriminator, discriminator_loss, feature_l1
+from .discriminators import Discriminator, FeatureDiscriminator, PatchDiscriminator, discriminator_loss, feature_l1
 
 DISCRIMINATOR = "discriminator"
 _WIDEST = 512
@@ -53,7 +55,7 @@ class PictureLosses:
 
     config: PictureLossConfig
     distance: StLpips | None
-    discriminator: PatchDiscriminator | None
+    discriminator: Discriminator | None
 
     def terms(self, made: Tensor, truth: Tensor) -> list[Term]:
         """What goes into the painter's loss, for pictures `[N,3,H,W]` in [0,1].
@@ -92,12 +94,15 @@ class EstimateLossConfig(PictureLossConfig):
 
     Attributes:
         perceptual_weight, adversarial_weight, feature_weight: see `PictureLossConfig`.
-        discriminator_width: channels of the discriminator's first stage.
+        discriminator: whose word counts: of one that looks at pixels, or at what ST-LPIPS's network sees in them, which
+            needs stlpips-pytorch.
+        discriminator_width: channels of its first stage, or of each head.
         perceptual_items: how many items of a batch are looked at: the least noisy, since of others an estimate is
             rightly blurred.
         perceptual_crop: side of what is decoded of each, latent px.
     """
 
+    discriminator: Literal["pixels", "features"] = "pixels"
     discriminator_width: int = 32
     perceptual_items: Batch = 4
     perceptual_crop: int = 16
@@ -126,15 +131,18 @@ class EstimateLosses:
         processor: that trains.
 
     Raises:
-        MissingExtraError: there is a perceptual term, and stlpips-pytorch is not installed.
+        MissingExtraError: ST-LPIPS or its network takes part, and stlpips-pytorch is not installed.
     """
 
     def __init__(self, config: EstimateLossConfig, autoencoder: Autoencoder, processor: Processor) -> None:
         self.config, self.autoencoder, self.processor = config, autoencoder, processor
-        self.discriminator = (
-            processor.install(PatchDiscriminator(config.discriminator_width)) if config.adversarial_weight else None
-        )
-        distance = processor.install(StLpips()) if config.perceptual_weight else None
+        sees_features = bool(config.adversarial_weight) and config.discriminator == "features"
+        eyes = processor.install(StLpips()) if config.perceptual_weight or sees_features else None
+        self.discriminator: PatchDiscriminator | FeatureDiscriminator | None = None
+        if config.adversarial_weight:
+            judge = PatchDiscriminator if eyes is None or not sees_features else partial(FeatureDiscriminator, eyes)
+            self.discriminator = processor.install(judge(config.discriminator_width))
+        distance = eyes if config.perceptual_weight else None
         self.looks = distance is not None or self.discriminator is not None
         self.losses = PictureLosses(config, distance, self.discriminator)
 

@@ -276,3 +276,21 @@ def test_bad_arguments_are_refused(photos):
     for index in (-1, 2):
         with pytest.raises(IndexError):
             dataset[index]
+
+
+def test_a_share_of_the_pairs_is_of_plain_colours(photos):
+    def plain(share):
+        pairs = PairDataset(photos, small(flat_share=share), 3, 40, NOTHING)
+        return [len(gt.flatten(1).unique(dim=1).T) <= 2 for gt, _ in (pairs[i] for i in range(40))]
+
+    assert not any(plain(0.0))
+    assert all(plain(1.0))
+    assert 8 <= sum(plain(0.5)) <= 32
+    assert plain(0.5) == plain(0.5)
+
+
+def test_what_is_not_plain_stays_a_photograph(photos):
+    """Whichever of the two it is, the low-quality twin is of the same picture."""
+    pairs = PairDataset(photos, small(flat_share=0.5, scales=(1.0, 1.0), mild_prob=1.0), 3, 20, NOTHING)
+    for gt, lq in (pairs[i] for i in range(20)):
+        torch.testing.assert_close(lq, gt, atol=1, rtol=0)

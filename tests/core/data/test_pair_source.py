@@ -123,6 +123,17 @@ def test_live_pairs_depend_on_the_step_alone_and_never_come_again(live):
     assert not first[0].requires_grad
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_live_pairs_is_of_plain_colours(live, monkeypatch, share):
+    seen = []
+    encode = live.encoder.autoencoder.encode
+    monkeypatch.setattr(live.encoder.autoencoder, "encode", lambda images: seen.append(images) or encode(images))
+    live.config = PairConfig(size_px=64, flat_share=share)
+    live.draw(5, 32)
+    plain = sum(len(gt.flatten(1).unique(dim=1).T) <= 2 for gt in seen[0][:32])
+    assert abs(plain - 32 * share) <= (7 if 0 < share < 1 else 0)
+
+
 def test_pairs_on_the_device_follow_from_the_step_alone(live):
     """A run that was stopped makes again what its window lacks."""
     window = Window(length=8, chunk=4, renewal=0.5)

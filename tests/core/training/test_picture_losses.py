@@ -9,8 +9,8 @@ from adadiffsr_core.models.processor import Processor
 from adadiffsr_core.nets.autoencoder import Autoencoder
 from adadiffsr_core.nets.unet import UNetConfig
 from adadiffsr_core.training.tasks.denoising import ScheduledUNet, sample_plainly
+from adadiffsr_core.training.tasks.discriminators import FeatureDiscriminator, PatchDiscriminator
 from adadiffsr_core.training.tasks.ldm import LdmTask, LdmTaskConfig
-from adadiffsr_core.training.tasks.losses import PatchDiscriminator
 from adadiffsr_core.training.tasks.picture_losses import (
     EstimateLossConfig,
     EstimateLosses,
@@ -22,6 +22,26 @@ from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
 from tests.oracles import randomise
 from tests.trained import AUTOENCODER, make_pictures
 
+
+class Eyes(torch.nn.Module):
+    """In the place of ST-LPIPS, whose package may not be installed: two stages, the second of half the size."""
+
+    widths = (4, 6)
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(3, 4, 3, 2, 1), torch.nn.Conv2d(4, 6, 3, 2, 1)
+        self.requires_grad_(False)
+
+    def features(self, image):
+        first = torch.relu(self.first(image))
+        return [torch.nn.functional.normalize(stage, dim=1) for stage in (first, torch.relu(self.second(first)))]
+
+    def compare(self, features, reference_features):
+        return (features[0] - reference_features[0]).square().mean(dim=(1, 2, 3))
+
+
+JUDGES = {"pixels": PatchDiscriminator, "features": lambda: FeatureDiscriminator(Eyes(), 8)}
 CONFIG = EstimateLossConfig(adversarial_weight=0.25, feature_weight=0.5, perceptual_items=2, perceptual_crop=4)
 
 
@@ -67,9 +87,10 @@ def test_only_what_was_looked_at_is_taught():
     assert all(weight.grad is None for weight in seen.autoencoder.parameters())
 
 
-def test_the_discriminator_learns_to_tell_and_the_painter_to_deceive():
+@pytest.mark.parametrize("kind", JUDGES)
+def test_the_discriminator_learns_to_tell_and_the_painter_to_deceive(kind):
     torch.manual_seed(0)
-    judge = PatchDiscriminator()
+    judge = JUDGES[kind]()
     shared = PictureLosses(PictureLossConfig(adversarial_weight=1.0, feature_weight=0.0), None, judge)
     truth, start = torch.rand(2, 3, 64, 64), torch.full((2, 3, 64, 64), 0.5)
     made = start.clone().requires_grad_(True)
@@ -89,6 +110,34 @@ def test_the_discriminator_learns_to_tell_and_the_painter_to_deceive():
     with torch.no_grad():
         made -= 0.05 * made.grad.sign()
     assert float(add_up(shared.terms(made, truth)).detach()) < before
+
+
+def test_what_has_learnt_to_see_is_neither_trained_nor_kept():
+    torch.manual_seed(0)
+    eyes = Eyes()
+    judge = FeatureDiscriminator(eyes, 8)
+    assert not {id(weight) for weight in judge.parameters()} & {id(weight) for weight in eyes.parameters()}
+    image = torch.rand(2, 3, 32, 48, requires_grad=True)
+    *seen, logits = judge.features(image)
+    assert [tuple(part.shape) for part in seen] == [(2, 8, 16, 24), (2, 8, 16, 24), (2, 8, 8, 12)]
+    assert logits.shape == (2, 3, 16, 24)
+    assert torch.equal(logits[:, 2, ::2, ::2], logits[:, 2, 1::2, 1::2])  # repeated
+    for stage in range(3):  # what each says reaches the picture
+        assert torch.autograd.grad(logits[:, stage].mean(), image, retain_graph=True)[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize(("perceptual", "compared"), [(0.5, 1), (0.0, 0)])
+def test_one_network_sees_for_both(monkeypatch, perceptual, compared):
+    made = []
+    monkeypatch.setattr("adadiffsr_core.training.tasks.picture_losses.StLpips", lambda: made.append(Eyes()) or made[-1])
+    config = EstimateLossConfig(
+        perceptual_weight=perceptual, adversarial_weight=0.1, discriminator="features", discriminator_width=8
+    )
+    seen = losses(config)
+    assert len(made) == 1
+    assert isinstance(seen.discriminator, FeatureDiscriminator)
+    names = [name for _, name, _ in seen.losses.terms(*torch.rand(2, 1, 3, 32, 32))]
+    assert names == ["perceptual"] * compared + ["adversarial", "feature"]
 
 
 @pytest.mark.parametrize("target", ["picture", "residual"])
