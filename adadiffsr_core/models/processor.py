@@ -80,16 +80,16 @@ class Processor:
         """
         if self.device.type != "cuda" or self.compiles:
             return
+        # Recording goes backwards, too, and from then on gradients come from the stream that was recorded; torch (2.11,
+        # not all releases) warns of that once.
+        if (warn := getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", None)) is not None:
+            warn(False)
         try:
             with self.autocast(kept=False):
                 torch.cuda.make_graphed_callables(module, inputs, allow_unused_input=True)
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             logger.warning("the network is not replayed as a graph, which would be faster: %s", reason)
-            return
-        # Gradients come from the stream that was recorded; torch (2.11, not all releases) warns of that once.
-        if (warn := getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", None)) is not None:
-            warn(False)
 
     def borrow(self, module: M) -> M:
         """A network if it is on the device, else a copy there, such as of averages that are kept in a file."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..config import unknown
 from ..errors import ConfigError
 from .schedule import Schedule
+from .transfer import send
 
 Solver = Literal["ddpm", "ddim", "euler", "euler_ancestral", "dpmpp_2m"]
 
@@ -55,9 +56,10 @@ class Codebook:
         """The same tables on another device (float32 where it has no float64)."""
         kind = torch.float32 if device.type == "mps" else torch.float64
         tables = (self.c_x, self.c_denoised, self.c_noise, self.log_sigma)
-        c_x, c_denoised, c_noise, log_sigma = (table.to(device, kind) for table in tables)
-        sigmas = self.sigmas.to(device)
-        return Codebook(sigmas, c_x, c_denoised, c_noise, log_sigma, self.second_order, self.is_stochastic)
+        c_x, c_denoised, c_noise, log_sigma = (send(table.to(kind), device) for table in tables)
+        return Codebook(
+            send(self.sigmas, device), c_x, c_denoised, c_noise, log_sigma, self.second_order, self.is_stochastic
+        )
 
 
 def build_codebook(

@@ -100,7 +100,7 @@ class StepNoise:
         """
         device = device or base_index.device
         corners = send(torch.tensor([self.grid.locate_in_whole(tile_id) for tile_id in tile_ids]), device)
-        return keyed_noise(self.seed, base_index.to(device), corners, (self.channels, *self.grid.tile))
+        return keyed_noise(self.seed, send(base_index, device), corners, (self.channels, *self.grid.tile))
 
 
 def whole_canvases(images: int, device: torch.device) -> Tensor:
