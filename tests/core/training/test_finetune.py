@@ -437,7 +437,7 @@ def test_a_model_is_finished_by_its_own_recipe(project, monkeypatch):
     """Looked at besides: from its weights, with what looks kept in the run's state and out of the model's file."""
     monkeypatch.setattr("adadiffsr_core.training.tasks.picture_losses.StLpips", pytest.fail)
     path = save_ours(project / "model.safetensors", "v")
-    seen = {**OURS, "task": {**OURS.get("task", {}), "perceptual_weight": 0.0}}
+    seen = {**OURS, "task": {**OURS.get("task", {}), "perceptual_weight": 0.0, "discriminator": "pixels"}}
     assert main([*words(project, init=path.name, **seen), "--finish"]) == 0
     written = json.loads((project / "run" / "recipe.json").read_text())["task"]
     shipped = read_recipe("ldm_finish", None, {}, {})["task"]
