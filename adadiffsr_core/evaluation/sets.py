@@ -130,9 +130,10 @@ def read_photos(name: str, folders: Sequence[Path]) -> list[Picture]:
 
 
 def make_pairs(name: str, folders: Sequence[Path], out: Path) -> list[Picture]:
-    """Degrade good photographs four times smaller, by the Real-ESRGAN pipeline; files that are there are kept.
+    """Degrade good photographs four times smaller, by the Real-ESRGAN pipeline; pairs that are there are kept.
 
-    The truth is cut to a multiple of 4 px. Picture i depends on its file name alone.
+    The truth is cut to a multiple of 4 px. What is done to it depends on its file's name alone; a pair whose photograph
+    is another one now is made again.
 
     Source: section 4.2, "we follow the above degradation strategy and generate LR-HR pairs".
 
@@ -143,25 +144,25 @@ def make_pairs(name: str, folders: Sequence[Path], out: Path) -> list[Picture]:
     found = name_files((path for folder in folders for path in list_images(folder)), lambda path: path.stem)
     for path in found.values():
         lq, gt = (out / name / side / f"{path.stem}.png" for side in ("lq", "gt"))
-        if not lq.exists():
-            truth = read_photo(path).pixels
-            height, width = (side // SCALE * SCALE for side in truth.shape[-2:])
-            if min(height, width) < SCALE:
-                size = f"{truth.shape[-1]} x {truth.shape[-2]} px"
-                raise ImageError(f"{path} has {size}, and a truth at least {SCALE} on each side; leave it out")
-            truth = truth[:, :height, :width]
+        truth = read_photo(path).pixels
+        height, width = (side // SCALE * SCALE for side in truth.shape[-2:])
+        if min(height, width) < SCALE:
+            size = f"{truth.shape[-1]} x {truth.shape[-2]} px"
+            raise ImageError(f"{path} has {size}, and a truth at least {SCALE} on each side; leave it out")
+        levels = _levels(truth[:, :height, :width])
+        if not (lq.exists() and gt.exists() and np.array_equal(_levels(read_photo(gt).pixels), levels)):
             rng = np.random.default_rng([0, *os.fsencode(path.stem)])
-            levels = to_levels(truth.permute(1, 2, 0).numpy())
             small = to_levels(degrade(from_levels(levels), rng, DegradationConfig()))
-            _write(truth, gt)
-            _write(torch.from_numpy(np.ascontiguousarray(small)).permute(2, 0, 1).float() / 255, lq)
+            for picture, target in ((levels, gt), (small, lq)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                pixels = torch.from_numpy(np.ascontiguousarray(from_levels(picture))).permute(2, 0, 1)
+                write_photo(Photo(pixels=pixels), target)
         made.append(Picture(name, path.stem, lq, gt))
     return made
 
 
-def _write(pixels: torch.Tensor, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_photo(Photo(pixels=pixels), path)
+def _levels(pixels: torch.Tensor) -> np.ndarray:
+    return to_levels(pixels.permute(1, 2, 0).numpy())
 
 
 def choose(

@@ -174,6 +174,19 @@ def test_made_pairs_depend_on_the_file_name_alone(tmp_path):
     assert every["2"].shape == (3, 16, 16)
 
 
+def test_made_pairs_are_kept_until_their_photograph_is_another(tmp_path):
+    save_noise(tmp_path / "all", 2, 32)
+    before = make_pairs("A", [tmp_path / "all"], tmp_path / "out")
+    states = {pair.name: (pair.lq.stat().st_mtime_ns, pair.lq.read_bytes()) for pair in before}
+    (tmp_path / "all" / "1.png").unlink()
+    save_noise(tmp_path / "other", 1, 40, first=1)
+    (tmp_path / "other" / "1.png").rename(tmp_path / "all" / "1.png")
+    kept, made = make_pairs("A", [tmp_path / "all"], tmp_path / "out")
+    assert (kept.lq.stat().st_mtime_ns, kept.lq.read_bytes()) == states["0"]
+    assert read_photo(made.gt).pixels.shape == (3, 40, 40)
+    assert made.lq.read_bytes() == make_pairs("A", [tmp_path / "all"], tmp_path / "new")[1].lq.read_bytes()
+
+
 @pytest.mark.parametrize("text", ["RealSR", "=x", "a=", "a/b=x", "a=:x", "a=x:", "a=x::y"])
 def test_a_test_set_without_name_or_folder_is_refused(text):
     with pytest.raises(ConfigError, match="NAME=FOLDER"):
