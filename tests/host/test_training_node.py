@@ -411,6 +411,8 @@ def test_what_it_refuses_is_said_in_a_sentence(host, train, places, refusal):
         ({"metrics": "psnr, niqe", "tile_size": 64}, "niqe"),
         (mismatched, "this VAE makes latents of .* connect the model's own VAE"),
         ({"positive": hint}, "the conditioning holds control"),
+        ({"cfg": float("nan")}, "cfg must be"),
+        ({"denoise": float("nan")}, "denoise must be"),
     ):
         with pytest.raises(refusal, match=sentence) as caught:
             train(**changes)
