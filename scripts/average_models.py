@@ -3,7 +3,7 @@
     python -m scripts.average_models OUT FIRST SECOND [--share 0.5]
 
 What both have besides, such as the autoencoder, is the first's. Between a model and what a discriminator made of it lie
-models that look better than either (decision D79).
+others, with less of what is wrong with either (decision D79).
 
 Source: network interpolation (Wang et al. 2018, ESRGAN, section 3.4).
 """
@@ -32,7 +32,8 @@ def average(first: Path, second: Path, out: Path, share: float = 0.5) -> None:
     if not 0 <= share <= 1:
         raise ConfigError(f"share must be in [0,1], got {share}")
     one, other = (load_checkpoint(path, "ldm") for path in (first, second))
-    if any(one.config[name] != other.config.get(name) for name in ("unet", "autoencoder", "schedule")):
+    named = "unet", "autoencoder", "schedule"
+    if one.tensors.keys() != other.tensors.keys() or any(one.config[n] != other.config.get(n) for n in named):
         raise ConfigError(f"{first} and {second} are not models of one shape, so nothing lies between them")
     tensors = dict(one.tensors)
     for name in tensors:

@@ -153,7 +153,7 @@ def make_pairs(name: str, folders: Sequence[Path], out: Path) -> list[Picture]:
         if not (lq.exists() and gt.exists() and np.array_equal(_levels(read_photo(gt).pixels), levels)):
             rng = np.random.default_rng([0, *os.fsencode(path.stem)])
             small = to_levels(degrade(from_levels(levels), rng, DegradationConfig()))
-            for picture, target in ((levels, gt), (small, lq)):
+            for picture, target in ((small, lq), (levels, gt)):  # by the truth a pair is known, so it comes last
                 target.parent.mkdir(parents=True, exist_ok=True)
                 pixels = torch.from_numpy(np.ascontiguousarray(from_levels(picture))).permute(2, 0, 1)
                 write_photo(Photo(pixels=pixels), target)

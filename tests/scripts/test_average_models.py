@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adadiffsr_core.errors import CheckpointError, ConfigError
-from adadiffsr_core.models.checkpoint import load_checkpoint
+from adadiffsr_core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from adadiffsr_core.models.model import load_model
 from adadiffsr_core.nets.unet import UNet
 from adadiffsr_core.sampling.schedule import Schedule
@@ -57,6 +57,14 @@ def test_models_of_other_shapes_or_targets_have_nothing_between_them(models, tmp
         with pytest.raises(ConfigError, match="not models of one shape"):
             average(models[0], other, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_file_that_lacks_a_tensor_is_refused(models, tmp_path):
+    whole = load_checkpoint(models[1])
+    tensors = dict(list(whole.tensors.items())[1:])
+    save_checkpoint(Checkpoint("ldm", whole.config, tensors, {}), models[1])
+    with pytest.raises(ConfigError, match="not models of one shape"):
+        average(*models, tmp_path / "out.safetensors")
 
 
 def test_only_diffusion_models_are_averaged(models, tmp_path):

@@ -51,8 +51,8 @@ class PatchDiscriminator(nn.Module):
 class FeatureDiscriminator(nn.Module):
     """Real or made, by a small head on each stage of a network that has already learnt to see: ST-LPIPS's, frozen.
 
-    It tells made from true after tens of steps, where one that begins from nothing needs thousands (decision D79). The
-    pixels are a stage of their own, since that network's first one averages over the finest texture.
+    It tells made from true after tens of steps, where one that began from nothing could not in hundreds (decision D79).
+    The pixels are a stage of their own, since that network's first one averages over the finest texture.
 
     Source: projected GANs (Sauer et al. 2021), without their random mixing of stages.
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from adadiffsr_core.cli import main
 from adadiffsr_core.commands.interrupts import STOPPED
 from adadiffsr_core.errors import ConfigError, ImageError
+from adadiffsr_core.evaluation import sets
 from adadiffsr_core.evaluation.curve import compare, compare_at_equal_nfe
 from adadiffsr_core.evaluation.methods import BICUBIC, Method, adaptive, uniform
 from adadiffsr_core.evaluation.restore import Bench, full_steps
@@ -185,6 +186,29 @@ def test_made_pairs_are_kept_until_their_photograph_is_another(tmp_path):
     assert (kept.lq.stat().st_mtime_ns, kept.lq.read_bytes()) == states["0"]
     assert read_photo(made.gt).pixels.shape == (3, 40, 40)
     assert made.lq.read_bytes() == make_pairs("A", [tmp_path / "all"], tmp_path / "new")[1].lq.read_bytes()
+
+
+def test_a_pair_that_was_cut_short_is_made_again(tmp_path, monkeypatch):
+    """Whenever it was: no low-quality picture stays that is of another truth."""
+    save_noise(tmp_path / "all", 1, 32)
+    (pair,) = make_pairs("A", [tmp_path / "all"], tmp_path / "out")
+    save_noise(tmp_path / "other", 1, 40, first=1)
+    (tmp_path / "other" / "1.png").replace(tmp_path / "all" / "0.png")
+    write, written = sets.write_photo, []
+
+    def stop(photo, path):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(photo, path)
+
+    monkeypatch.setattr(sets, "write_photo", stop)
+    with pytest.raises(KeyboardInterrupt):
+        make_pairs("A", [tmp_path / "all"], tmp_path / "out")
+    monkeypatch.setattr(sets, "write_photo", write)
+    make_pairs("A", [tmp_path / "all"], tmp_path / "out")
+    (fresh,) = make_pairs("A", [tmp_path / "all"], tmp_path / "new")
+    assert [pair.lq.read_bytes(), pair.gt.read_bytes()] == [fresh.lq.read_bytes(), fresh.gt.read_bytes()]
 
 
 @pytest.mark.parametrize("text", ["RealSR", "=x", "a=", "a/b=x", "a=:x", "a=x:", "a=x::y"])

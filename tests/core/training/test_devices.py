@@ -46,6 +46,8 @@ LOOKS = "adadiffsr_core.training.tasks.picture_losses.StLpips"
 class Distance(torch.nn.Module):
     """In the place of ST-LPIPS, whose package may not be installed."""
 
+    widths = (4,)
+
     def __init__(self):
         super().__init__()
         self.conv = torch.nn.Conv2d(3, 4, 3)
@@ -92,14 +94,16 @@ def autoencoder(folder, processor, *, teacher=None, **more):
         return AutoencoderTask(AUTOENCODER, config, Examples(bank, bank), TaskSetup(processor, 3), teacher)
 
 
-def ldm(folder, processor, *, live=False, **more):
+def ldm(folder, processor, *, live=False, flat_share=0.0, **more):
     coder = processor.install(Autoencoder(AUTOENCODER))
     pairs, held_out = FixedPairs(make_pairs(folder / "pairs"), 3, processor), make_pairs(folder / "held_out", 6)
     if live:
         pipelines = DegradationConfig(), DegradationConfig.mild()
         degradation = BatchDegradation(*pipelines, 0.3, (1.0, 4.0), processor)
         bank = make_bank(device=processor.device)
-        drawn = LivePairs(bank, degradation, PairEncoder(coder, processor), PairConfig(size_px=64), 1)
+        drawn = LivePairs(
+            bank, degradation, PairEncoder(coder, processor), PairConfig(size_px=64, flat_share=flat_share), 1
+        )
         pairs = DevicePairs(drawn, Window(length=4, chunk=2, renewal=1.0), 1)
     net = UNetConfig(
         model_channels=32, channel_mult=(1, 1), num_res_blocks=1, attention_levels=(1,), num_head_channels=32
@@ -116,9 +120,11 @@ TASKS = {
     "autoencoder, seen by the eye": lambda *where: autoencoder(*where, perceptual_from=0),
     "ldm": ldm,
     "ldm, live pairs": lambda *where: ldm(*where, live=True),
+    "ldm, live pairs, some of them plain": lambda *where: ldm(*where, live=True, flat_share=0.5),
     "ldm, seen by the eye": lambda *where: ldm(*where, **EYES),
     "ldm, seen on its own way": lambda *where: ldm(*where, **EYES, looks_at="sampled"),
     "ldm, seen by a discriminator alone": lambda *where: ldm(*where, adversarial_weight=0.1),
+    "ldm, seen by eyes that have learnt to see": lambda *where: ldm(*where, **EYES, discriminator="features"),
     "ldm of the residual": lambda *where: ldm(*where, target="residual", snr_gamma=5.0),
     "ldm of a flow": lambda *where: ldm(*where, prediction="flow", snr_gamma=5.0),
     "pfj": pfj,
