@@ -3,14 +3,14 @@ import torch
 import torch.nn.functional as F
 
 from adadiffsr_core.errors import ConfigError, ShapeError
-from adadiffsr_core.photo.colour import match_adain, match_colour, match_wavelet
+from adadiffsr_core.photo.colour import WAVELET_REACH, match_adain, match_colour, match_wavelet
 
 
 def noise(*shape, seed=0, dtype=torch.float32):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def stablesr_low_pass(image, levels=5):
+def stablesr_low_pass(image, levels=4):
     """StableSR's wavelet_blur, level after level: a dilated 3 x 3 convolution over replicated edges."""
     taps = torch.tensor([0.25, 0.5, 0.25], dtype=image.dtype)
     kernel = torch.outer(taps, taps).expand(image.shape[1], 1, 3, 3)
@@ -34,6 +34,41 @@ def test_wavelet_takes_low_frequencies_from_the_reference_and_high_from_the_imag
     matched = match_wavelet(0.5 + checks, reference)
     inner = (..., slice(32, -32), slice(32, -32))
     assert torch.allclose(matched[inner], (reference + checks)[inner], atol=1e-4)
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (1, 1, 1), (0.5, 0.5, 0.5), (0, 0, 1), (0.3, 0.7, 0.1)])
+def test_what_is_plain_comes_back_as_it_is_whatever_was_drawn_there(colour):
+    reference = torch.tensor(colour, dtype=torch.float32).reshape(1, 3, 1, 1).expand(1, 3, 60, 70)
+    assert torch.allclose(match_wavelet(noise(1, 3, 60, 70), reference), reference, atol=1e-4)
+
+
+def test_a_thing_on_a_plain_ground_keeps_its_detail_and_the_ground_stays_plain():
+    reference, image = torch.full((1, 3, 160, 160), 0.8), 0.8 + 0.1 * (noise(1, 3, 160, 160) - 0.5)
+    reference[..., 60:100, 60:100] = 0.2
+    matched = match_wavelet(image, reference)
+    plain = torch.ones(160, 160, dtype=torch.bool)
+    plain[60 - WAVELET_REACH : 100 + WAVELET_REACH, 60 - WAVELET_REACH : 100 + WAVELET_REACH] = False
+    assert torch.allclose(matched[..., plain], reference[..., plain], atol=1e-5)
+    thing = (..., slice(60, 100), slice(60, 100))
+    assert torch.allclose(matched[thing], (image + stablesr_low_pass(reference - image))[thing], atol=0.02)
+    assert (matched - stablesr_low_pass(matched))[thing].std() > 0.9 * (image - stablesr_low_pass(image))[thing].std()
+
+
+def test_a_slope_is_not_plain():
+    reference = torch.linspace(0, 1, 200).expand(1, 3, 200, 200) / 16  # a level in 12 px
+    image = reference + 0.01 * noise(1, 3, 200, 200)
+    inner = (..., slice(40, 160), slice(40, 160))
+    assert torch.allclose(match_wavelet(image, reference)[inner], (image + stablesr_low_pass(reference - image))[inner])
+
+
+def test_a_pixel_hangs_on_nothing_beyond_its_reach():
+    image, reference = noise(1, 3, 90, 90), 0.5 + noise(1, 3, 90, 90, seed=1) / 500  # so faint that detail is weighed
+    before = match_wavelet(image, reference)[..., 45, 45]
+    for other in (image, reference):
+        outside = torch.ones(90, 90, dtype=torch.bool)
+        outside[45 - WAVELET_REACH : 46 + WAVELET_REACH, 45 - WAVELET_REACH : 46 + WAVELET_REACH] = False
+        other[..., outside] = 0
+    assert torch.equal(match_wavelet(image, reference)[..., 45, 45], before)
 
 
 @pytest.mark.parametrize("match", [match_wavelet, match_adain])
