@@ -5,10 +5,11 @@
 
 One tile of each photograph is enlarged and sampled as a canvas of its own. Likeness is the PSNR in dB of the decoded
 tile to that of all base steps: of the mean tile, of the worst twentieth, of the worst; and of the worst twentieth of
-blocks of 128 px. `even n` are evaluations evenly spread up to the last step, the same for every tile; `paper` the
-rule of classes; `bounded` are dials of likeness. `kept` is the share of tiles that are as near as the dial says.
-The line below the table is the law that `sampling/bounded.py` holds: by how much an even schedule's error differs from
-that of jumps of a sixth, in the mean over tiles. `--even` measures nothing else.
+blocks of 128 px. `course n` are the same n evaluations for every tile, the rule's course of that number; `intervals k`
+every k-th step and the last; `paper` is the rule of classes; `bounded` are dials of likeness. `kept` is the share of
+tiles that are as near as the dial says. The line below the table is the law that `sampling/bounded.py` holds: log10 of
+each course's deviation, in the mean over tiles, where that of seven evaluations is as it says there. `--courses`
+measures nothing else.
 """
 
 import argparse
@@ -27,12 +28,19 @@ from adadiffsr_core.models.model import Model, load_model
 from adadiffsr_core.photo.enlarging import enlarge
 from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.pipeline import sample_latent
+from adadiffsr_core.sampling.bounded import courses, deviation_of
 from adadiffsr_core.settings import PRESETS, SamplingConfig
 
-EVEN = (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13)
-UNIT = 7  # evaluations in jumps of a sixth
+UNIT = 7  # evaluations whose deviation in force the law is relative to
+IN_FORCE = float(deviation_of(torch.tensor(UNIT), PRESETS["everyday"].steps).log10())
 DIALS = (36.0, 38.0, 40.0, 42.0, 44.0, 46.0)
 BLOCK_PX = 128
+
+
+def list_photos(args: argparse.Namespace) -> list[Path]:
+    """Files named on the command line: of each folder, every so many-th."""
+    files = [sorted(path.iterdir()) if path.is_dir() else [path] for path in args.photos]
+    return [path for group in files for path in group[args.first :: args.every]]
 
 
 def tiles(paths: list[Path], side_px: int, scale: int, seed: int) -> Iterator[tuple[str, Tensor]]:
@@ -54,16 +62,17 @@ class Blind(MmleEstimator):
         return super().quality(denoised, lq_latent, sigma)[:, :2]
 
 
-def methods(config: SamplingConfig, count: int, *, even_only: bool = False) -> dict[str, SamplingConfig]:
-    """What is compared, by name; with `count` base steps."""
+def methods(config: SamplingConfig, *, courses_only: bool = False) -> dict[str, SamplingConfig]:
+    """What is compared, by name."""
     rule = config.dtss
     bounded = replace(rule, rule="bounded")
-    even = {f"even {n}": replace(bounded, budget=float(n)) for n in EVEN if n < count}
-    if even_only:
-        return {name: replace(config, dtss=dtss) for name, dtss in even.items()}
+    counts = (courses(config.steps).remaining[:-1, 0] + 1).tolist()
+    same = {f"course {n}": replace(bounded, budget=float(n)) for n in counts}
+    if courses_only:
+        return {name: replace(config, dtss=dtss) for name, dtss in same.items()}
     fixed = {f"intervals {k}": config.uniform(k).dtss for k in (2, 3, 4)}
     dials = {f"bounded {dial:g} dB": replace(bounded, likeness=dial, budget=0.0) for dial in DIALS}
-    chosen = {**fixed, "paper": replace(rule, rule="paper"), **even, **dials}
+    chosen = {**fixed, "paper": replace(rule, rule="paper"), **same, **dials}
     return {name: replace(config, dtss=dtss) for name, dtss in chosen.items()}
 
 
@@ -72,7 +81,7 @@ def measure(
     model: Model, paths: list[Path], config: SamplingConfig, args: argparse.Namespace
 ) -> dict[str, dict[str, list[float]]]:
     """Evaluations, squared error and that of blocks, of every tile, by method."""
-    chosen = methods(config, config.steps, even_only=args.even)
+    chosen = methods(config, courses_only=args.courses)
     rows: dict[str, dict[str, list[float]]] = {name: {"nfe": [], "error": [], "blocks": []} for name in chosen}
     blind = model if model.mmle is None else replace(model, estimator=Blind(model.mmle))
     for place, (name, tile) in enumerate(tiles(paths, args.tile_px, args.scale, args.seed)):
@@ -80,7 +89,7 @@ def measure(
         whole = replace(config.every_step(), seed=place)
         truth = model.decode(sample_latent(model, lq_latent, whole).latent).clamp(0, 1)
         for method, settings in chosen.items():
-            who = blind if method.startswith("even") else model
+            who = blind if method.startswith("course") else model
             sampled = sample_latent(who, lq_latent, replace(settings, seed=place))
             error = (model.decode(sampled.latent).clamp(0, 1) - truth).square().mean(dim=1, keepdim=True)
             row = rows[method]
@@ -107,11 +116,12 @@ def summarise(rows: dict[str, dict[str, list[float]]]) -> str:
 
 
 def law(rows: dict[str, dict[str, list[float]]]) -> str:
-    """Deviation of even schedules, log10 of squared error against `UNIT` evaluations, by their evaluations."""
-    errors = {n: np.log10(np.maximum(row["error"], 1e-12)) for n in EVEN if (row := rows.get(f"even {n}"))}
+    """Deviation of courses, log10 of squared error against `UNIT` evaluations, by their evaluations."""
+    named = {int(name.split()[1]): row for name, row in rows.items() if name.startswith("course")}
+    errors = {n: np.log10(np.maximum(row["error"], 1e-12)) for n, row in named.items()}
     if UNIT not in errors:
         return "too few base steps for the law"
-    unit = errors[UNIT]
+    unit = errors[UNIT] - IN_FORCE
     parts = [f"{n}: {(error - unit).mean():+.2f} ± {(error - unit).std():.2f}" for n, error in errors.items()]
     tiles = f"{unit.mean():.2f} ± {unit.std():.2f}, of one in ten above {np.quantile(unit, 0.9):.2f}"
     return f"law ({tiles}): {', '.join(parts)}"
@@ -129,16 +139,14 @@ def main() -> None:
     parser.add_argument("--denoise", type=float, default=1.0, help="as an ordinary checkpoint wants it: 0.2 to 0.5")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--even", action="store_true", help="only even schedules, for the law")
+    parser.add_argument("--courses", action="store_true", help="only courses, for the law")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    files = [sorted(path.iterdir()) if path.is_dir() else [path] for path in args.photos]
-    paths = [path for group in files for path in group[args.first :: args.every]]
     given = {"steps": args.steps, "denoise": args.denoise, "tile_size": args.tile_px}
     config = replace(PRESETS["everyday"], **given, tile_fit=False, overlap=0)
-    rows = measure(load_model(args.model), paths, config, args)
+    rows = measure(load_model(args.model), list_photos(args), config, args)
     print(summarise(rows))
     print(law(rows))
     if args.out:

@@ -24,8 +24,8 @@ from tests.toy_sd import ENCODER, save_sd
 ROOT = Path(__file__).resolve().parents[1]
 HOSTS = {"host_overhead", "sd21"}
 TESTED = {
-    "bands", "cluster_overhead", "cluster_scaling", "cluster_travel", "comparators", "complexity", "degradation",
-    "finetune_sd21", "likeness", "memory", "overhead", "round_trip", "training_speed",
+    "bands", "cluster_overhead", "cluster_scaling", "cluster_travel", "comparators", "complexity", "courses",
+    "degradation", "finetune_sd21", "likeness", "memory", "overhead", "round_trip", "training_speed",
 }  # fmt: skip
 COMPARATORS = ("Real-ESRGAN", "RealSR", "RealSR-JPEG", "DAT-light")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -113,9 +113,20 @@ def test_likeness(run, model, pictures, tmp_path):
     table = run("likeness", pictures, *words)
     rows = json.loads(out.read_text())
     assert read_columns(table[table.index("| schedule") :]) == list(rows)
-    assert {"paper", "even 3", "intervals 2", "bounded 40 dB"} < set(rows)
-    assert rows["even 3"]["nfe"] == [3.0]
+    assert {"paper", "course 3", "intervals 2", "bounded 40 dB"} < set(rows)
+    assert rows["course 3"]["nfe"] == [3.0]
     assert all(0 <= row["error"][0] < 1 for row in rows.values())
+
+
+def test_courses(run, model, pictures):
+    """No worse than the course that it begins with."""
+    words = ("--tile-px", 64, "--scale", 2, "--model", model, "--evaluations", 4, 3)
+    before, after = (run("courses", pictures, *words, "--tries", tries).splitlines() for tries in (0, 3))
+    assert [line.split()[0] for line in after] == ["4", "3"]
+    likeness = [[float(line.split()[-1]) for line in lines] for lines in (before, after)]
+    assert likeness[1][0] >= likeness[0][0]
+    given = run("courses", pictures, *words[:-3], "--course", "0,6,12,23", "0,23").splitlines()
+    assert [line.split(":")[0] for line in given] == ["4 evaluations at (0, 6, 12, 23)", "2 evaluations at (0, 23)"]
 
 
 @pytest.mark.parametrize("small", [pytest.param(False, marks=pytest.mark.slow), True])

@@ -91,8 +91,8 @@ def _describe_curve(evaluation: Evaluation, table: Table) -> str:
     values = {method: _kept(evaluation, table, method) for method in table.methods}
     named = {method.name: values[method] for method in table.methods}
     every = named["uniform 1"]
-    evens = [rows for name, rows in named.items() if name.startswith("even")]
-    others = {name: rows for name, rows in named.items() if not name.startswith(("uniform", "even"))}
+    fixed = [rows for name, rows in named.items() if name.startswith("course")]
+    others = {name: rows for name, rows in named.items() if not name.startswith(("uniform", "course"))}
     names = list(evaluation.metrics.usable)
     families: dict[str, list[Values]] = {}
     # A chart is of the same pictures throughout.
@@ -101,15 +101,15 @@ def _describe_curve(evaluation: Evaluation, table: Table) -> str:
     for name in [*names, *_FULLS]:
         draw_curve(families, name, evaluation.out / f"curve-{name}.png")
     begun = {name: rows for name, rows in others.items() if rows}
-    if not begun or not every or not all(evens):
+    if not begun or not every or not all(fixed):
         return ""
     equal = {
-        name: compare_at_equal_nfe(rows, [*evens, every], names) + compare_at_equal_nfe(rows, evens, _FULLS)
+        name: compare_at_equal_nfe(rows, [*fixed, every], names) + compare_at_equal_nfe(rows, fixed, _FULLS)
         for name, rows in begun.items()
     }
     whole = {name: compare(rows, every, names) for name, rows in begun.items()}
     return (
-        "### Against as many evaluations, evenly spread\n\n"
+        "### Against the same course for every tile\n\n"
         f"{PAIRED} `full_` is the likeness to the picture of all steps.\n\n{differences_to_markdown(equal)}\n"
         f"### Against all steps\n\n{differences_to_markdown(whole)}"
     )

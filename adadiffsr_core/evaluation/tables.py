@@ -140,14 +140,15 @@ def _module_rows(plain: Method, ours: Method) -> list[Method]:
 def _curve_methods(plain: Method) -> list[Method]:
     """Fixed and adaptive schedules of one model, without feature injection, which sees no gain in uniform runs.
 
-    `even` are as many evaluations for every tile, evenly spread and ending on the last step: the best of the fixed
-    schedules. `bounded` are dials of likeness, the others thresholds of the paper's rule, by each estimate of gain.
+    `course` are the same evaluations for every tile, by the bounded rule's own course of that number: the best of the
+    fixed schedules. `bounded` are dials of likeness, the others thresholds of the paper's rule, by each estimate of
+    gain.
     """
     threshold = plain.sampling.dtss.gain_threshold
     methods = [uniform(interval, injection="") for interval in (1, 2, 3, 4)]
     # What knows no difficulty takes all tiles for alike, so that a budget is a schedule.
-    even = replace(plain, estimate="latent")
-    methods += [_with_dtss(even, f"even {n}", rule="bounded", budget=float(n)) for n in EVALUATIONS]
+    blind = replace(plain, estimate="latent")
+    methods += [_with_dtss(blind, f"course {n}", rule="bounded", budget=float(n)) for n in EVALUATIONS]
     methods += [_with_dtss(plain, f"bounded {dial}", rule="bounded", likeness=float(dial)) for dial in DIALS]
     estimates = {"latent": "latent"} | ({"MMLE": "mmle"} if plain.estimate == "mmle" else {})
     for name, estimate in estimates.items():

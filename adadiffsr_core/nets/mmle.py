@@ -143,8 +143,8 @@ class Mmle(nn.Module):
 
         Returns:
             `[B,M]` float32 in [0,1], 1 best, in the order of `config.metrics`; with `config.difficulty` `[B,M+1]`, the
-            last log10 of the mean squared error, of levels in [0,1], to what all steps would give, for a tile that
-            takes seven evenly spread.
+            last a tile's difficulty: log10 of the mean squared error, of levels in [0,1], to what all steps would give,
+            by a course whose deviation is 1 (decision D81).
         """
         seen = self.look(denoised, lq_latent, sigma)
         metrics = _wherever_it_is(torch.sigmoid, _linear(self.out, seen))

@@ -1,107 +1,112 @@
-"""The bounded rule: each tile takes as few evaluations as keep it near what all steps would give.
+"""The bounded rule: each tile takes the shortest course that keeps it near what all steps would give.
 
-Pure functions. What is left of a tile's denoising is spread evenly over its further evaluations, the last of which is
-at the last base step; the rule chooses how many they are.
+Pure functions. A course is which base steps are evaluated, from the first to the last; there is one for each number of
+evaluations, the best that was found, and the rule chooses among them.
 
-Source: decision D71. How far a tile ends from all steps is taken to be `difficulty * deviation`: the tile's own part,
-which an estimator guesses, and that of its jumps, which is the same for all.
+Source: decisions D71 and D81. How far a tile ends from all steps is taken to be `difficulty * deviation`: the tile's
+own part, which an estimator guesses, and that of its course, which is the same for all.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-# Deviation of runs of so many evaluations in equal jumps, log10, as `python -m benchmarks.likeness --even` prints it,
-# but that more jumps are never worse: measured were -0.61, -0.32, -0.37 by nine to eleven, 0.25 and 0.28 by five and
-# six. That of jumps of a sixth is its unit.
-_EVALUATIONS = np.array([13, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2])
-_SHARES = -np.log10(_EVALUATIONS - 1)
-_DEVIATIONS = np.array([-0.90, -0.46, -0.43, -0.40, -0.26, 0.0, 0.24, 0.29, 0.58, 0.74, 1.05])
+# Courses of 24 base steps, as `python -m benchmarks.courses` finds them, and log10 of their deviation, as `python -m
+# benchmarks.likeness --courses` measures it. Seven even jumps have a deviation of 1.
+FOUND: tuple[tuple[float, tuple[int, ...]], ...] = (
+    (1.05, (0, 23)),
+    (0.74, (0, 12, 23)),
+    (0.54, (0, 6, 12, 23)),
+    (0.25, (0, 6, 12, 17, 23)),
+    (-0.04, (0, 6, 9, 15, 19, 23)),
+    (-0.27, (0, 6, 9, 12, 15, 19, 23)),
+    (-0.41, (0, 3, 6, 9, 12, 15, 19, 23)),
+    (-0.63, (0, 4, 6, 9, 12, 15, 19, 21, 23)),
+    (-0.86, (0, 4, 6, 9, 12, 14, 16, 19, 21, 23)),
+    (-0.97, (0, 2, 4, 6, 9, 12, 14, 16, 19, 21, 23)),
+    (-1.23, (0, 2, 4, 6, 9, 11, 12, 13, 16, 18, 20, 22, 23)),
+    (-1.39, (0, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18, 20, 21, 23)),
+    (-1.85, (0, 1, 3, 4, 5, 6, 8, 9, 10, 12, 13, 14, 15, 17, 18, 19, 20, 22, 23)),
+)
+BASE_LAST = 23
 # Of a tile that nothing is known of, which may be one of the harder ones: log10 of its mean squared error, levels in
-# [0,1], by jumps of a sixth. The mean is -4.1, and one in ten is harder than this.
+# [0,1], at a deviation of 1. The mean is -4.1, and one in ten is harder than this.
 UNKNOWN_DIFFICULTY = -3.69
-# By which guesses are mistrusted: chosen for nineteen of twenty tiles to be as near as was promised; eight to nine of
-# ten are (`docs/results/likeness.md`).
+# By which guesses are mistrusted, chosen for nineteen of twenty tiles to be as near as was promised.
 MARGIN_DB = 2.0
 MASK_DB = 24.0  # that the compute mask moves the likeness by, from its darkest to its brightest
 
 
-def deviation(jump: Tensor, steps: int) -> Tensor:
-    """What a jump adds to a tile's deviation.
+class Courses(NamedTuple):
+    """What the rule chooses from, the shortest course first; the last is every base step.
 
-    Args:
-        jump: base steps that it covers, 1 to N; integers of any shape.
-        steps: base steps N.
-
-    Returns:
-        float64, the same shape; 0 for jumps of one base step.
+    Attributes:
+        deviation: of each, float64 `[K]`; 0 for every base step.
+        following: where a tile of a course goes from each base index, `[K,N]`; from the last one, N.
+        remaining: evaluations of a course beyond each base index, `[K,N]`.
     """
-    return _deviations(steps)[jump]
+
+    deviation: Tensor
+    following: Tensor
+    remaining: Tensor
 
 
 @lru_cache(maxsize=8)
-def _deviations(steps: int) -> Tensor:
-    """Of jumps of 0 to N base steps, `[N+1]`; beyond what was measured, the slope goes on."""
-    share = np.arange(1, steps + 1) / max(1, steps - 1)
-    place = np.log10(share)
-    below = (place - _SHARES[0]).clip(max=0) * (_DEVIATIONS[1] - _DEVIATIONS[0]) / (_SHARES[1] - _SHARES[0])
-    law = 10 ** (np.interp(place, _SHARES, _DEVIATIONS) + below)
-    return torch.from_numpy(np.concatenate([[0.0], share * (law - law[0]).clip(min=0)]))
-
-
-def next_jump(left: Tensor, more: Tensor) -> Tensor:
-    """Base steps of the next jump where `left` are spread evenly over `more` evaluations, whole and at least 1."""
-    return torch.div(2 * left + more, 2 * more, rounding_mode="floor").clamp_min(1)
-
-
-def even_path(steps: int, evaluations: int) -> list[int]:
-    """Base indices of so many evaluations, evenly spread from the first step to the last of N."""
-    path, left = [0], steps - 1
-    for more in range(min(evaluations, steps) - 1, 0, -1):
-        path.append(path[-1] + int(next_jump(torch.tensor(left), torch.tensor(more))))
-        left = steps - 1 - path[-1]
-    return path
-
-
-def spread_deviation(left: Tensor, more: Tensor, steps: int) -> Tensor:
-    """What `left` base steps add to the deviation, spread evenly over `more` evaluations.
+def courses(steps: int) -> Courses:
+    """Courses of a run of N base steps: those of 24, stretched.
 
     Args:
-        left: base steps to the last one.
-        more: evaluations, from 1 to `left`.
-        steps: base steps N.
+        steps: base steps N, from 1.
     """
-    short, longer = left // more, left % more
-    return (more - longer) * deviation(short.clamp_min(1), steps) + longer * deviation(short + 1, steps)
+    last = steps - 1
+    found = {tuple(sorted({round(place * last / BASE_LAST) for place in course})): law for law, course in FOUND}
+    whole = tuple(range(steps))
+    shorter = [(10**law, course) for course, law in found.items() if course != whole]
+    rows = [*sorted(shorter, key=lambda row: len(row[1])), (0.0, whole)]
+    beyond = [[[place for place in course if place > index] for index in range(steps)] for _, course in rows]
+    return Courses(
+        deviation=torch.tensor([deviation for deviation, _ in rows], dtype=torch.float64),
+        following=torch.tensor([[min(places, default=steps) for places in row] for row in beyond]),
+        remaining=torch.tensor([[len(places) for places in row] for row in beyond]),
+    )
 
 
-def likeness_db(difficulty: Tensor, total: Tensor) -> Tensor:
-    """PSNR to what all steps would give, dB, of tiles of a difficulty (log10) and a deviation; infinite for none."""
-    return -10 * (difficulty + total.log10())
-
-
-def evaluations_needed(left: Tensor, spent: Tensor, difficulty: Tensor, likeness: Tensor, steps: int) -> Tensor:
-    """The fewest further evaluations that keep tiles within a likeness; all that are left where none do.
+def deviation_of(visits: Tensor, steps: int) -> Tensor:
+    """Deviation of the course with as many evaluations, or of the longest with fewer.
 
     Args:
-        left: base steps to the last one, `[B]`, from 0.
-        spent: deviation of the jumps taken, `[B]`.
+        visits: evaluations, of any shape, from 1.
+        steps: base steps N.
+
+    Returns:
+        float64, the same shape.
+    """
+    found = courses(steps)
+    taken = found.remaining[:, 0] + 1
+    return found.deviation[torch.searchsorted(taken, visits.clamp_min(int(taken[0])), right=True) - 1]
+
+
+def likeness_db(difficulty: Tensor, deviation: Tensor) -> Tensor:
+    """PSNR to what all steps would give, dB, of tiles of a difficulty (log10) and a deviation; infinite for none."""
+    return -10 * (difficulty + deviation.log10())
+
+
+def choose_course(difficulty: Tensor, likeness: Tensor, steps: int) -> Tensor:
+    """The shortest course that keeps tiles within a likeness.
+
+    Args:
         difficulty: log10, `[B]`.
         likeness: dB, `[B]`.
         steps: base steps N.
 
     Returns:
-        `[B]`, at most `left`, and 0 only where nothing is left.
+        Its place among `courses(steps)`, `[B]`.
     """
-    more = torch.arange(1, max(2, steps))
-    total = spent[:, None] + spread_deviation(left[:, None], torch.minimum(more, left.clamp_min(1)[:, None]), steps)
-    is_near = likeness_db(difficulty[:, None], total) >= likeness[:, None]
-    # argmax finds the first; where there is none, what is left is taken step by step.
-    first = torch.where(is_near.any(dim=1), is_near.to(torch.uint8).argmax(dim=1) + 1, left)
-    return torch.minimum(first, left)
+    is_near = likeness_db(difficulty[:, None], courses(steps).deviation) >= likeness[:, None]
+    return is_near.to(torch.uint8).argmax(dim=1)  # the first; every base step is near enough for all
 
 
 def likeness_that_spends(budget: float, cost_at: Callable[[float], float]) -> float:

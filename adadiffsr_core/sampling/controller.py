@@ -11,15 +11,7 @@ import torch
 from torch import Tensor
 
 from ..gain.information import information_gain
-from .bounded import (
-    MARGIN_DB,
-    MASK_DB,
-    UNKNOWN_DIFFICULTY,
-    deviation,
-    evaluations_needed,
-    likeness_that_spends,
-    next_jump,
-)
+from .bounded import MARGIN_DB, MASK_DB, UNKNOWN_DIFFICULTY, choose_course, courses, likeness_that_spends
 from .rule import ALL_STEPS_DB, DtssConfig, TileClass, Views
 
 
@@ -39,7 +31,7 @@ class TileStates:
         may_exit: whether the tile may stop early.
         level: of the compute mask, 0 to 1.
         difficulty: as guessed at the latest evaluation, log10 (see `bounded`).
-        spent: deviation of the jumps taken, float64.
+        course: that the bounded rule chose at the latest evaluation, a place among `courses`.
     """
 
     index: Tensor
@@ -54,7 +46,7 @@ class TileStates:
     may_exit: Tensor
     level: Tensor
     difficulty: Tensor
-    spent: Tensor
+    course: Tensor
 
     def take(self, ids: Tensor) -> "TileStates":
         """The rows `ids`."""
@@ -112,7 +104,7 @@ def start_states(count: int, config: DtssConfig, compute: Tensor | None = None) 
         may_exit=(level < 1) & config.exits,
         level=level,
         difficulty=torch.full((count,), UNKNOWN_DIFFICULTY),
-        spent=torch.zeros(count, dtype=torch.float64),
+        course=zeros.clone(),
     )
 
 
@@ -221,40 +213,41 @@ def _choose_interval(states: TileStates, rung: Tensor, config: DtssConfig, steps
 
 
 def _choose_bounded(states: TileStates, seen: Seen, likeness: float, steps: int) -> Decision:
-    """As few evaluations as keep every tile within the likeness; the last is at the last base step."""
-    left = (steps - 1 - states.index).clamp_min(0)
-    more = further_evaluations(states, likeness, steps)
-    jump = next_jump(left, more.clamp_min(1))
-    is_final = left == 0
-    # A tile that now takes shorter steps than before turned out harder than it seemed.
-    is_growing = (jump < states.interval) & (states.visits > 0) & ~is_final
+    """On to the next place of the shortest course that keeps a tile within the likeness."""
+    course = plan_courses(states, likeness, steps)
+    following = courses(steps).following[course, states.index]
+    is_final = following >= steps
+    # A tile that now takes a longer course than before turned out harder than it seemed.
+    is_growing = (course > states.course) & (states.visits > 0) & ~is_final
     advanced = replace(
         states,
-        index=torch.where(is_final, steps, states.index + jump),
+        index=following,
         visits=states.visits + 1,
-        interval=jump,
-        spent=states.spent + torch.where(is_final, 0.0, deviation(jump, steps)),
+        interval=following - states.index,
+        course=course,
     )
     classes = torch.where(is_growing, int(TileClass.GROWING), int(TileClass.STABLE))
     return Decision(advanced, classes, seen.is_best, is_final)
 
 
-def further_evaluations(states: TileStates, likeness: float, steps: int) -> Tensor:
-    """How many evaluations the bounded rule plans for tiles after the one at their index, `[n]`.
+def plan_courses(states: TileStates, likeness: float, steps: int) -> Tensor:
+    """The course that the bounded rule would have each tile on, a place among `courses(steps)`, `[n]`.
 
     The compute mask moves the likeness by up to `MASK_DB` / 2 either way; where it is white every step is taken, as for
     the highest likeness.
     """
-    left = (steps - 1 - states.index).clamp_min(0)
     wanted = likeness + MARGIN_DB + MASK_DB * (states.level - 0.5)
-    more = evaluations_needed(left, states.spent, states.difficulty, wanted, steps)
-    return more.where((states.level < 1) & (likeness < ALL_STEPS_DB), left)
+    every_step = len(courses(steps).deviation) - 1
+    chosen = choose_course(states.difficulty, wanted, steps)
+    return chosen.where((states.level < 1) & (likeness < ALL_STEPS_DB), every_step)
 
 
 def evaluations_left(states: TileStates, config: DtssConfig, steps: int, likeness: float) -> Tensor:
     """Evaluations that tiles have still to take, the one at their index among them, as it looks now; `[n]`."""
     if config.rule == "bounded":
-        return (further_evaluations(states, likeness, steps) + 1).where(states.index < steps, 0)
+        course = plan_courses(states, likeness, steps)
+        more = courses(steps).remaining[course, states.index.clamp_max(steps - 1)]
+        return (more + 1).where(states.index < steps, 0)
     return torch.ceil((steps - states.index) / torch.tensor(config.intervals)[states.rung]).long()
 
 

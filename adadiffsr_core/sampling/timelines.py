@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from .bounded import likeness_db
+from .bounded import deviation_of, likeness_db
 from .controller import Decision, TileStates, evaluations_left, find_likeness, start_states
 from .rule import ALL_STEPS_DB, DtssConfig
 
@@ -60,7 +60,7 @@ class Timelines:
         """How near each tile is thought to be to what all steps would have given, dB, by id; for the bounded rule."""
         if self.dtss.rule == "paper":
             return {}
-        values = likeness_db(self._states.difficulty, self._states.spent).tolist()
+        values = likeness_db(self._states.difficulty, deviation_of(self._states.visits, self.steps)).tolist()
         return {tile_id: values[tile_id] for tile_id in self.touched}
 
     def due(self, ids: Iterable[int], index: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 The regressor stays as it is; what it sees of a tile (`Mmle.look`) also tells its difficulty, by ridge regression.
 
-Source: decision D71.
+Source: decisions D71 and D81.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +20,7 @@ from ...models.checkpoint import load_checkpoint, save_checkpoint
 from ...models.networks import MMLE_PREFIX
 from ...nets.mmle import Mmle
 from ...sampling.agreement import spearman
+from ...sampling.bounded import deviation_of
 from ...sampling.denoiser import Denoiser
 from ...sampling.noise import field_noise
 from ...sampling.run import Start, run
@@ -39,7 +40,8 @@ class Ends:
 
     Attributes:
         seen: what the regressor sees at each visit, `[W,V,hidden]`: those of all steps, then those of the short walk.
-        difficulty: log10 of the mean squared error that the short walk ends with, levels in [0,1], `[W]`.
+        difficulty: log10 of the mean squared error that the short walk ends with, levels in [0,1], over its
+            deviation, `[W]`.
     """
 
     seen: Tensor
@@ -123,7 +125,7 @@ def walk_ends(
     sampling: SamplingConfig,
     on_step: Callable[[int], None] = lambda more: None,
 ) -> Ends:
-    """Sample degraded tiles with all steps, and with `EVALUATIONS` evenly spread.
+    """Sample degraded tiles with all steps, and by the rule's course of `EVALUATIONS`.
 
     Gain is told to feature injection in both, as when a picture is made: what it injects by depends on the steps.
 
@@ -133,6 +135,7 @@ def walk_ends(
         sampling: schedule, solver and seed; every batch has a noise of its own.
         on_step: told how many more walks are done.
     """
+    strayed = float(deviation_of(torch.tensor(EVALUATIONS), sampling.steps)) or 1.0  # so few steps are all taken
     seen, difficulty = [], []
     with tqdm(total=len(tiles), desc="difficulty", mininterval=5) as bar:
         for first in range(0, len(tiles), _BATCH):
@@ -141,7 +144,7 @@ def walk_ends(
             config = replace(sampling, seed=sampling.seed + first // _BATCH, tile_batch=_BATCH)
             errors = _walk_batch(model, watched, lq.float() / 255, config, on_step)
             seen.append(torch.stack(watched.seen, dim=1))
-            difficulty.append(errors.clamp_min(_LEAST_ERROR).log10())
+            difficulty.append((errors / strayed).clamp_min(_LEAST_ERROR).log10())
             bar.update(len(lq))
             on_step(len(lq))
     return Ends(torch.cat(seen), torch.cat(difficulty))

@@ -327,7 +327,7 @@ def test_tables_are_written_and_an_evaluation_goes_on_after_a_stop(pairs, weight
         assert len(after) >= 3
     out = pairs / "out"
     assert (out / "curve-psnr.png").stat().st_size > 1000
-    assert "Against as many evaluations" in (out / "tables.md").read_text()
+    assert "Against the same course for every tile" in (out / "tables.md").read_text()
     rows = {
         name: {tuple(line.split(",")[1:3]) for line in (out / f"table-{name}.csv").read_text().splitlines()}
         for name in ("1", "curve")

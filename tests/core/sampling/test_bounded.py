@@ -1,4 +1,4 @@
-"""The bounded rule: evenly spread, ending on the last base step, no dearer than need be, and true to its budget."""
+"""The bounded rule: the shortest course that is near enough, to the last base step, and true to its budget."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -9,15 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adadiffsr_core.errors import ConfigError
-from adadiffsr_core.sampling.bounded import (
-    MARGIN_DB,
-    deviation,
-    evaluations_needed,
-    even_path,
-    likeness_db,
-    next_jump,
-    spread_deviation,
-)
+from adadiffsr_core.sampling.bounded import MARGIN_DB, choose_course, courses, deviation_of, likeness_db
 from adadiffsr_core.sampling.config import RegionConfig
 from adadiffsr_core.sampling.controller import decide, find_likeness, start_states
 from adadiffsr_core.sampling.rule import ALL_STEPS_DB, DtssConfig, TileClass
@@ -44,62 +36,55 @@ def whole(values):
     return torch.tensor(values, dtype=torch.long)
 
 
-def follow(left, more):
-    """Jumps until nothing is left, one evaluation fewer to go after each."""
-    jumps = []
-    while left:
-        jumps.append(int(next_jump(whole([left]), whole([max(1, more)]))))
-        left, more = left - jumps[-1], more - 1
-    return jumps
+def places_of(course, steps):
+    """Base indices that a tile is at which stays on a course."""
+    index, places = 0, []
+    while index < steps:
+        places.append(index)
+        index = int(courses(steps).following[course, index])
+    return places
 
 
-@given(left=st.integers(1, 999), more=st.integers(1, 999))
-def test_what_is_left_is_spread_evenly_and_ends_where_it_should(left, more):
-    more = min(left, more)
-    jumps = follow(left, more)
-    assert (len(jumps), sum(jumps)) == (more, left)
-    assert max(jumps) - min(jumps) <= 1
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 24, 60, 1000])
+def test_every_course_goes_from_the_first_base_step_to_the_last(steps):
+    found = courses(steps)
+    ways = [places_of(course, steps) for course in range(len(found.deviation))]
+    assert all(way[0] == 0 and way[-1] == steps - 1 for way in ways)
+    assert ways[-1] == list(range(steps))
+    assert len({tuple(way) for way in ways}) == len(ways)
+    for remaining, way in zip(found.remaining.tolist(), ways, strict=True):
+        assert remaining == [sum(place > index for place in way) for index in range(steps)]
 
 
-def test_the_seven_evaluations_that_difficulty_is_measured_by():
-    assert even_path(24, 7) == [0, *(sum(follow(23, 6)[:count]) for count in range(1, 7))] == [0, 4, 8, 12, 16, 20, 23]
-    assert even_path(4, 7) == [0, 1, 2, 3]
-    assert (even_path(24, 1), even_path(1, 7)) == ([0], [0])
+@pytest.mark.parametrize("steps", [2, 8, 24, 60, 1000])
+def test_a_course_with_more_evaluations_comes_nearer(steps):
+    found = courses(steps)
+    assert (found.remaining[:, 0].diff() >= 0).all()
+    assert (found.deviation.diff() <= 0).all()
+    assert found.deviation[-1] == 0
+    assert likeness_db(torch.tensor([-4.5]), found.deviation[-1:]).isinf()
 
 
-def test_single_steps_add_nothing_and_longer_jumps_more_than_their_parts():
-    jump = torch.arange(1, LAST + 1)
-    values = deviation(jump, STEPS)
-    assert values[0] == 0
-    assert (values.diff() > 0).all()
-    assert ((values / jump).diff() > 0).all()  # so that even jumps are the best of their number
-    assert deviation(whole([1]), 1) == 0
-    assert likeness_db(torch.tensor([-4.5]), values[:1]).isinf()
+def test_the_courses_of_twice_as_many_steps_are_at_the_same_noise():
+    once, twice = (
+        {tuple(round(place / (steps - 1), 1) for place in places_of(course, steps)) for course in range(5)}
+        for steps in (24, 47)
+    )
+    assert once == twice
 
 
-@given(left=st.integers(1, LAST), more=st.integers(1, LAST))
-def test_the_deviation_of_a_spread_is_that_of_its_jumps(left, more):
-    more = min(left, more)
-    expected = deviation(whole(follow(left, more)), STEPS).sum()
-    torch.testing.assert_close(spread_deviation(whole(left), whole(more), STEPS), expected)
+@given(difficulty=st.floats(-9, -1), likeness=st.floats(10, 80), steps=st.sampled_from([1, 2, 5, STEPS, 60]))
+def test_no_tile_takes_a_longer_course_than_it_must_nor_a_shorter(difficulty, likeness, steps):
+    guess = torch.tensor([difficulty])
+    near = [float(value) >= likeness for value in likeness_db(guess, courses(steps).deviation)]
+    assert int(choose_course(guess, torch.tensor([likeness]), steps)) == near.index(True)
 
 
-@given(
-    left=st.integers(0, LAST),
-    spent=st.floats(0, 1),
-    difficulty=st.floats(-9, -1),
-    likeness=st.floats(10, 80),
-    steps=st.sampled_from([STEPS, 60]),
-)
-def test_no_tile_takes_more_than_it_must_nor_fewer(left, spent, difficulty, likeness, steps):
-    def is_near(more):
-        total = torch.tensor(spent) + spread_deviation(whole(left), whole(more), steps)
-        return float(likeness_db(torch.tensor(difficulty), total)) >= likeness
-
-    rows = (torch.tensor([value]) for value in (spent, difficulty, likeness))
-    needed = int(evaluations_needed(whole([left]), *rows, steps))
-    enough = [more for more in range(1, left + 1) if is_near(more)]
-    assert needed == (min(enough) if enough else left)
+def test_as_near_as_the_course_of_as_many_evaluations():
+    found = courses(STEPS)
+    fewest, most = (int(found.remaining[course, 0]) + 1 for course in (0, -1))
+    values = deviation_of(torch.tensor([1, fewest, most - 1, most]), STEPS)
+    assert torch.equal(values, found.deviation[[0, 0, -2, -1]])
 
 
 def visits_of(report):
@@ -121,11 +106,20 @@ def test_hard_tiles_take_more_and_all_end_on_the_last_step(mode):
 
 
 def test_scripted_difficulties_give_these_steps():
-    """By hand: at 44 dB and -4.5 a deviation of 10^0.1 = 1.26 is allowed: six jumps have 1 and five 1.7."""
+    """By hand: at 44 dB and -4.5 a deviation of 10^0.1 is allowed: six evaluations have 10^-0.04, five 10^0.25."""
     job = make_job(dtss=BOUNDED, estimator=Difficulties([-4.5]))
-    assert visits_of(run(job)[1]) == [[0, 4, 8, 12, 16, 20, 23]]
+    assert visits_of(run(job)[1]) == [[0, 6, 9, 15, 19, 23]]
     job = make_job(dtss=replace(BOUNDED, likeness=10.0), estimator=Difficulties([-4.5]))
     assert visits_of(run(job)[1]) == [[0, 23]]
+
+
+def test_a_tile_that_turns_out_easier_or_harder_goes_on_by_another_course():
+    """By hand: at 44 dB and -4.5 six evaluations are enough; at -20 two are, and at 0 nothing but every step."""
+    states = decide(start_states(1, BOUNDED), torch.tensor([[0.5, 0.5, -4.5]]), BOUNDED, STEPS).states
+    assert int(states.index) == 6
+    for difficulty, ahead in ((-4.5, 9), (-20.0, 23), (0.0, 7)):
+        decision = decide(states, torch.tensor([[0.5, 0.5, difficulty]]), BOUNDED, STEPS)
+        assert int(decision.states.index) == ahead
 
 
 def test_a_tile_that_turns_out_harder_shortens_its_jumps_and_is_called_growing():

@@ -10,6 +10,7 @@ from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.gain.mmle import MmleEstimator
 from adadiffsr_core.nets.mmle import Mmle
 from adadiffsr_core.pipeline import sample_latent
+from adadiffsr_core.sampling.bounded import deviation_of
 from adadiffsr_core.settings import PRESETS
 from adadiffsr_core.training.walks.difficulty import EVALUATIONS, Ends, fit_difficulty, guess_difficulty, walk_ends
 from adadiffsr_core.training.walks.walked_model import OwnModel
@@ -48,7 +49,8 @@ def test_it_is_the_error_of_seven_evaluations_beside_all_of_them(rated, pairs, e
     assert [run.report.mean_nfe for run in runs] == [EVERYDAY.steps, EVALUATIONS]
     pictures = [rated.decode(run.latent).clamp(0, 1) for run in runs]
     errors = (pictures[0] - pictures[1]).square().mean(dim=(1, 2, 3))
-    torch.testing.assert_close(ends.difficulty, errors.log10(), rtol=1e-4, atol=1e-4)
+    strayed = deviation_of(torch.tensor(EVALUATIONS), EVERYDAY.steps)
+    torch.testing.assert_close(ends.difficulty, (errors / strayed).log10().float(), rtol=1e-4, atol=1e-4)
 
 
 def test_what_was_seen_is_what_the_regressor_sees_at_every_visit(rated, ends):
