@@ -8,45 +8,25 @@ a server that stops answering had is done by the others; the same command again 
 """
 
 import argparse
-import json
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from adadiffsr_core.commands.interrupts import STOPPED, STOPPED_CODE
-from adadiffsr_core.commands.journal import History, Journal, Record, fingerprint_run
+from adadiffsr_core.commands.journal import History, Journal, fingerprint_run
 from adadiffsr_core.commands.naming import Source, common_folder, grant_wishes, make_wish, sub_folders
 from adadiffsr_core.errors import AdaDiffSRError, ConfigError
-from adadiffsr_core.files import check_writable, fingerprint_content, follow_links, whole_file
-from adadiffsr_core.text import one_line, sentence
+from adadiffsr_core.files import check_writable, follow_links
+from adadiffsr_core.text import sentence
 
-from .comfy_server import ComfyServer, FailedError, LostError, Prompt, RefusedError
-from .picture_header import find_losses, is_cut_short
+from .comfy_server import ComfyServer
+from .picture_header import is_cut_short
+from .server_work import Job, check_all, say, spread
+from .upscale_prompt import UPSCALER, WORKFLOW, read_node
 
-WORKFLOW = Path(__file__).parents[1] / "workflows" / "api" / "adadiffsr_upscale.json"
-UPSCALER = "AdaDiffSR_UpscaleByRegions"
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-TRIES = 3
-
-
-@dataclass
-class Job:
-    """A picture to make.
-
-    Attributes:
-        source: its file.
-        record: where the result goes, and what the journal is told.
-        tried: servers that did not make it.
-    """
-
-    source: Path
-    record: Record
-    tried: list[ComfyServer] = field(default_factory=list)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -85,39 +65,6 @@ def run(args: argparse.Namespace) -> int:
             say(STOPPED)
             return STOPPED_CODE
     return 2 if refused else 0
-
-
-def read_node(workflow: Path, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The upscaler of a workflow in API form: its numbers, and those that were chosen instead; nothing connected to it.
-
-    Regions have the size that the model was trained on, as on the command line; those of the template are smaller.
-
-    Args:
-        workflow: the file.
-        chosen: inputs by name; None leaves the workflow's.
-    """
-    nodes = json.loads(workflow.read_text(encoding="utf-8")).values()
-    (found,) = [node for node in nodes if node["class_type"] == UPSCALER]
-    inputs = {name: value for name, value in found["inputs"].items() if not isinstance(value, list)}
-    return {**inputs, "tile_size": 0, **{name: value for name, value in chosen.items() if value is not None}}
-
-
-def build_prompt(picture: str, node: Mapping[str, Any]) -> Prompt:
-    """The picture as Load Image names it, through the upscaler, to a temporary file on the server.
-
-    Half a level is added at the end, by nodes of the host: what it saves is cut to 8 bits, the command line rounds.
-    """
-    blend = {"image1": ["inverted", 0], "image2": ["level", 0], "blend_factor": 0.5, "blend_mode": "difference"}
-    level = {"width": 8, "height": 8, "batch_size": 1, "color": 0x010101}
-    return {
-        "photo": {"class_type": "LoadImage", "inputs": {"image": picture}},
-        "upscaled": {"class_type": UPSCALER, "inputs": {**node, "image": ["photo", 0]}},
-        "level": {"class_type": "EmptyImage", "inputs": level},
-        "inverted": {"class_type": "ImageInvert", "inputs": {"image": ["upscaled", 0]}},
-        "lowered": {"class_type": "ImageBlend", "inputs": blend},
-        "raised": {"class_type": "ImageInvert", "inputs": {"image": ["lowered", 0]}},
-        "saved": {"class_type": "PreviewImage", "inputs": {"images": ["raised", 0]}},
-    }
 
 
 def find_pictures(folder: Path, output: Path, is_recursive: bool) -> list[Source]:
@@ -182,181 +129,6 @@ def plan(
         except (AdaDiffSRError, OSError) as error:
             refuse(source.path, error)
     return jobs
-
-
-def check_all(servers: Sequence[ComfyServer]) -> None:
-    """Ask every server whether it can do the work; those that cannot are left out.
-
-    Raises:
-        ConfigError: none can.
-    """
-
-    def check(server: ComfyServer) -> None:
-        try:
-            server.check(UPSCALER)
-        except (LostError, FailedError) as error:
-            server.is_lost = True
-            say(sentence(f"spread_over_servers: {error}"))
-
-    with ThreadPoolExecutor(len(servers)) as pool:
-        list(pool.map(check, servers))
-    if all(server.is_lost for server in servers):
-        raise ConfigError("no server can do the work; start ComfyUI with this pack, and give its address")
-
-
-def choose_server(servers: Sequence[ComfyServer], most: int, tried: Sequence[ComfyServer] = ()) -> ComfyServer | None:
-    """The server with the shortest queue that has room for a picture, one that has not failed it if there is any.
-
-    Args:
-        servers: all.
-        most: pictures that one may hold.
-        tried: those that did not make it.
-    """
-    fit = [server for server in servers if not server.is_lost and server.held < most]
-    return min(fit, key=lambda server: (server in tried, server.held + server.others), default=None)
-
-
-def spread(
-    jobs: Sequence[Job],
-    servers: Sequence[ComfyServer],
-    in_flight: int,
-    node: Mapping[str, Any],
-    refuse: Callable[[object, object], None],
-) -> None:
-    """Make pictures, each at most `TRIES` times, and write them as they come.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C was pressed; what the servers still had is taken back.
-    """
-    work = _Work(deque(jobs), _Line(len(jobs)), refuse)
-    running: dict[Future[tuple[bytes, str]], tuple[Job, ComfyServer]] = {}
-    with ThreadPoolExecutor(len(servers) * in_flight) as pool:
-        try:
-            while True:
-                while (pair := work.next(servers, in_flight)) is not None:
-                    running[pool.submit(make, pair[1], pair[0].source, node)] = pair
-                if not running:
-                    break
-                work.line.show(len(running), sum(not server.is_lost for server in servers))
-                # Not without end, which on Windows no Ctrl-C would interrupt.
-                for ended in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
-                    work.settle(*running.pop(ended), ended)
-        except KeyboardInterrupt:
-            work.line.clear()
-            servers[0].stop.set()
-            raise
-    for job in work.waiting:
-        work.give_up(job, "no server is left; start them again, and then this command, which goes on")
-    work.line.clear()
-
-
-@dataclass
-class _Work:
-    """What is still to be done, and what becomes of it."""
-
-    waiting: deque[Job]
-    line: "_Line"
-    refuse: Callable[[object, object], None]
-
-    def next(self, servers: Sequence[ComfyServer], most: int) -> tuple[Job, ComfyServer] | None:
-        """A picture and who makes it; None where none waits, or no server has room."""
-        server = choose_server(servers, most, self.waiting[0].tried) if self.waiting else None
-        if server is None:
-            return None
-        server.held += 1
-        return self.waiting.popleft(), server
-
-    def settle(self, job: Job, server: ComfyServer, ended: Future[tuple[bytes, str]]) -> None:
-        """Write a picture, or see what went wrong with it."""
-        server.held -= 1
-        try:
-            picture, said = ended.result()
-            write(job.record, picture)
-        except (LostError, FailedError) as error:
-            if isinstance(error, LostError) and not server.is_lost:
-                server.is_lost = True
-                self.line.clear()
-                say(sentence(f"spread_over_servers: {error}; the others do what it had"))
-            job.tried.append(server)
-            if len(job.tried) < TRIES:
-                self.waiting.appendleft(job)
-            else:
-                self.give_up(job, f"given up after {TRIES} tries: {error}")
-        except (RefusedError, AdaDiffSRError, OSError) as error:
-            self.give_up(job, error)
-        else:
-            self.line.clear()
-            say(f"{job.source}: {said}", sys.stdout)
-            self.line.done += 1
-
-    def give_up(self, job: Job, reason: object) -> None:
-        """Say that a picture was not made, and why."""
-        self.line.clear()
-        self.refuse(job.source, reason)
-        self.line.failed += 1
-
-
-def make(server: ComfyServer, source: Path, node: Mapping[str, Any]) -> tuple[bytes, str]:
-    """Have one picture made; returns a PNG and what the node says of it.
-
-    Raises:
-        LostError, FailedError, RefusedError, StoppedError: see the classes.
-        OSError: the picture cannot be read.
-        ConfigError: it is cut short, or the server found several pictures in it.
-    """
-    content = source.read_bytes()
-    if is_cut_short(content):
-        raise ConfigError("the file is cut short; get it again")
-    if losses := find_losses(content):
-        say(f"note: {source}: ComfyUI's Load Image leaves out its {' and '.join(losses)}; the command line does not")
-    # By its content: names may hold what a server's disk does not take, and may come from several folders.
-    name = server.upload(f"{fingerprint_content(source)[:32]}{source.suffix.lower()}", content)
-    shown = server.run(build_prompt(name, node))
-    pictures = shown["saved"]["images"]
-    if len(pictures) != 1:
-        raise ConfigError(f"it holds {len(pictures)} pictures, which become one by the command line only")
-    return server.download(pictures[0]), " ".join("; ".join(shown["upscaled"].get("text", ["done"])).split())
-
-
-def write(record: Record, picture: bytes) -> None:
-    """Write a result, whole or not at all, and tell the journal.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    with record.told(), whole_file(record.targets[0]) as partial:
-        partial.write_bytes(picture)
-
-
-def say(text: str, stream: Any = None) -> None:
-    """One line, to stderr if not told otherwise; a terminal that lacks a letter shows a mark."""
-    stream = stream or sys.stderr
-    encoding = stream.encoding or "utf-8"
-    stream.write(one_line(text).encode(encoding, "replace").decode(encoding) + "\n")
-    stream.flush()
-
-
-class _Line:
-    """The line that tells how far all is, on a terminal only."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.failed, self._is_shown = total, 0, 0, False
-
-    def show(self, running: int, servers: int) -> None:
-        """Write it anew."""
-        if sys.stderr.isatty():
-            failed = f", {self.failed} failed" if self.failed else ""
-            sys.stderr.write(
-                f"\r\x1b[K{self.done} of {self.total} pictures done{failed}; {running} in work on {servers} servers"
-            )
-            sys.stderr.flush()
-            self._is_shown = True
-
-    def clear(self) -> None:
-        """Take it away, for another line."""
-        if self._is_shown:
-            sys.stderr.write("\r\x1b[K")
-            self._is_shown = False
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from adadiffsr_core.errors import ConfigError
+from scripts import server_work, upscale_prompt
 from scripts import spread_over_servers as spreading
 from scripts.comfy_server import ComfyServer, FailedError, LostError, RefusedError
 from scripts.picture_header import find_losses, is_cut_short
@@ -59,16 +60,16 @@ def test_it_needs_no_torch():
 
 def test_the_shortest_queue_is_chosen():
     one, two = build_servers()
-    assert spreading.choose_server([one, two], 2) is one
+    assert server_work.choose_server([one, two], 2) is one
     one.held = 1
-    assert spreading.choose_server([one, two], 2) is two
+    assert server_work.choose_server([one, two], 2) is two
     two.others = 3
-    assert spreading.choose_server([one, two], 2) is one
-    assert spreading.choose_server([one, two], 2, [one]) is two
+    assert server_work.choose_server([one, two], 2) is one
+    assert server_work.choose_server([one, two], 2, [one]) is two
     one.held = 2
-    assert spreading.choose_server([one, two], 2) is two
+    assert server_work.choose_server([one, two], 2) is two
     two.is_lost = True
-    assert spreading.choose_server([one, two], 2) is None
+    assert server_work.choose_server([one, two], 2) is None
 
 
 def test_results_keep_their_folders_and_none_shares_a_name(plan, tmp_path):
@@ -78,7 +79,7 @@ def test_results_keep_their_folders_and_none_shares_a_name(plan, tmp_path):
 
 def test_what_is_finished_is_not_made_again(plan, tmp_path, refused):
     for job in plan("a.png", "b.png"):
-        spreading.write(job.record, b"result")
+        server_work.write(job.record, b"result")
     assert plan("a.png", "b.png") == []
     (tmp_path / "out" / "a.png").unlink()
     (tmp_path / "b.png").write_bytes(b"another picture")
@@ -103,8 +104,8 @@ def spread(monkeypatch, jobs, servers, make):
         asked.append((server, source.name))
         return make(server, source)
 
-    monkeypatch.setattr(spreading, "make", noted)
-    spreading.spread(jobs, servers, 1, {}, lambda about, reason: refused.update({about.name: str(reason)}))
+    monkeypatch.setattr(server_work, "make", noted)
+    server_work.spread(jobs, servers, 1, {}, lambda about, reason: refused.update({about.name: str(reason)}))
     return refused, asked
 
 
@@ -151,9 +152,9 @@ def test_without_servers_the_rest_is_named(plan, monkeypatch):
 
 
 def test_the_workflow_gives_the_numbers_and_options_replace_them():
-    node = spreading.read_node(spreading.WORKFLOW, {"scale": 3.0, "seed": None, "likeness": 46.0})
+    node = upscale_prompt.read_node(upscale_prompt.WORKFLOW, {"scale": 3.0, "seed": None, "likeness": 46.0})
     assert (node["scale"], node["seed"], node["likeness"], node["tile_size"]) == (3.0, 0, 46.0, 0)
-    prompt = spreading.build_prompt("adadiffsr/x.png [temp]", node)
+    prompt = upscale_prompt.build_prompt("adadiffsr/x.png [temp]", node)
     assert prompt["upscaled"]["inputs"]["image"] == ["photo", 0]
     assert prompt["photo"]["inputs"] == {"image": "adadiffsr/x.png [temp]"}
 
