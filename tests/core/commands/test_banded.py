@@ -17,10 +17,8 @@ from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.photo.spool import Spool
 from adadiffsr_core.sampling import run as run_module
 from adadiffsr_core.streaming import layout as layout_module
-from tests.core.commands import test_cli
+from tests.core.commands.upscaled import make_photo
 
-run, weights = test_cli.run, test_cli.weights
-make_photo = test_cli.make_photo
 EXTRA = ("--map", "{0}-map.png", "--compare", "{0}-compare.png", "--report", "{0}.json")
 
 

@@ -15,10 +15,8 @@ from adadiffsr_core.commands.naming import Source
 from adadiffsr_core.errors import DiskError
 from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.pipeline import upscale
-from tests.core.commands import test_cli
+from tests.core.commands.upscaled import DONE, files_in, make_photo
 
-run, weights = test_cli.run, test_cli.weights
-make_photo, files_in = test_cli.make_photo, test_cli.files_in
 Usage = namedtuple("Usage", "total used free")
 WORDS = ("--scale", "1")
 
@@ -56,7 +54,7 @@ def test_all_frames_and_pages_are_made_with_their_maps_and_reports(run, tmp_path
     for path in (f"out/{out}", f"maps/a-map{suffix}", f"maps/a-compare{suffix}"):
         assert frames_of(path) == 3
     report = json.loads(Path("out/a.json").read_text())
-    assert report["nfe"] == report["full_nfe"] == 6 == int(test_cli.DONE.match(lines[0]).group(2))
+    assert report["nfe"] == report["full_nfe"] == 6 == int(DONE.match(lines[0]).group(2))
     assert [page["nfe"] for page in report["pages"]] == [2, 2, 2]
 
 

@@ -20,10 +20,8 @@ from adadiffsr_core.cluster import joining
 from adadiffsr_core.commands import cluster as command
 from adadiffsr_core.commands.journal import NAME
 from adadiffsr_core.streaming.pieces import SampleWork
-from tests.core.commands import test_cli
+from tests.core.commands.upscaled import DONE, make_photo
 
-run, weights = test_cli.run, test_cli.weights
-make_photo, files_in = test_cli.make_photo, test_cli.files_in
 WORDS = ("in", "--scale", "1", "--threads", "1", "--steps", "2")
 ROOT = str(Path(adadiffsr_core.__file__).resolve().parents[1])
 
@@ -113,7 +111,7 @@ def test_what_a_cluster_makes_is_what_one_machine_makes_though_a_worker_dies(
     code, lines, refused = run(*WORDS, *outputs("two"), "--cluster", address)
     assert "in/cut.png is damaged" in refused[0]
     assert (code, len(lines), len(refused)) == (2, 6, 1)
-    assert all(test_cli.DONE.match(line) for line in lines)
+    assert all(DONE.match(line) for line in lines)
     assert died.exists()
     assert read_all("two") == read_all("one")
 

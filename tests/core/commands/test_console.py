@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from adadiffsr_core.commands.streams import Streams
-from tests.core.commands import test_cli
+from tests.core.commands.upscaled import make_photo
 
-weights, make_photo = test_cli.weights, test_cli.make_photo
 ROOT = Path(__file__).resolve().parents[3]
 CONSOLE = "cp1252"
 # Written into files alone, as UTF-8: pages of results, and letters that pictures are captioned with.

@@ -8,10 +8,8 @@ import pytest
 
 from adadiffsr_core.commands import making
 from adadiffsr_core.commands.journal import NAME
-from tests.core.commands import test_cli
+from tests.core.commands.upscaled import files_in, make_photo
 
-run, weights = test_cli.run, test_cli.weights
-make_photo, files_in = test_cli.make_photo, test_cli.files_in
 WORDS = ("in", "-o", "out", "--scale", "1", "--uniform", "12")
 
 

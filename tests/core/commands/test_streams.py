@@ -11,9 +11,8 @@ import pytest
 from adadiffsr_core.cli import main
 from adadiffsr_core.commands.streams import Streams
 from adadiffsr_core.commands.terminal import ProgressBar, say
-from tests.core.commands import test_cli
+from tests.core.commands.upscaled import files_in, make_photo
 
-weights, make_photo, files_in = test_cli.weights, test_cli.make_photo, test_cli.files_in
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs descriptors and a shell")
 
 
