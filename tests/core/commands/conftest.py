@@ -1,4 +1,4 @@
-"""What tests of the command line share: a tiny model's file, and `adadiffsr upscale` in a folder of its own."""
+"""What tests of the command line share: a tiny model's file, `adadiffsr upscale` in its own folder, small bands."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from adadiffsr_core.cli import main
 from adadiffsr_core.models.checkpoint import Checkpoint, save_checkpoint
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.unet import UNet, UNetConfig
+from adadiffsr_core.streaming import layout as layout_module
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +42,9 @@ def run(tmp_path, weights, capsys, monkeypatch):
         return code, out.splitlines(), [line.removeprefix("adadiffsr: ") for line in spoken]
 
     return call
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Many pieces in a small picture."""
+    monkeypatch.setattr(layout_module, "_FINISHED_PX", 16)
