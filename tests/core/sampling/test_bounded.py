@@ -13,7 +13,7 @@ from adadiffsr_core.sampling.bounded import MARGIN_DB, choose_course, courses, d
 from adadiffsr_core.sampling.config import RegionConfig
 from adadiffsr_core.sampling.controller import decide, find_likeness, start_states
 from adadiffsr_core.sampling.rule import ALL_STEPS_DB, DtssConfig, TileClass
-from tests.core.sampling.test_sampler import SIXTEEN, make_job, run
+from tests.core.sampling.jobs import SIXTEEN, make_job, run
 from tests.oracles import Scripted, write_script
 
 STEPS = 24
