@@ -1,7 +1,6 @@
-"""The loop that all training shares: resuming, stopping, averaging, what comes when."""
+"""The loop that all training shares: averaging, the optimiser's options, what comes when."""
 
 import itertools
-import signal
 import threading
 
 import pytest
@@ -10,116 +9,12 @@ import torch
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.models.checkpoint import load_checkpoint
 from adadiffsr_core.models.processor import Processor
-from adadiffsr_core.nets.autoencoder import Autoencoder
-from adadiffsr_core.nets.unet import UNetConfig
-from adadiffsr_core.training.loop.config import LoopConfig
 from adadiffsr_core.training.loop.loop import Run
-from adadiffsr_core.training.tasks.autoencoder import AutoencoderTask, AutoencoderTaskConfig
-from adadiffsr_core.training.tasks.ldm import LdmTask, LdmTaskConfig
-from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
-from tests.trained import AUTOENCODER, RARE, FixedPairs, FlatTeacher, make_bank, make_pairs, make_pictures, state_of
+from tests.core.training import looped
+from tests.core.training.looped import loop, make_autoencoder_task
+from tests.trained import RARE, state_of
 
-UNET = UNetConfig(model_channels=32, channel_mult=(1, 1), num_res_blocks=1)
-
-
-def make_autoencoder_task(seed=3, processor=None, teacher=None, **settings):
-    config = AutoencoderTaskConfig(**{"crop_px": 48, "batch_size": 2, **settings})
-    bank = make_bank()
-    return AutoencoderTask(
-        AUTOENCODER, config, Examples(bank, bank), TaskSetup(processor or Processor(), seed), teacher
-    )
-
-
-@pytest.fixture(params=["autoencoder", "taught", "ldm", "ldm, finished"])
-def make_task(request, tmp_path):
-    if not request.param.startswith("ldm"):
-        teacher = FlatTeacher() if request.param == "taught" else None
-        # the discriminator joins in the middle: its moments and spectral norms must be resumed as well
-        return lambda processor=None: make_autoencoder_task(processor=processor, teacher=teacher, adversarial_from=2)
-    pairs = make_pairs(tmp_path / "pairs")
-    held_out = make_pairs(tmp_path / "held_out", count=6)
-    torch.manual_seed(1)
-    weight = 0.1 if request.param == "ldm, finished" else 0.0
-    frozen, config = Autoencoder(AUTOENCODER), LdmTaskConfig(batch_size=2, adversarial_weight=weight)
-    return lambda processor=None: LdmTask(
-        UNET,
-        config,
-        frozen,
-        Examples(FixedPairs(pairs), held_out),
-        make_pictures(),
-        TaskSetup(processor or Processor(), 3),
-    )
-
-
-def loop(steps=6, **more):
-    return LoopConfig(**{"steps": steps, "warmup_steps": 3, "check_every": RARE, "save_every": RARE, **more})
-
-
-def assert_same_state(folder, other):
-    (tensors, step), (others, other_step) = state_of(folder), state_of(other)
-    assert step == other_step
-    assert tensors.keys() == others.keys()
-    assert [key for key in tensors if not torch.equal(tensors[key], others[key])] == []
-
-
-def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(make_task, tmp_path):
-    Run(make_task(), loop(), tmp_path / "whole").train()
-    run = Run(make_task(), loop(save_every=3), tmp_path / "parts")
-
-    def die(step, turns=run.task.turns):
-        if step == 4:
-            raise RuntimeError("the power fails")
-        return turns(step)
-
-    run.task.turns = die
-    with pytest.raises(RuntimeError, match="power"):
-        run.train()
-    assert state_of(tmp_path / "parts")[1] == 3
-    Run(make_task(), loop(), tmp_path / "parts").train()
-    assert_same_state(tmp_path / "whole", tmp_path / "parts")
-    first, second = (load_checkpoint(tmp_path / name / "weights.safetensors") for name in ("whole", "parts"))
-    assert (first.config, first.facts) == (second.config, second.facts)
-    assert [key for key in first.tensors if not torch.equal(first.tensors[key], second.tensors[key])] == []
-    for name, network in make_task().networks.items():
-        trained = state_of(tmp_path / "whole")[0]
-        still = [k for k, v in network.named_parameters() if torch.equal(v, trained[f"network.{name}.{k}"])]
-        # else the comparison would have shown nothing; the hinge loss may leave that bias alone
-        assert set(still) <= {"head.bias"}
-
-
-def test_an_error_in_the_middle_of_a_step_never_reaches_the_disk(make_task, tmp_path):
-    Run(make_task(), loop(steps=4), tmp_path / "whole").train()
-    run = Run(make_task(), loop(steps=8, save_every=4), tmp_path / "parts")
-
-    def die_late(step, turns=run.task.turns):
-        yield from turns(step)
-        if step == 5:
-            raise RuntimeError("half a step")
-
-    run.task.turns = die_late
-    with pytest.raises(RuntimeError, match="half"):
-        run.train()
-    assert_same_state(tmp_path / "whole", tmp_path / "parts")
-
-
-def test_ctrl_c_waits_for_the_step_and_saves_it(make_task, tmp_path):
-    Run(make_task(), loop(), tmp_path / "whole").train()
-    run = Run(make_task(), loop(), tmp_path / "parts")
-
-    def interrupt(step, turns=run.task.turns):
-        for position, turn in enumerate(turns(step)):
-            if step == 3 and position == 0:
-                signal.raise_signal(signal.SIGINT)
-            yield turn
-
-    run.task.turns = interrupt
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        run.train()
-    assert signal.getsignal(signal.SIGINT) is before
-    assert state_of(tmp_path / "parts")[1] == 4
-    Run(make_task(), loop(), tmp_path / "parts").train()
-    assert_same_state(tmp_path / "whole", tmp_path / "parts")
+make_task = looped.make_task
 
 
 def test_a_run_trains_outside_the_main_thread(make_task, tmp_path):
@@ -127,25 +22,6 @@ def test_a_run_trains_outside_the_main_thread(make_task, tmp_path):
     thread.start()
     thread.join()
     assert state_of(tmp_path / "run")[1] == 1
-
-
-def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(make_task, tmp_path, monkeypatch):
-    run = Run(make_task(), loop(steps=2), tmp_path / "run")
-    run.train()
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    assert before.keys() == {"state.safetensors", "weights.safetensors"}
-
-    def fail(tensors, path, metadata):
-        path.write_bytes(b"half a f")
-        raise OSError("no space left")
-
-    monkeypatch.setattr("adadiffsr_core.training.loop.state.save_file", fail)
-    monkeypatch.setattr("adadiffsr_core.models.checkpoint.save_file", fail)
-    run._one_step()
-    for write in (run.save, lambda: run.task.export(run.average, tmp_path / "run" / "weights.safetensors", {})):
-        with pytest.raises(OSError, match="no space"):
-            write()
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 def test_the_exported_weights_are_the_average(make_task, tmp_path):
@@ -234,24 +110,6 @@ def test_another_seed_is_another_run(tmp_path):
     first, second = (state_of(tmp_path / str(seed))[0] for seed in (1, 2))
     key = "network.autoencoder.encoder.conv_in.weight"
     assert not torch.equal(first[key], second[key])
-
-
-def test_freezing_the_encoder_keeps_the_decoders_moments(tmp_path):
-    Run(make_autoencoder_task(0), loop(steps=2), tmp_path / "run").train()
-    before, _ = state_of(tmp_path / "run")
-    resumed = Run(make_autoencoder_task(0, freeze_encoder=True), loop(steps=3), tmp_path / "run")
-    names = [name for name, _ in resumed.task.networks["autoencoder"].named_parameters()]
-    moments = resumed.optimisers["autoencoder"].adam.state
-    for index, parameter in enumerate(resumed.task.networks["autoencoder"].parameters()):
-        assert torch.equal(moments[parameter]["exp_avg"], before[f"optimiser.autoencoder.{index}.exp_avg"])
-    resumed.train()
-    after, _ = state_of(tmp_path / "run")
-    same = {
-        name
-        for name in names
-        if torch.equal(before[f"network.autoencoder.{name}"], after[f"network.autoencoder.{name}"])
-    }
-    assert same == {name for name in names if name.startswith("encoder.")}
 
 
 def test_minutes_end_a_run_and_its_decay_is_planned_into_them(make_task, tmp_path, monkeypatch):
