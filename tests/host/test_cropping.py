@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.host import tiny
-from tests.host.test_equality import SEED, TOLERANCE, close
+from tests.host.nearness import TOLERANCE, close
+from tests.host.test_equality import SEED
 
 HEIGHT, WIDTH, TILE, OVERLAP, STEPS = 11, 19, 8, 3, 5
 

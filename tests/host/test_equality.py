@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.host import tiny
+from tests.host.nearness import TOLERANCE, close
 
 DETERMINISTIC = ["euler", "ddim", "dpmpp_2m"]
 SIDE, STEPS, SEED = 8, 6, 7
-TOLERANCE = 1e-4
 
 
 def uniform(pack, solver="euler", **fields):
@@ -17,11 +17,6 @@ def uniform(pack, solver="euler", **fields):
     rule = {"intervals": "1, 1, 1, 1", "gain_threshold": 6e-4, "early_exit": False}
     given = {"tile_size": SIDE * 8, "overlap": 0, "tile_fit": False, **rule, **fields}
     return pack("nodes.host.sampler").RegionSampler(settings.read_settings(sampler_name=solver, **given))
-
-
-def close(ours, theirs):
-    assert theirs.std() > 0.1
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE * max(1.0, float(theirs.abs().max())))
 
 
 def run_both(host, pack, model, positive, negative=None, *, solver="euler", sigmas=None, images=1, **options):

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from tests.host import tiny
+from tests.host.nearness import close
 from tests.host.test_cropping import settings_of
-from tests.host.test_equality import SEED, close, uniform
+from tests.host.test_equality import SEED, uniform
 
 CHANNELS, SIDE, STEPS, TILE = 16, 24, 5, 16
 

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from tests.host import tiny
-from tests.host.test_behaviour import differs
+from tests.host.nearness import TOLERANCE, differs
 from tests.host.test_cropping import HEIGHT, WIDTH, sample_regions, scattering
-from tests.host.test_equality import TOLERANCE
 
 SECOND = torch.device("cpu", 1)
 
