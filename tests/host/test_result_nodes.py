@@ -11,6 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.host import executed
+from tests.host.executed import draw, is_image, refusal
+
+run = executed.run
 FACTOR = 8
 CANVAS = (9, 14)  # latent px
 CANVAS_PX = (72, 112)
@@ -21,14 +25,6 @@ IDS = {
     "nodes.colour": ["ColourMatch"],
     "nodes.examples": ["ExamplePhoto"],
 }
-
-
-def draw(*shape, seed=0):
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def refusal(pack):
-    return pack("adadiffsr_core.errors").AdaDiffSRError
 
 
 @pytest.fixture
@@ -49,30 +45,6 @@ def make_tiles(pack):
         return pack("nodes.tiles").Tiles(estimates, grid, report, latent, None, FACTOR)
 
     return build
-
-
-@pytest.fixture
-def run(pack):
-    """Executes a node as the host does, and checks that it gives as many outputs as it declares."""
-
-    def execute(module, name, **inputs):
-        node = getattr(pack(module), name)
-        output = node.execute(**inputs)
-        assert len(output.args) == len(node.define_schema().outputs)
-        return output
-
-    return execute
-
-
-def is_image(value, count):
-    return (
-        value.ndim == 4
-        and value.shape[0] == count
-        and value.shape[-1] == 3
-        and value.dtype == torch.float32
-        and value.device.type == "cpu"
-        and 0 <= float(value.min()) <= float(value.max()) <= 1
-    )
 
 
 @pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in IDS.items() for name in names])
@@ -171,14 +143,6 @@ def test_what_is_no_colour_is_refused_at_every_image_input(pack, run, make_tiles
             run(module, name, **inputs)
 
 
-def test_hidden_alpha_that_is_no_number_is_no_matter(run):
-    image = draw(1, 8, 8, 4)
-    image[..., 3] = math.nan
-    (matched,) = run("nodes.colour", "ColourMatch", image=image, reference=image, method="wavelet").args
-    assert torch.allclose(matched[..., :3], image[..., :3], atol=1e-5)
-    assert bool((matched[..., 3] == 1).all())
-
-
 @pytest.mark.parametrize("images", [1, 3])
 def test_gain_curves_are_one_picture_for_the_run(run, make_tiles, images):
     (curves,) = run("nodes.pictures", "GainCurves", tiles=make_tiles(images)).args
@@ -230,22 +194,6 @@ def test_quality_says_what_to_install(pack, run, monkeypatch):
         run("nodes.measures", "ImageQuality", image=draw(1, 32, 32, 3), metric="musiq")
 
 
-@pytest.mark.parametrize("method", ["wavelet", "adain"])
-def test_colours_become_those_of_the_reference(run, method):
-    image = 0.4 + 0.1 * draw(2, 64, 64, 3)
-    tint = torch.tensor([0.6, 0.3, 0.5]).expand(1, 8, 12, 3)
-    (matched,) = run("nodes.colour", "ColourMatch", image=image, reference=tint, method=method).args
-    assert is_image(matched, 2)
-    assert matched.shape == image.shape
-    torch.testing.assert_close(matched.mean((1, 2)), tint.mean((1, 2)).expand(2, 3), atol=5e-3, rtol=0)
-
-
-def test_every_image_keeps_its_own_colours(run):
-    image = draw(2, 20, 30, 3)
-    (matched,) = run("nodes.colour", "ColourMatch", image=image, reference=image, method="wavelet").args
-    torch.testing.assert_close(matched, image, atol=1e-5, rtol=0)
-
-
 def test_comparison_repeats_a_single_image_for_a_batch(run):
     images = {"image_1": draw(1, 300, 300, 3), "image_2": draw(3, 150, 200, 3, seed=1)}
     captions = {"caption_1": "before", "caption_2": "after"}
@@ -286,42 +234,3 @@ def test_missing_example_is_a_sentence(pack, run, monkeypatch, tmp_path):
     monkeypatch.setattr(pack("nodes.examples"), "FOLDER", tmp_path)
     with pytest.raises(refusal(pack), match=r"photos/cat\.jpg is missing"):
         run("nodes.examples", "ExamplePhoto", photo="cat")
-
-
-@pytest.mark.parametrize("method", ["wavelet", "adain"])
-@pytest.mark.parametrize("shape", [(1, 2, 3), (2, 48, 64)])
-def test_colour_match_puts_the_reference_back_under_black(method, shape, run):
-    image, reference = draw(2, 48, 64, 3), draw(1, 48, 64, 3, seed=1)
-    mask = torch.ones(*shape)
-    mask[..., : shape[2] // 2] = 0
-    (matched,) = run("nodes.colour", "ColourMatch", image=image, reference=reference, method=method, mask=mask).args
-    black = 64 * (shape[2] // 2) // shape[2]
-    assert torch.equal(matched[:, :, :black], reference.expand_as(matched)[:, :, :black])
-    (plain,) = run("nodes.colour", "ColourMatch", image=image, reference=reference, method=method).args
-    assert torch.equal(matched[:, :, black + 9 :], plain[:, :, black + 9 :])
-
-
-def test_a_black_mask_gives_the_reference_as_vae_encode_cut_it(run):
-    """The host cuts sides to multiples of 8 about the middle; what comes back lies where it was."""
-    image, reference, mask = draw(1, 48, 64, 3), draw(1, 55, 67, 3, seed=1), torch.zeros(1, 55, 67)
-    (matched,) = run("nodes.colour", "ColourMatch", image=image, reference=reference, method="wavelet", mask=mask).args
-    assert torch.equal(matched, reference[:, 3:51, 1:65])
-
-
-@pytest.mark.parametrize("mask", [torch.zeros(3, 8, 8), torch.full((1, 8, 8), torch.nan), torch.zeros(8)])
-def test_masks_that_do_not_fit_are_refused(mask, run, pack):
-    image = draw(2, 8, 8, 3)
-    with pytest.raises(refusal(pack), match="mask"):
-        run("nodes.colour", "ColourMatch", image=image, reference=image, method="adain", mask=mask)
-
-
-def test_colour_match_gives_the_photos_transparency_back(run):
-    """Encoding and decoding lost it; what the result has of its own stays."""
-    image, reference = draw(1, 16, 24, 3), draw(1, 8, 12, 4)
-    matched = run("nodes.colour", "ColourMatch", image=image, reference=reference, method="adain").args[0]
-    assert matched.shape == (1, 16, 24, 4)
-    half = torch.nn.functional.interpolate(matched[..., 3:].movedim(-1, 1), (8, 12), mode="area")
-    assert float((half - reference[..., 3:].movedim(-1, 1)).abs().mean()) < 0.1
-    own = torch.cat([image, torch.full((1, 16, 24, 1), 0.25)], dim=-1)
-    matched = run("nodes.colour", "ColourMatch", image=own, reference=reference, method="adain").args[0]
-    assert bool((matched[..., 3] == 0.25).all())
