@@ -12,14 +12,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 
 from tests.host.api import Client
 from tests.host.browser import Browser, find_browser
 from tests.host.pack import part
 from tests.host.server import Server
+from tests.host.training import EXTRAS, SETTINGS, save_photos
 
 PACK = Path(__file__).resolve().parents[2]
 REQUIRED = ["torch", "aiohttp", "yaml", "alembic", "av", "comfyui_frontend_package"]
@@ -130,3 +132,51 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pack(host) -> Load:
     """Imports a module of the pack by its name, such as `nodes.host.run`, as the host would."""
     return part
+
+
+# ---- training
+
+
+@pytest.fixture
+def extras():
+    for name in EXTRAS:
+        pytest.importorskip(name, reason="the extras `train` and `iqa` are not installed")
+
+
+@pytest.fixture
+def places(pack, tmp_path, monkeypatch):
+    """The host's folders, all in one of this test's own."""
+    import folder_paths
+
+    pack("nodes.host.folders").add_model_folder()
+    models = tmp_path / "models" / "adadiffsr"
+    models.mkdir(parents=True)
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "adadiffsr", ([str(models)], {".safetensors"}))
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
+    monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path / "user"))
+    save_photos(tmp_path / "input" / "photos")
+    run = tmp_path / "user" / "__adadiffsr" / "training" / "learnt"
+    return SimpleNamespace(root=tmp_path, models=models, run=run, file=models / "learnt.safetensors")
+
+
+@pytest.fixture(scope="session")
+def embedded(pack):
+    with torch.inference_mode():
+        model, vae, null_prompt, *_ = pack("nodes.loaders").LoadCheckpoint.execute("embedded model").args
+    return {"model": model, "vae": vae, "positive": null_prompt}
+
+
+@pytest.fixture
+def train(pack, places, embedded):
+    """Runs the node as the host does: within inference mode."""
+
+    @torch.inference_mode()
+    def run(**changes):
+        return pack("nodes.training").TrainMmle.execute(**{**embedded, **SETTINGS, **changes})
+
+    return run
+
+
+@pytest.fixture
+def refusal(pack):
+    return pack("adadiffsr_core.errors").AdaDiffSRError

@@ -6,10 +6,8 @@ import traceback
 import pytest
 import torch
 
-from tests.host.test_training_node import SETTINGS, build_prompt, places
 from tests.host.tiny import draw
-
-__all__ = ["places"]  # a fixture
+from tests.host.training import SETTINGS, build_prompt
 
 HOSTILE = {
     "half a character": "a\ud800b",
