@@ -1,6 +1,6 @@
 """Dynamic timestep sampling (DTSS): gain -> class -> next jump. Pure functions, state in, state out.
 
-Source: section 3.3; decision D71. To change how tiles are treated, change `classify_tiles`, `next_rung` or
+Source: section 3.3; decisions D71 and D81. To change how tiles are treated, change `classify_tiles`, `next_rung` or
 `bounded`; nothing else knows the rules.
 """
 
