@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HOSTS = {"host_overhead", "sd21"}
 TESTED = {
     "bands", "cluster_overhead", "cluster_scaling", "cluster_travel", "comparators", "complexity", "courses",
-    "degradation", "finetune_sd21", "likeness", "memory", "overhead", "round_trip", "training_speed",
+    "degradation", "fidelity", "finetune_sd21", "likeness", "memory", "overhead", "round_trip", "training_speed",
 }  # fmt: skip
 COMPARATORS = ("Real-ESRGAN", "RealSR", "RealSR-JPEG", "DAT-light")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -105,6 +105,15 @@ def test_overhead(run, model, tmp_path):
     words = ("--tiles", 2, "--tile-batch", 2, "--rounds", 1, "--steps", 2, "--model", model, "--out", out)
     assert read_columns(run("overhead", *words)) == ["uniform", "adaptive"]
     assert {len(row["all"]) for row in json.loads(out.read_text()).values()} == {1}
+
+
+def test_fidelity(run, model, pictures):
+    """Of whatever model, plain colours come out as they went in."""
+    told = run("fidelity", pictures, "--model", model, "--seeds", 0, 1).splitlines()
+    plain = [float(line.split()[-2]) for line in told if line.startswith("plain")]
+    assert len(plain) == 7
+    assert max(plain) < 0.05
+    assert [line.partition(":")[0] for line in told[-2:]] == ["doubled", "bicubic"]
 
 
 def test_likeness(run, model, pictures, tmp_path):

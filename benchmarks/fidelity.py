@@ -1,0 +1,76 @@
+"""What an upscaler must not spoil: plain colours, and sharp photographs that are only doubled.
+
+    python -m benchmarks.fidelity PHOTOS... [--every 1 --from 0] [--seeds 0 1 2] [--likeness 40] [--model FILE]
+
+By the everyday preset. The furthest that any pixel of seven plain pictures comes out from its colour, in levels of 255,
+over the seeds; and of photographs at half their size, doubled, PSNR in dB and, where stlpips-pytorch is installed,
+ST-LPIPS to the photographs, beside those of enlarging alone (bicubic).
+"""
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from adadiffsr_core.models.model import Model, load_model
+from adadiffsr_core.photo.enlarging import enlarge, reduce
+from adadiffsr_core.photo.reading import read_photo
+from adadiffsr_core.pipeline import upscale
+from adadiffsr_core.settings import PRESETS, SamplingConfig
+
+from .likeness import list_photos
+from .round_trip import FLATS, read_metrics
+
+
+def furthest_plain(model: Model, colour: tuple[float, float, float], ways: Iterable[SamplingConfig]) -> float:
+    """Levels of 255, of a picture of 96 x 160 px enlarged four times."""
+    plain = torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1)
+    results = (upscale(model, plain.expand(1, 3, 96, 160), (384, 640), way).image for way in ways)
+    return max(float((result - plain).abs().max()) * 255 for result in results)
+
+
+def halve(photo: Tensor) -> tuple[Tensor, Tensor]:
+    """`[1,3,H,W]` with even sides, and the same at half its size."""
+    height, width = (side // 2 for side in photo.shape[-2:])
+    even = photo[..., : 2 * height, : 2 * width]
+    return even, reduce(even, (height, width))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTOS", help="files or folders")
+    parser.add_argument("--every", type=int, default=1, help="only every so many-th photograph")
+    parser.add_argument("--from", dest="first", type=int, default=0, help="beginning with this one")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--likeness", type=float, default=PRESETS["everyday"].dtss.likeness)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    model, everyday = load_model(args.model), PRESETS["everyday"]
+    dtss = replace(everyday.dtss, likeness=args.likeness)
+    ways = [replace(everyday, seed=seed, dtss=dtss) for seed in args.seeds]
+    for colour in FLATS:
+        print(f"plain {colour}: {furthest_plain(model, colour, ways):.2f} levels", flush=True)
+    metrics, sums = read_metrics(), dict[str, list[float]]()
+    for path in list_photos(args):
+        truth, half = halve(read_photo(path).pixels[None])
+        size = (truth.shape[-2], truth.shape[-1])
+        made = {"doubled": upscale(model, half, size, ways[0]).image, "bicubic": enlarge(half, size).clamp(0, 1)}
+        for name, picture in made.items():
+            values = [float(metric(picture, truth)) for metric in metrics.values()]
+            sums[name] = [a + b for a, b in zip(sums.get(name, [0.0] * len(values)), values, strict=True)]
+            print(path.name, name, *(f"{value:.4f}" for value in values), flush=True)
+    for name, totals in sums.items():
+        means = (
+            f"{metric} {total / len(list_photos(args)):.4f}" for metric, total in zip(metrics, totals, strict=True)
+        )
+        print(f"{name}: {', '.join(means)}")
+
+
+if __name__ == "__main__":
+    main()
