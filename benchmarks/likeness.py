@@ -1,7 +1,8 @@
 """How near tiles come to what all steps would have given, by schedule and by rule, at which number of evaluations.
 
     python -m benchmarks.likeness PHOTOS... [--tile-px 512] [--scale 4] [--every 1 --from 0] [--model FILE]
-        [--steps 24] [--denoise 1] [--out JSON]
+        [--steps 24] [--denoise 1] [--out JSON] [--chart PNG]
+    python -m benchmarks.likeness --read JSON...        # several runs as one
 
 One tile of each photograph is enlarged and sampled as a canvas of its own. Likeness is the PSNR in dB of the decoded
 tile to that of all base steps: of the mean tile, of the worst twentieth, of the worst; and of the worst twentieth of
@@ -23,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adadiffsr_core.drawing.charts import new_figure
+from adadiffsr_core.files import whole_file
 from adadiffsr_core.gain.mmle import MmleEstimator
 from adadiffsr_core.models.model import Model, load_model
 from adadiffsr_core.photo.enlarging import enlarge
@@ -33,6 +36,12 @@ from adadiffsr_core.settings import PRESETS, SamplingConfig
 
 UNIT = 7  # evaluations whose deviation in force the law is relative to
 IN_FORCE = float(deviation_of(torch.tensor(UNIT), PRESETS["everyday"].steps).log10())
+LINES = {
+    "bounded": "bounded, by likeness",
+    "course": "the same course for every tile",
+    "intervals": "every k-th step and the last",
+    "paper": "the paper's rule",
+}
 DIALS = (36.0, 38.0, 40.0, 42.0, 44.0, 46.0)
 BLOCK_PX = 128
 
@@ -127,10 +136,39 @@ def law(rows: dict[str, dict[str, list[float]]]) -> str:
     return f"law ({tiles}): {', '.join(parts)}"
 
 
+def read_rows(paths: list[Path]) -> dict[str, dict[str, list[float]]]:
+    """What several runs wrote by `--out`, as one."""
+    rows: dict[str, dict[str, list[float]]] = {}
+    for path in paths:
+        for name, row in json.loads(path.read_text(encoding="utf-8")).items():
+            for key, values in row.items():
+                rows.setdefault(name, {}).setdefault(key, []).extend(values)
+    return rows
+
+
+def draw_chart(rows: dict[str, dict[str, list[float]]], path: Path) -> None:
+    """A PNG of how near the worst twentieth of tiles is, by evaluations; a line for each kind of schedule."""
+    figure = new_figure(6.4, 4.2)
+    axes = figure.add_subplot(1, 1, 1)
+    for kind, label in LINES.items():
+        named = [row for name, row in rows.items() if name.split()[0] == kind]
+        points = sorted(
+            (float(np.mean(row["nfe"])), -10 * np.log10(max(np.quantile(row["error"], 0.95), 1e-12))) for row in named
+        )
+        axes.plot(*zip(*points, strict=True), label=label, marker="o", markersize=4, linewidth=1)
+    axes.set(xlabel="evaluations per tile", ylabel="PSNR to all steps, worst twentieth of tiles, dB")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=110, format="png")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTOS", help="files or folders")
+    parser.add_argument("photos", nargs="*", type=Path, metavar="PHOTOS", help="files or folders")
+    parser.add_argument("--read", nargs="+", type=Path, default=[], metavar="JSON", help="of earlier runs")
+    parser.add_argument("--chart", type=Path, metavar="PNG", help="needs matplotlib")
     parser.add_argument("--tile-px", type=int, default=512)
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--every", type=int, default=1, help="only every so many-th photograph")
@@ -146,9 +184,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     given = {"steps": args.steps, "denoise": args.denoise, "tile_size": args.tile_px}
     config = replace(PRESETS["everyday"], **given, tile_fit=False, overlap=0)
-    rows = measure(load_model(args.model), list_photos(args), config, args)
+    rows = read_rows(args.read) if args.read else measure(load_model(args.model), list_photos(args), config, args)
     print(summarise(rows))
     print(law(rows))
+    if args.chart:
+        draw_chart(rows, args.chart)
     if args.out:
         args.out.write_text(json.dumps(rows), encoding="utf-8")
 

@@ -125,6 +125,11 @@ def test_likeness(run, model, pictures, tmp_path):
     assert {"paper", "course 3", "intervals 2", "bounded 40 dB"} < set(rows)
     assert rows["course 3"]["nfe"] == [3.0]
     assert all(0 <= row["error"][0] < 1 for row in rows.values())
+    chart = tmp_path / "chart.png"
+    twice = run("likeness", "--read", out, out, "--chart", chart)
+    assert twice[twice.index("| schedule") :] == table[table.index("| schedule") :]  # of the same tile
+    with Image.open(chart) as picture:
+        assert picture.size == (704, 462)
 
 
 def test_courses(run, model, pictures):
