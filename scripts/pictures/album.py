@@ -36,6 +36,7 @@ class Picture:
 
 ALBUM: tuple[Picture, ...] = (
     Picture(path="docs/img/result.jpg", size=(1130, 454), limit=DOCS_BYTES, draw=pages.result),
+    Picture(path="docs/img/steps_by_region.jpg", size=(1097, 560), limit=DOCS_BYTES, draw=pages.steps_by_region),
     Picture(path="docs/img/region_map.jpg", size=(900, 646), limit=DOCS_BYTES, draw=pages.mask),
     *(
         Picture(path=f"web/docs/img/{draw.__name__}.jpg", size=size, limit=HELP_BYTES, draw=draw)

@@ -30,6 +30,14 @@ def result(results: Results) -> Image.Image:
     return _beside((f"photo, enlarged {SCALE}x", before), (f"result, {evaluations}", after))
 
 
+def steps_by_region(results: Results) -> Image.Image:
+    """The harbour, and its map: sky, foliage and water."""
+    done = results.make("harbour", results.small_tiles)
+    return lay_beside(
+        [tensor_to_image(done.image[0]), Image.fromarray(results.map("harbour", results.small_tiles))], 560
+    )
+
+
 def ksampler(results: Results) -> Image.Image:
     """The cat's eyes before and after."""
     before, after = results.before_after("cat", results.everyday, EYES, (360, 330))
