@@ -10,6 +10,7 @@ from .forms import PACK, make_id, node_to_ui
 from .graph import Graph
 from .layout import GAP, arrange
 from .node import ALWAYS, Node, Output
+from .reroutes import make_reroutes
 
 # The front end's: the ids of what goes into a subgraph and of what comes out, and what is said of a link within.
 _ENTRANCE, _EXIT = -10, -20
@@ -85,25 +86,41 @@ def _look_inside(graph: Graph, face: Face) -> _Json:
         links.append([len(links) + 1, output.node.id, output.slot, _EXIT, place, output.kind])
     boxes, groups = arrange(graph.columns)
     right = max(left + width for left, _, width, _ in (group["bounding"] for group in groups))
-    last = {"lastGroupId": len(groups), "lastNodeId": len(graph.nodes), "lastLinkId": len(links), "lastRerouteId": 0}
+    entrance, end = [-_DOOR[0] - GAP, 0, *_DOOR], [right + GAP, 0, *_DOOR]
+    doors = {
+        number: (x, y, x + width, y + height) for number, (x, y, width, height) in ((_ENTRANCE, entrance), (_EXIT, end))
+    }
+    reroutes, parents = make_reroutes(graph.nodes, links, boxes, groups, doors)
+    last = {
+        "lastGroupId": len(groups),
+        "lastNodeId": len(graph.nodes),
+        "lastLinkId": len(links),
+        "lastRerouteId": len(reroutes),
+    }
     return {
         "version": 1,
         "state": last,
         "revision": 0,
         "config": {},
         "name": graph.name,
-        "inputNode": {"id": _ENTRANCE, "bounding": [-_DOOR[0] - GAP, 0, *_DOOR]},
-        "outputNode": {"id": _EXIT, "bounding": [right + GAP, 0, *_DOOR]},
+        "inputNode": {"id": _ENTRANCE, "bounding": entrance},
+        "outputNode": {"id": _EXIT, "bounding": end},
         "inputs": _make_door(graph, face.sockets, [(link[0], link[1:3]) for link in links], _ENTRANCE),
         "outputs": _make_door(graph, face.kinds, [(link[0], link[3:5]) for link in links], _EXIT),
         "widgets": [],
         "nodes": [node_to_ui(node, boxes[node.id], links) for node in graph.nodes],
         "groups": groups,
-        "links": [dict(zip(_LINK, link, strict=True)) for link in links],
+        "links": [_link_to_ui(link, parents.get(link[0])) for link in links],
+        "reroutes": reroutes,
         "extra": {},
         "category": "AdaDiffSR",
         "description": face.description,
     }
+
+
+def _link_to_ui(link: list[Any], parent: int | None) -> _Json:
+    led = {} if parent is None else {"parentId": parent}
+    return {**dict(zip(_LINK, link, strict=True)), **led}
 
 
 def _make_door(graph: Graph, kinds: Mapping[str, str], ends: list[tuple[int, list[int]]], door: int) -> list[_Json]:

@@ -9,6 +9,7 @@ from typing import Any
 from .graph import Graph
 from .layout import Box, arrange
 from .node import ALWAYS, BYPASS, NEVER, NOTE, Input, Node, Output
+from .reroutes import make_reroutes
 
 PACK = "adadiffsr"
 _NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
@@ -28,6 +29,8 @@ def graph_to_ui(graph: Graph) -> _Json:
     """The form that the front end opens, schema version 0.4."""
     links = list(graph.links())
     boxes, groups = arrange(graph.columns)
+    reroutes, parents = make_reroutes(graph.nodes, links, boxes, groups)
+    led = [{"id": number, "parentId": parent} for number, parent in sorted(parents.items())]
     return {
         "id": make_id(graph.name),
         "revision": 0,
@@ -37,7 +40,7 @@ def graph_to_ui(graph: Graph) -> _Json:
         "links": links,
         "groups": groups,
         "config": {},
-        "extra": {"ds": {"scale": _SCALE, "offset": _OFFSET}},
+        "extra": {"ds": {"scale": _SCALE, "offset": _OFFSET}, "reroutes": reroutes, "linkExtensions": led},
         "version": 0.4,
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 from .graph import Column
 from .node import NOTE, Node
 
-HEADER, GROUP_HEADER, MARGIN, GAP = 30, 36, 10, 16
+HEADER, GROUP_HEADER, MARGIN, BELOW, GAP = 30, 36, 6, 10, 16
 SMALLEST = 88  # the front end makes no text smaller
 _ROW, _WIDGET, _LINE, _CHARACTER = 20, 25, 17, 5.8
 
@@ -44,7 +44,7 @@ def arrange(columns: Sequence[Column]) -> tuple[Mapping[int, Box], list[dict[str
             for node in nodes:
                 box = Box(left + MARGIN, top + HEADER, column.width, _height(node, column.width))
                 boxes[node.id] = box
-                top = box.top + max(0 if node.is_folded else box.height, node.room) + MARGIN
+                top = box.top + max(0 if node.is_folded else box.height, node.room) + BELOW
             bounding = [left, first, column.width + 2 * MARGIN, top - first]
             groups.append({"id": len(groups) + 1, "title": title, "bounding": bounding, "color": colour, "flags": {}})
             top += GAP

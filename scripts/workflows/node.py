@@ -58,6 +58,7 @@ class Node:
     height: int | None = None
     room: int = 0
     is_folded: bool = False
+    is_growing: bool = False
 
     def __getitem__(self, name: str) -> Output:
         return Output(self, self.schema["output_name"].index(name))
@@ -85,6 +86,11 @@ class Node:
     def folded(self) -> Node:
         """Only its heading: for nodes between two others at which nothing is to be set."""
         self.is_folded = True
+        return self
+
+    def growing(self) -> Node:
+        """Without an end below: for nodes that grow while they run."""
+        self.is_growing = True
         return self
 
     @property

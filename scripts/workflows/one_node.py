@@ -8,7 +8,6 @@ from .parts import (
     LINKED,
     LOAD_IMAGE,
     PREVIEW,
-    SAMPLER,
     SAVED,
     TEXT_SHOWN,
     VIOLET,
@@ -19,7 +18,8 @@ from .parts import (
     upscale_node,
 )
 
-_WIDE = 486  # of pictures side by side, px
+_WIDE, _BEFORE_AFTER = 486, 550  # of pictures side by side, px
+_BELOW = 270  # of the first of two columns below these
 EYES = (76, 34, 160, 76)  # left, top, right and bottom, px, of the cat, whose photo is 224 x 150 px
 
 
@@ -49,13 +49,13 @@ saucer takes few, the grain of the wood takes more.
     g.column(LOAD_IMAGE)
     g.group("2  Upscale", BLUE)
     done = upscale_node(g, photo, scale=4.0)
-    wide = g.column(550)
+    wide = g.column(_BEFORE_AFTER)
     g.group("3  Before and after", VIOLET)
     show_comparison(g, "Before and after", before=photo, after=done)
-    g.column(270, wide)
+    g.column(_BELOW, wide)
     g.group("4  Where the steps went", VIOLET)
     g.add("PreviewImage", "Evaluations of each region", images=done["map"]).tall(SAVED)
-    g.column(244)
+    g.column(_BEFORE_AFTER - _BELOW - BETWEEN)
     save(g, done, "upscaled", 5)
 
 
@@ -90,7 +90,7 @@ connect its *MASK* to both *mask*.
     g.add("PreviewImage", "The mask", images=g.add("MaskToImage", "As image", mask=mask).folded()).tall(PREVIEW)
     runs = {}
     for number, means in ((3, "more"), (4, "only")):
-        g.column(SAMPLER)
+        g.column(LINKED)
         g.group(f"{number}  mask_means: {means}", BLUE)
         runs[means] = upscale_node(g, photo, f"Upscale: {means}", mask=mask, mask_means=means)
     g.column(_WIDE)

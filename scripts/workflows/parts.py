@@ -8,8 +8,8 @@ from .node import Node, Output
 
 BLUE, GREEN, AMBER, VIOLET, GREY = "#3f789e", "#4a7a4a", "#a1742a", "#6d5a9c", "#555"
 # Columns, px. LOAD_IMAGE is how wide and high that node is, which people put in the place of Example Photo.
-TEXT, LOAD_IMAGE, SAMPLER, LINKED, PICTURE = 290, 315, 240, 225, 350
-NARROW, MAPS = 275, 242  # of text and of pictures, where there are many columns
+TEXT, LOAD_IMAGE, LINKED, PICTURE = 290, 315, 225, 350
+NARROW, TITLED = 221, 237  # where there are many columns: of text, and of what has a long title
 BETWEEN = GAP + 2 * MARGIN  # of the nodes of two columns
 PREVIEW, SAVED, TEXT_SHOWN = 248, 280, 130  # the least heights that the front end leaves as they are
 UPSCALER_ROOM = 582  # of Upscale by Regions once it shows its result
@@ -57,14 +57,13 @@ def enlarge(g: Graph, photo: Node | Output | None = None) -> Node:
 def add_sampler(g: Graph, checkpoint: Node, latent: Node, title: str | None = None, **inputs: Any) -> Node:
     """A Region-Aware KSampler with its defaults and `inputs`."""
     prompts = {"positive": checkpoint["null_prompt"], "negative": checkpoint["null_prompt"]}
-    return g.add(
-        "AdaDiffSR_RegionAwareKSampler", title, **{"model": checkpoint, "latent_image": latent, **prompts, **inputs}
-    )
+    inputs = {"model": checkpoint, "latent_image": latent, **prompts, **inputs}
+    return g.add("AdaDiffSR_RegionAwareKSampler", title, **inputs).growing()
 
 
 def sample(g: Graph, checkpoint: Node, latent: Node, number: int = 3, **inputs: Any) -> Node:
     """Tiles of a picture, in a column whose lower end is free: while it runs, the sampler grows."""
-    g.column(SAMPLER)
+    g.column(LINKED)
     g.group(f"{number}  Sample regions", BLUE)
     return add_sampler(g, checkpoint, latent, **inputs)
 
@@ -122,4 +121,4 @@ def show_comparison(g: Graph, title: str, **pictures: Node | Output) -> None:
 def upscale_node(g: Graph, photo: Node, title: str | None = None, **inputs: Any) -> Node:
     """The whole upscaler in one node, with room for the picture that it shows."""
     node = g.add("AdaDiffSR_UpscaleByRegions", title, **{"image": photo, "tile_size": 256, **inputs})
-    return node.with_room(UPSCALER_ROOM)
+    return node.with_room(UPSCALER_ROOM).growing()

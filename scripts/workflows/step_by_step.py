@@ -13,11 +13,10 @@ from .parts import (
     GREY,
     LINKED,
     LOAD_IMAGE,
-    MAPS,
     NARROW,
     PICTURE,
     PREVIEW,
-    SAMPLER,
+    TITLED,
     VIOLET,
     add_model,
     add_photo,
@@ -140,7 +139,7 @@ how far it may stray. *rule* is **paper**, for the other one was learnt from the
     tiles = sample(g, checkpoint, latent, 6, **ordinary, **BY_CLASSES, **prompts)
     result = finish(g, checkpoint, tiles, enlarged, 7)
     save(g, result, "own_checkpoint", 8)
-    g.column(LINKED)
+    g.column(TITLED)
     show_map(g, tiles, result, 9)
     show_curves(g, tiles, 10)
 
@@ -174,15 +173,15 @@ uniform takes.
     uniform_rule = {"rule": "paper", "intervals": "3, 3, 3, 3", "visit_last": False}
     runs = []
     for number, name, rule in ((4, "Adaptive", {}), (5, "Uniform", uniform_rule)):
-        g.column(SAMPLER)
+        g.column(LINKED)
         g.group(f"{number}  {name}", BLUE)
         runs.append((name, add_sampler(g, checkpoint, latent, name, tile_size=256, **rule)))
-    g.column(MAPS)
+    g.column(LINKED)
     g.group("6  Where the steps went", VIOLET)
     for name, tiles in runs:
         region_map = g.add("AdaDiffSR_RegionMap", f"{name}: map", tiles=tiles, image=enlarged).folded()
         g.add("PreviewImage", f"{name}: evaluations", images=region_map).tall(PREVIEW)
-    g.column(MAPS)
+    g.column(LINKED)
     g.group("7  Join and decode", BLUE)
     pictures = {}
     for name, tiles in runs:
@@ -220,7 +219,7 @@ What comes out is merged already; maps and reports need *Region-Aware KSampler*.
     guider = g.add("CFGGuider", "CFG Guider", model=checkpoint, cfg=1.0, **prompts)
     sigmas = g.add("BasicScheduler", "Basic Scheduler", model=checkpoint, scheduler="simple", steps=24, denoise=1.0)
     g.note("The embedded model wants cfg 1 and the whole schedule.")
-    g.column(SAMPLER)
+    g.column(LINKED)
     g.group("4  Sample regions", BLUE)
     sampler = g.add("AdaDiffSR_RegionAwareSampler", **BY_CLASSES)
     g.note(BY_CLASSES_NOTE)

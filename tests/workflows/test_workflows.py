@@ -33,7 +33,7 @@ CORE = {
     "SamplerCustomAdvanced",
 }
 LOAD_IMAGE = (315, 315)  # how large the front end makes that node
-WIDEST, HIGHEST = 1705, 807  # px; the front end opens that on 1366 x 768 at 60 % or more, where text can be read
+WIDEST, HIGHEST = 1600, 807  # px; the front end opens that on 1366 x 768 at 60 % or more, where text can be read
 EXPECTED = {"upscale", "upscale_4x", "own_checkpoint", "adaptive_and_uniform", "compute_mask", "quality", "any_guider"}
 
 
