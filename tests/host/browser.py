@@ -37,6 +37,24 @@ BOXES = """
 return app.graph._nodes.map(n => [...(n.boundingRect ?? n.getBounding())]).concat(
     app.graph._groups.map(g => [...g._bounding]));
 """
+# By the paths that the front end drew: a link under a node crosses the edge of its box.
+HIDDEN = """
+const {graph} = app.canvas, pen = document.createElement('canvas').getContext('2d');
+const crosses = (path, [x, y, width, height]) => {
+    for (let i = 0; i <= width; i += 2)
+        if (pen.isPointInStroke(path, x + i, y) || pen.isPointInStroke(path, x + i, y + height)) return true;
+    for (let i = 0; i <= height; i += 2)
+        if (pen.isPointInStroke(path, x, y + i) || pen.isPointInStroke(path, x + width, y + i)) return true;
+    return false;
+};
+pen.lineWidth = 3;
+return [...graph._links.values()].flatMap(link => {
+    const pieces = [link, ...[...graph.reroutes.values()].filter(reroute => reroute.linkIds.has(link.id))];
+    const others = graph._nodes.filter(node => node.id != link.origin_id && node.id != link.target_id);
+    const above = others.filter(node => pieces.some(({path}) => crosses(path, node.boundingRect)));
+    return above.map(node => `link ${link.id} is under ${node.title}`);
+});
+"""
 FIT = "document.querySelector(`button[aria-label^='Fit View']`).click()"
 TEMPLATE = "[data-testid='template-workflow-{}']"
 WAIT_SECONDS, CLICK_SECONDS, DRAW_SECONDS = 30, 5, 1.0
@@ -108,6 +126,10 @@ class Browser:
         found = [(x, y, x + width, y + height) for x, y, width, height in self._driver.execute_script(BOXES)]
         count = self._driver.execute_script("return app.graph._nodes.length")
         return found[:count], found[count:]
+
+    def hidden_links(self) -> list[str]:
+        """Links that are drawn under nodes that they do not belong to; all of them must have been in sight."""
+        return list(self._driver.execute_script(HIDDEN))
 
     def load(self, workflow: Mapping[str, Any]) -> Prompt:
         """Open a saved workflow; the prompt that Run would post."""
