@@ -63,10 +63,11 @@ def match_wavelet(image: Tensor, reference: Tensor) -> Tensor:
     """
 
     def match_plane(plane: Tensor, wanted: Tensor) -> Tensor:
+        weight = _low_pass(_slope(wanted)).div_(_PLAIN).clamp_(max=1)
+        has_plain = bool((weight < 1).any())  # most photographs have nothing plain, and all weights are 1
+        weight = _low_pass(weight) if has_plain else weight
         matched = _low_pass(wanted - plane).add_(plane)
-        change = _low_pass(_slope(wanted)).div_(_PLAIN).clamp_(max=1)
-        # Nothing is plain in most photographs; the weights would all be 1.
-        return torch.lerp(wanted, matched, _low_pass(change)) if bool((change < 1).any()) else matched
+        return torch.lerp(wanted, matched, weight) if has_plain else matched
 
     return _match_planes(image, reference, match_plane)
 
