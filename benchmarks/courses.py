@@ -76,7 +76,7 @@ class Judge:
     def __call__(self, course: Course) -> tuple[float, float, float]:
         """What is wanted, and the likeness of the mean tile and of the tenth from the bottom, dB."""
         if course not in self.known:
-            with patch.object(bounded, "FOUND", ((0.0, course),)):
+            with patch.object(bounded, "BASE_COURSES", ((0.0, course),)):
                 bounded.courses.cache_clear()
                 picture = self._restore(0.0, float(len(course)))
             bounded.courses.cache_clear()
@@ -88,7 +88,7 @@ class Judge:
 
 def search(judge: Judge, counts: list[int], tries: int) -> Iterator[tuple[Course, float, float]]:
     """The best course of each number of evaluations, with the likeness of the mean tile and of the low one, dB."""
-    best = {len(course): course for _, course in bounded.FOUND}
+    best = {len(course): course for _, course in bounded.BASE_COURSES}
     for count in counts:
         begin = [best[count]] if count in best else []
         begin += without_one(best[count + 1]) if count + 1 in best else []

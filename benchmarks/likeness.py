@@ -181,6 +181,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    if not (args.photos or args.read):
+        parser.error("name photographs to measure, or earlier runs by --read")
     torch.set_num_threads(args.threads)
     given = {"steps": args.steps, "denoise": args.denoise, "tile_size": args.tile_px}
     config = replace(PRESETS["everyday"], **given, tile_fit=False, overlap=0)

@@ -1,7 +1,7 @@
 """The bounded rule: each tile takes the shortest course that keeps it near what all steps would give.
 
-Pure functions. A course is which base steps are evaluated, from the first to the last; there is one for each number of
-evaluations, the best that was found, and the rule chooses among them.
+Pure functions. A course is which base steps are evaluated, from the first to the last (a sub-sequence of timesteps, as
+DDIM has it); there is one for each number of evaluations, the best that was found, and the rule chooses among them.
 
 Source: decisions D71 and D81. How far a tile ends from all steps is taken to be `difficulty * deviation`: the tile's
 own part, which an estimator guesses, and that of its course, which is the same for all.
@@ -16,7 +16,7 @@ from torch import Tensor
 
 # Courses of 24 base steps, as `python -m benchmarks.courses` finds them, and log10 of their deviation, as `python -m
 # benchmarks.likeness --courses` measures it. Seven even jumps have a deviation of 1.
-FOUND: tuple[tuple[float, tuple[int, ...]], ...] = (
+BASE_COURSES: tuple[tuple[float, tuple[int, ...]], ...] = (
     (1.05, (0, 23)),
     (0.74, (0, 12, 23)),
     (0.54, (0, 6, 12, 23)),
@@ -31,7 +31,7 @@ FOUND: tuple[tuple[float, tuple[int, ...]], ...] = (
     (-1.39, (0, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18, 20, 21, 23)),
     (-1.85, (0, 1, 3, 4, 5, 6, 8, 9, 10, 12, 13, 14, 15, 17, 18, 19, 20, 22, 23)),
 )
-BASE_LAST = 23
+BASE_STEPS = 24
 # Of a tile that nothing is known of, which may be one of the harder ones: log10 of its mean squared error, levels in
 # [0,1], at a deviation of 1. The mean is -4.1, and one in ten is harder than this.
 UNKNOWN_DIFFICULTY = -3.69
@@ -62,7 +62,9 @@ def courses(steps: int) -> Courses:
         steps: base steps N, from 1.
     """
     last = steps - 1
-    found = {tuple(sorted({round(place * last / BASE_LAST) for place in course})): law for law, course in FOUND}
+    found = {
+        tuple(sorted({round(place * last / (BASE_STEPS - 1)) for place in course})): law for law, course in BASE_COURSES
+    }
     whole = tuple(range(steps))
     shorter = [(10**law, course) for course, law in found.items() if course != whole]
     rows = [*sorted(shorter, key=lambda row: len(row[1])), (0.0, whole)]

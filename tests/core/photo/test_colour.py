@@ -61,6 +61,17 @@ def test_a_slope_is_not_plain():
     assert torch.allclose(match_wavelet(image, reference)[inner], (image + stablesr_low_pass(reference - image))[inner])
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 40), (40, 90), (90, 150)])
+def test_a_part_with_its_reach_is_matched_as_in_the_whole(first, last):
+    """To the bit, also where only another part has anything plain: bands rely on it."""
+    image, reference = noise(1, 3, 150, 60), noise(1, 3, 150, 60, seed=1)
+    reference[..., :60, :] = 0.4
+    top, bottom = max(0, first - WAVELET_REACH), min(150, last + WAVELET_REACH)
+    part = match_wavelet(image[..., top:bottom, :], reference[..., top:bottom, :])
+    whole = match_wavelet(image, reference)
+    assert torch.equal(part[..., first - top : last - top, :], whole[..., first:last, :])
+
+
 def test_a_pixel_hangs_on_nothing_beyond_its_reach():
     image, reference = noise(1, 3, 90, 90), 0.5 + noise(1, 3, 90, 90, seed=1) / 500  # so faint that detail is weighed
     before = match_wavelet(image, reference)[..., 45, 45]
