@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from adadiffsr_core.models.checkpoint import Checkpoint
 from adadiffsr_core.models.model import Model
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.mmle import MmleConfig
@@ -268,3 +269,15 @@ def tiny_model(schedule: Schedule | None = None) -> Model:
     randomise(unet, 1)
     randomise(autoencoder, 2)
     return Model(unet, autoencoder, schedule or Schedule(), scales=Scales(1e-3, 1e5))
+
+
+def to_checkpoint(unet: UNet, autoencoder: Autoencoder, schedule: Schedule | None = None) -> Checkpoint:
+    """What a file of such a model holds."""
+    tensors = {f"model.diffusion_model.{key}": value for key, value in unet.state_dict().items()}
+    tensors |= {f"first_stage_model.{key}": value for key, value in autoencoder.state_dict().items()}
+    config = {
+        "unet": unet.config.to_dict(),
+        "autoencoder": autoencoder.config.to_dict(),
+        "schedule": {"prediction": (schedule or Schedule()).prediction},
+    }
+    return Checkpoint("ldm", config, tensors)

@@ -1,13 +1,16 @@
 """What tests of the command line share: a tiny model's file, `adadiffsr upscale` in its own folder, small bands."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from adadiffsr_core.cli import main
-from adadiffsr_core.models.checkpoint import Checkpoint, save_checkpoint
+from adadiffsr_core.models.checkpoint import save_checkpoint
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.unet import UNet, UNetConfig
 from adadiffsr_core.streaming import layout as layout_module
+from tests.oracles import to_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -16,16 +19,9 @@ def weights(tmp_path_factory):
     unet = UNet(UNetConfig(model_channels=32, channel_mult=(1, 1), num_res_blocks=1))
     autoencoder = Autoencoder(AutoencoderConfig(channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1)))
     torch.nn.init.normal_(unet.out[-1].weight, std=0.05)
-    tensors = {f"model.diffusion_model.{key}": value for key, value in unet.state_dict().items()}
-    tensors |= {f"first_stage_model.{key}": value for key, value in autoencoder.state_dict().items()}
-    config = {
-        "unet": unet.config.to_dict(),
-        "autoencoder": autoencoder.config.to_dict(),
-        "schedule": {"prediction": "v"},
-        "scales": [0.01, 16384],
-    }
+    made = to_checkpoint(unet, autoencoder)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_checkpoint(Checkpoint("ldm", config, tensors), path)
+    save_checkpoint(replace(made, config={**made.config, "scales": [0.01, 16384]}), path)
     return path
 
 

@@ -13,9 +13,10 @@ import pytest
 
 from adadiffsr_core.cli import main
 from adadiffsr_core.commands.interrupts import STOPPED
-from adadiffsr_core.models.checkpoint import Checkpoint, save_checkpoint
+from adadiffsr_core.models.checkpoint import save_checkpoint
 from tests import evaluated
 from tests.evaluated import make_model, save_noise
+from tests.oracles import to_checkpoint
 
 pairs = evaluated.pairs
 
@@ -23,15 +24,8 @@ pairs = evaluated.pairs
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     model = make_model()
-    tensors = {f"model.diffusion_model.{key}": value for key, value in model.unet.state_dict().items()}
-    tensors |= {f"first_stage_model.{key}": value for key, value in model.autoencoder.state_dict().items()}
-    config = {
-        "unet": model.unet.config.to_dict(),
-        "autoencoder": model.autoencoder.config.to_dict(),
-        "schedule": {"prediction": "v"},
-    }
     path = tmp_path_factory.mktemp("weights") / "model.safetensors"
-    save_checkpoint(Checkpoint("ldm", config, tensors), path)
+    save_checkpoint(to_checkpoint(model.unet, model.autoencoder), path)
     return path
 
 

@@ -13,8 +13,7 @@ from adadiffsr_core.models.networks import load_mmle, load_pfj
 from adadiffsr_core.nets.autoencoder import Autoencoder, AutoencoderConfig
 from adadiffsr_core.nets.mmle import Mmle, MmleConfig
 from adadiffsr_core.nets.pfj import Pfj, PfjConfig
-from adadiffsr_core.sampling.schedule import Schedule
-from tests.oracles import TINY_AUTOENCODER, TINY_MMLE, TINY_PFJ, TINY_UNET, randomise, tiny_model
+from tests.oracles import TINY_MMLE, TINY_PFJ, randomise, tiny_model, to_checkpoint
 
 KINDS = {"mmle": (Mmle(TINY_MMLE), load_mmle), "pfj": (Pfj(TINY_PFJ), load_pfj)}
 
@@ -35,10 +34,8 @@ def write(path, name, kind=None, drop=(), **changes):
 
 def write_bundle(path, *names, **changes):
     model = tiny_model()
-    tensors = {f"model.diffusion_model.{key}": value for key, value in model.unet.state_dict().items()}
-    tensors |= {f"first_stage_model.{key}": value for key, value in model.autoencoder.state_dict().items()}
-    config = {"unet": TINY_UNET.to_dict(), "autoencoder": TINY_AUTOENCODER.to_dict()}
-    config |= {"schedule": {"prediction": Schedule().prediction}}
+    made = to_checkpoint(model.unet, model.autoencoder)
+    tensors, config = made.tensors, made.config
     for name in names:
         _, more, section = parts(name, **changes)
         tensors, config = tensors | more, config | section

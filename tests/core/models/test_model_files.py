@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,24 +10,18 @@ import torch
 
 import adadiffsr_core
 from adadiffsr_core.errors import CheckpointError
-from adadiffsr_core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from adadiffsr_core.models.checkpoint import load_checkpoint, save_checkpoint
 from adadiffsr_core.models.model import embedded_weights, load_model
 from adadiffsr_core.photo.scales import Scales
 from adadiffsr_core.pipeline import sample_latent, upscale
 from tests.core.restored import SMALL, draw
-from tests.oracles import TINY_AUTOENCODER, TINY_UNET
+from tests.oracles import TINY_UNET, to_checkpoint
 
 
 def save_model(path, model, **changes):
-    tensors = {f"model.diffusion_model.{key}": value for key, value in model.unet.state_dict().items()}
-    tensors |= {f"first_stage_model.{key}": value for key, value in model.autoencoder.state_dict().items()}
-    config = {
-        "unet": TINY_UNET.to_dict(),
-        "autoencoder": TINY_AUTOENCODER.to_dict(),
-        "schedule": {"prediction": model.schedule.prediction},
-    } | changes
-    config = {name: section for name, section in config.items() if section is not None}
-    save_checkpoint(Checkpoint("ldm", config, tensors), path, torch.float32)
+    made = to_checkpoint(model.unet, model.autoencoder, model.schedule)
+    config = {name: section for name, section in (made.config | changes).items() if section is not None}
+    save_checkpoint(replace(made, config=config), path, torch.float32)
     return path
 
 

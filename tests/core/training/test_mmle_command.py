@@ -8,12 +8,13 @@ import torch
 from adadiffsr_core.cli import main
 from adadiffsr_core.commands.train import mmle as train_mmle
 from adadiffsr_core.errors import ConfigError
-from adadiffsr_core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from adadiffsr_core.models.checkpoint import load_checkpoint, save_checkpoint
 from adadiffsr_core.models.networks import load_mmle
 from adadiffsr_core.settings import PRESETS
 from adadiffsr_core.training.loop.state import load_state
 from adadiffsr_core.training.recipe import MmleRecipe, read_recipe
 from adadiffsr_core.training.walks import teaching
+from tests.oracles import to_checkpoint
 from tests.walked import METRICS, save_photos
 
 SECTIONS = {
@@ -32,14 +33,7 @@ SECTIONS = {
 @pytest.fixture
 def project(tmp_path, model, monkeypatch):
     save_photos(tmp_path / "data", count=6)
-    tensors = {f"model.diffusion_model.{key}": value for key, value in model.unet.state_dict().items()}
-    tensors |= {f"first_stage_model.{key}": value for key, value in model.autoencoder.state_dict().items()}
-    config = {
-        "unet": model.unet.config.to_dict(),
-        "autoencoder": model.autoencoder.config.to_dict(),
-        "schedule": {"prediction": "v"},
-    }
-    save_checkpoint(Checkpoint("ldm", config, tensors), tmp_path / "model.safetensors")
+    save_checkpoint(to_checkpoint(model.unet, model.autoencoder), tmp_path / "model.safetensors")
     (tmp_path / "mmle.json").write_text(json.dumps(SECTIONS))
     monkeypatch.setattr(train_mmle, "create_metric", lambda name, device, weights_folder: METRICS[name])
     return tmp_path
