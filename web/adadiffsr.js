@@ -6,29 +6,28 @@ import { RegionMap } from "./region_map.js";
 const WIDGET = "adadiffsr_regions";
 const MARGINS = 20; // px, that the host leaves within a widget's height, above and below
 const GAP = 4; // px, that it leaves between widgets
-const maps = new Map(); // by the id of the node that runs: { map, node }
+const runs = new Map(); // by the id of the node that runs: { map, node } for it and each subgraph that it is in
 
-// The node that has this id; within subgraphs the ids of all on the way to it, such as "5:12".
-function findNode(id, type) {
+// The node that has this id, and before it the subgraphs that it is in: the id is of all on the way, such as "5:12".
+function findNodes(id, type) {
+  const nodes = [];
   let graph = app.rootGraph ?? app.graph;
-  let node = null;
   for (const part of String(id).split(":")) {
-    node = graph?.getNodeById(part);
-    graph = node?.subgraph;
+    nodes.push(graph?.getNodeById(part));
+    graph = nodes.at(-1)?.subgraph;
   }
+  const node = nodes.at(-1);
   const isSame = node && (node.comfyClass ?? node.type) === type; // or another workflow is open by now
-  return isSame ? node : null;
+  return isSame ? nodes : [];
 }
 
 function isThere(node) {
   return Boolean(node) && node.graph?.getNodeById(node.id) === node;
 }
 
-// Put the map on its node: at a run's beginning, and again where the page has built its nodes anew meanwhile.
-function attach(entry, id, type) {
-  if (isThere(entry.node)) return;
-  const node = findNode(id, type);
-  if (!node) return;
+// Put a map on its node: at a run's beginning, and again where the page has built its nodes anew meanwhile.
+function attach(entry, node) {
+  if (!node || isThere(entry.node)) return;
   entry.node = node;
   const { map } = entry;
   const before = node.size[1];
@@ -60,18 +59,22 @@ function keepSavedSize(node, map, before) {
 
 function hear({ detail }) {
   const { node: id, type, cells, tiles, stories } = detail;
-  if (cells && !isThere(maps.get(id)?.node)) maps.set(id, { map: new RegionMap(), node: null });
-  const entry = maps.get(id);
-  if (!entry) return; // the page was loaded in the midst of a run
-  if (cells) entry.map.begin(detail);
-  attach(entry, id, type);
-  entry.map.change(tiles);
-  if (stories) entry.map.end(stories);
+  const nodes = findNodes(id, type);
+  if (cells && !runs.get(id)?.some(({ node }) => isThere(node))) {
+    runs.set(id, String(id).split(":").map(() => ({ map: new RegionMap(), node: null })));
+  }
+  for (const [place, entry] of (runs.get(id) ?? []).entries()) { // none if the page was loaded in the midst of a run
+    if (cells) entry.map.begin(detail);
+    attach(entry, nodes[place]);
+    entry.map.change(tiles);
+    if (stories) entry.map.end(stories);
+  }
 }
 
 async function see({ detail }) {
-  const map = maps.get(String(detail.displayNodeId))?.map;
-  if (map?.isRunning) map.show(await createImageBitmap(detail.blob));
+  for (const { map } of runs.get(String(detail.displayNodeId)) ?? []) {
+    if (map.isRunning) map.show(await createImageBitmap(detail.blob));
+  }
 }
 
 // The map is an ornament: if it fails, the console says so and the page goes on.

@@ -12,6 +12,7 @@ import torch
 from tests.host import tiny
 from tests.host.conftest import PACK
 from tests.host.graphs import SAMPLING, SCALE, SIDE, build_masked, build_upscale
+from tests.host.test_blueprints import CONNECT, FILE, find_id
 from tests.host.test_cropping import sample_regions, scattering
 
 EVENT, MAP = "adadiffsr.regions", ".adadiffsr-regions"
@@ -161,6 +162,11 @@ def page(browser, request):
     browser.use_renderer(False)
 
 
+def seed(page):
+    """Another for each renderer, so that the host samples anew."""
+    return 45 + page.script("return Number(Boolean(LiteGraph.vueNodesMode))")
+
+
 def require_widgets(page):
     release = tuple(map(int, version("comfyui_frontend_package").split(".")[:2]))
     if page.script("return Boolean(LiteGraph.vueNodesMode)") and release < DRAWS_WIDGETS:
@@ -169,7 +175,7 @@ def require_widgets(page):
 
 @pytest.mark.usefixtures("clean_log")
 def test_the_map_moves_while_the_run_does_and_tells_its_story_afterwards(page, client):
-    page.script(LOAD, build_upscale(seed=45 + page.script("return Number(Boolean(LiteGraph.vueNodesMode))"), **SLOW))
+    page.script(LOAD, build_upscale(seed=seed(page), **SLOW))
     before = saved_sampler(page)
     page.script(WATCH)
     entry = page.run(client)
@@ -189,8 +195,12 @@ def test_the_map_moves_while_the_run_does_and_tells_its_story_afterwards(page, c
 
 
 def saved_sampler(page):
-    nodes = json.loads(page.script(SAVED))
-    return next(node for node in nodes if node["type"] == "AdaDiffSR_RegionAwareKSampler")
+    return saved_node(page, "AdaDiffSR_RegionAwareKSampler")
+
+
+def saved_node(page, kind):
+    node = next(node for node in json.loads(page.script(SAVED)) if node["type"] == kind)
+    return node | {"order": None}  # in which nodes run, which the page works out when they do
 
 
 def test_a_workflow_is_saved_as_if_there_were_no_map(page):
@@ -203,3 +213,24 @@ def test_a_workflow_is_saved_as_if_there_were_no_map(page):
     assert page.errors() == []
     require_widgets(page)
     assert "2 tiles took 6 of 8 evaluations (75 %)" in page.script(WORDS)
+
+
+@pytest.mark.usefixtures("clean_log")
+def test_a_subgraph_that_is_closed_shows_the_map_of_the_sampler_in_it(page, client, screenshots):
+    find_id(client)
+    page.script("app.graph.clear()")
+    page.drop(FILE.stem)
+    page.script(CONNECT)
+    page.script("app.graph._nodes[0].widgets.find((widget) => widget.name === 'seed').value = arguments[0]", seed(page))
+    page.fit()
+    kind = page.script("return app.graph._nodes[0].type")
+    before = saved_node(page, kind)
+    page.script(WATCH)
+    entry = page.run(client)
+    page.screenshot(screenshots / f"live_map_on_a_subgraph_{page.script('return Boolean(LiteGraph.vueNodesMode)')}.png")
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
+    assert page.errors() == []
+    assert saved_node(page, kind) == before
+    require_widgets(page)
+    assert page.script("return window.seen.size") > 2
+    assert "evaluations (" in page.script(WORDS)
