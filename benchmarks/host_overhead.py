@@ -57,7 +57,7 @@ from pack.nodes.settings import read_settings  # noqa: E402
 class Bare(comfy.samplers.Sampler):
     """Times the guider alone, on full batches."""
 
-    def sample(
+    def sample(  # noqa: PLR0913  the host calls it so
         self,
         guider: Any,
         sigmas: Tensor,

@@ -1,10 +1,10 @@
 """How near tiles come to what all steps would have given, by schedule and by rule, at which number of evaluations.
 
-    python -m benchmarks.likeness PHOTOS... [--tile-px 512] [--scale 4] [--every 1 --from 0] [--model FILE]
+    python -m benchmarks.likeness PHOTOS... [--tile-px 512] [--tiles 1] [--scale 4] [--every 1 --from 0] [--model FILE]
         [--steps 24] [--denoise 1] [--out JSON] [--chart PNG]
     python -m benchmarks.likeness --read JSON...        # several runs as one
 
-One tile of each photograph is enlarged and sampled as a canvas of its own. Likeness is the PSNR in dB of the decoded
+One tile of each photograph, or more, is enlarged and sampled as a canvas of its own. Likeness is the PSNR in dB of the decoded
 tile to that of all base steps: of the mean tile, of the worst twentieth, of the worst; and of the worst twentieth of
 blocks of 128 px. `course n` are the same n evaluations for every tile, the rule's course of that number; `intervals k`
 every k-th step and the last; `paper` is the rule of classes; `bounded` are dials of likeness. `kept` is the share of
@@ -52,13 +52,13 @@ def list_photos(args: argparse.Namespace) -> list[Path]:
     return [path for group in files for path in group[args.first :: args.every]]
 
 
-def tiles(paths: list[Path], side_px: int, scale: int, seed: int) -> Iterator[tuple[str, Tensor]]:
-    """Names, and a tile `[1,3,side_px,side_px]` of each photograph that is large enough, enlarged."""
+def tiles(paths: list[Path], side_px: int, scale: int, seed: int, each: int = 1) -> Iterator[tuple[str, Tensor]]:
+    """Names, and `each` tiles `[1,3,side_px,side_px]` of every photograph that is large enough, enlarged."""
     rng, side = np.random.default_rng(seed), side_px // scale
     for path in paths:
         photo = read_photo(path).pixels[None]
         room = [length - side for length in photo.shape[-2:]]
-        if min(room) >= 0:
+        for _ in range(each if min(room) >= 0 else 0):
             top, left = (int(rng.integers(more, endpoint=True)) for more in room)
             yield path.name, enlarge(photo[..., top : top + side, left : left + side], (side_px, side_px))
 
@@ -93,7 +93,7 @@ def measure(
     chosen = methods(config, courses_only=args.courses)
     rows: dict[str, dict[str, list[float]]] = {name: {"nfe": [], "error": [], "blocks": []} for name in chosen}
     blind = model if model.mmle is None else replace(model, estimator=Blind(model.mmle))
-    for place, (name, tile) in enumerate(tiles(paths, args.tile_px, args.scale, args.seed)):
+    for place, (name, tile) in enumerate(tiles(paths, args.tile_px, args.scale, args.seed, args.tiles)):
         lq_latent = model.encode(tile)
         whole = replace(config.every_step(), seed=place)
         truth = model.decode(sample_latent(model, lq_latent, whole).latent).clamp(0, 1)
@@ -170,6 +170,7 @@ def main() -> None:
     parser.add_argument("--read", nargs="+", type=Path, default=[], metavar="JSON", help="of earlier runs")
     parser.add_argument("--chart", type=Path, metavar="PNG", help="needs matplotlib")
     parser.add_argument("--tile-px", type=int, default=512)
+    parser.add_argument("--tiles", type=int, default=1, help="of each photograph")
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--every", type=int, default=1, help="only every so many-th photograph")
     parser.add_argument("--from", dest="first", type=int, default=0, help="beginning with this one")

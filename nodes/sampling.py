@@ -185,7 +185,7 @@ class RegionAwareKSampler(CheckedNode):
     )
 
     @classmethod
-    def execute(
+    def execute(  # noqa: PLR0913  the host calls it so
         cls,
         model: Any,
         positive: Any,

@@ -114,7 +114,7 @@ class TrainMmle(Node):
         return fingerprint_files(find_photographs(image_folder))
 
     @classmethod
-    def execute(
+    def execute(  # noqa: PLR0913  the host calls it so
         cls,
         model: Any,
         vae: Any,

@@ -20,7 +20,7 @@ from ..sampling.report import RunReport, TileReport, join_reports
 from ..streaming.bands import Bands
 from ..streaming.layout import Rows
 from ..streaming.masked import MaskRows, count_touched
-from ..streaming.stream import Stream
+from ..streaming.stream import Stream, Watch
 from .interrupts import stop_if_asked
 from .journal import fingerprint_run
 from .kept import KeptBands
@@ -119,10 +119,13 @@ def make_in_bands(
         if mask is not None:
             _check_same(mask.path, mask.state, kept, lambda: fingerprint_content(mask.path) == mask.content)
 
+    def fill_rest(picture: PictureRows, spool: Spool, first: int) -> None:
+        fill(Filling(bands, picture, spool, kept, first, bar, None if mask is None else mask.rows))
+
     try:
         check()
         with name_full_disk(job.targets.result):
-            outputs = _make(job, order, bands, kept, None if mask is None else mask.rows, bar, fill, check)
+            outputs = _make(job, order, bands, kept, fill_rest, check)
     except BaseException:
         kept.close()
         raise
@@ -135,9 +138,7 @@ def _make(
     order: Order,
     bands: Bands,
     kept: KeptBands,
-    mask: MaskRows | None,
-    bar: ProgressBar,
-    fill: Callable[[Filling], None],
+    fill_rest: Callable[[PictureRows, Spool, int], None],
     check: Callable[[], None],
 ) -> Outputs:
     page = job.pages[0]
@@ -147,7 +148,7 @@ def _make(
         spool = Spool(kept.rows, photo, page.size, job.targets.result)
         first = _rows_done(bands, spool, kept)
         if first < len(bands.result_rows):
-            fill(Filling(bands, picture, spool, kept, first, bar, mask))
+            fill_rest(picture, spool, first)
         report = _join(bands, kept)
         outputs = Outputs(job, order.quality, describe_settings(order.config, bands.model))
         outputs.add_bands(page, bands.work, bands.factor, report)
@@ -202,7 +203,7 @@ def fill_here(filling: Filling) -> None:
         filling.kept.keep(part, report)
 
     read, mask = filling.picture.read, filling.mask
-    stream = Stream(bands, read, filling.first, mask, begin=begin, end=end, on_step=bar.update)
+    stream = Stream(bands, read, filling.first, mask, Watch(begin, end, bar.update))
     bar.skip(stream.first_row * bands.grid.cols)
     for rows in stream.rows():
         stop_if_asked()

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,10 +85,11 @@ def run(args: argparse.Namespace) -> int:
     levels = None if mask is None or all(job.in_bands for job in jobs) else mask.read_whole()
     order = Order(config=config, mask=levels, quality=args.quality, check=args.check, strip=args.strip)
     tray = Tray(args.model or embedded_weights(), is_new=args.overwrite or args.resume is False, mask=mask)
+    work = _Work(jobs, model, order, tray, refuse)
     if jobs and cluster is None:
-        _upscale_here(jobs, model, order, tray, refuse)
+        _upscale_here(work)
     elif jobs and cluster is not None:
-        _upscale_there(jobs, model, order, tray, args, cluster, refuse)
+        _upscale_there(work, cluster, args)
     return 2 if refused else 0
 
 
@@ -215,7 +216,19 @@ def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, banding: 
     return drafts
 
 
-def _upscale_here(jobs: Sequence[PhotoJob], model: Model, order: Order, tray: Tray, refuse: Refuse) -> None:
+@dataclass(frozen=True)
+class _Work:
+    """What is to be upscaled, how, and who is told what could not be."""
+
+    jobs: Sequence[PhotoJob]
+    model: Model
+    order: Order
+    tray: Tray
+    refuse: Refuse
+
+
+def _upscale_here(work: _Work) -> None:
+    jobs, model, order, tray = work.jobs, work.model, work.order, work.tray
     tiles = [count_tiles(job, model.scales, model.sizes, order.config) for job in jobs]
     bar = _start_bar(tiles, order)
     try:
@@ -231,21 +244,14 @@ def _upscale_here(jobs: Sequence[PhotoJob], model: Model, order: Order, tray: Tr
                         outputs = make_photo(job, open_photo(job.source), model, order, bar.update, bar.turn_page)
                     finish_photo(outputs)
             except REFUSALS as error:
-                refuse(error, job.source)
+                work.refuse(error, job.source)
             bar.end()
     finally:
         bar.close()
 
 
-def _upscale_there(
-    jobs: Sequence[PhotoJob],
-    model: Model,
-    order: Order,
-    tray: Tray,
-    args: argparse.Namespace,
-    cluster: Cluster,
-    refuse: Refuse,
-) -> None:
+def _upscale_there(work: _Work, cluster: Cluster, args: argparse.Namespace) -> None:
+    jobs, model, order, tray = work.jobs, work.model, work.order, work.tray
     tiles = {job.source: count_tiles(job, model.scales, model.sizes, order.config) for job in jobs}
     scales = model.scales
     weights = None if args.model is None else args.model.read_bytes()
@@ -264,7 +270,7 @@ def _upscale_there(
                     finish_photo(outputs)
                     return outputs
             except REFUSALS as error:
-                refuse(error, job.source)
+                work.refuse(error, job.source)
                 return None
 
         try:

@@ -1,6 +1,7 @@
 """One picture from top to bottom on one machine, with a few bands of it in memory."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -13,6 +14,24 @@ from .masked import MaskPieces, MaskRows
 from .rows import RowStream
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how a picture gets on.
+
+    Attributes:
+        begin: told of each band before it is sampled, as rows of tiles.
+        end: told of it afterwards, and where its evaluations went.
+        on_step: told after each turn.
+    """
+
+    begin: Callable[[Rows], None] = lambda part: None
+    end: Callable[[Rows, RunReport], None] = lambda part, report: None
+    on_step: Callable[[Progress], None] = lambda progress: None
+
+
+_NOBODY = Watch()
+
+
 class Stream:
     """What becomes of a picture, row by row.
 
@@ -22,9 +41,7 @@ class Stream:
             looked at again long after it was encoded.
         first: of `bands.result_rows`, where to begin: those above are there already.
         mask: compute mask, or None.
-        begin: told of each band before it is sampled, as rows of tiles.
-        end: told of it afterwards, and where its evaluations went.
-        on_step: told after each turn.
+        watch: see `Watch`.
     """
 
     def __init__(
@@ -33,13 +50,9 @@ class Stream:
         read: Callable[[], Iterable[Tensor]],
         first: int = 0,
         mask: MaskRows | None = None,
-        *,
-        begin: Callable[[Rows], None] = lambda part: None,
-        end: Callable[[Rows, RunReport], None] = lambda part, report: None,
-        on_step: Callable[[Progress], None] = lambda progress: None,
+        watch: Watch = _NOBODY,
     ) -> None:
-        self.bands, self.read, self.first = bands, read, first
-        self.begin, self.end, self.on_step = begin, end, on_step
+        self.bands, self.read, self.first, self.watch = bands, read, first, watch
         self._mask = MaskPieces(bands, mask)
         self._decodes = bands.decodes_from(bands.result_rows[first][0])
         self.first_row = bands.first_row(bands.decoder_needs(self._decodes[0])[0])
@@ -68,10 +81,10 @@ class Stream:
         lq_latent = RowStream(self._encode(encodes), bands.grid.canvas[0], encodes[0][0] // bands.factor)
         for part in bands.parts(self.first_row):
             rows = bands.canvas_rows(part)
-            self.begin(part)
+            self.watch.begin(part)
             mask = self._mask.levels(part)
-            strips, report = bands.sample(part, lq_latent.read(*rows), noise.read(*rows), mask, self.on_step)
-            self.end(part, report)
+            strips, report = bands.sample(part, lq_latent.read(*rows), noise.read(*rows), mask, self.watch.on_step)
+            self.watch.end(part, report)
             yield from strips
 
     def _restore(self) -> Iterator[Tensor]:

@@ -60,7 +60,7 @@ class RegionSampler(comfy.samplers.Sampler):
     def __init__(self, settings: RegionSettings, keep: Callable[[FinishedTiles], None] | None = None) -> None:
         self.settings, self.keep = settings, keep
 
-    def sample(
+    def sample(  # noqa: PLR0913  the host calls it so
         self,
         model_wrap: Any,
         sigmas: Tensor,

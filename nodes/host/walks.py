@@ -128,7 +128,7 @@ class _Visitor(comfy.samplers.Sampler):
     def __init__(self, walk: Callable[[Denoiser, Tensor], Tensor], pfj: Network | None) -> None:
         self.walk, self.pfj, self.seen = walk, pfj, torch.empty(0)
 
-    def sample(
+    def sample(  # noqa: PLR0913  the host calls it so
         self,
         model_wrap: Any,
         sigmas: Tensor,

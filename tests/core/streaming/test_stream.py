@@ -26,7 +26,7 @@ from adadiffsr_core.streaming.bands import Bands
 from adadiffsr_core.streaming.masked import FittedRows, MaskRows
 from adadiffsr_core.streaming.pieces import Picture
 from adadiffsr_core.streaming.spread import Spread
-from adadiffsr_core.streaming.stream import Stream
+from adadiffsr_core.streaming.stream import Stream, Watch
 from tests.oracles import TINY_MMLE, TINY_PFJ, randomise, tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -58,7 +58,8 @@ def rows_of(mask, each=7):
 
 def stream_all(bands, picture, first=0, mask=None):
     parts, mask = [], rows_of(mask)
-    stream = Stream(bands, lambda: picture.split(5, dim=2), first, mask, end=lambda part, report: parts.append(report))
+    watch = Watch(end=lambda part, report: parts.append(report))
+    stream = Stream(bands, lambda: picture.split(5, dim=2), first, mask, watch)
     return torch.cat(list(stream.rows()), dim=1), parts
 
 
