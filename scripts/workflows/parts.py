@@ -15,10 +15,6 @@ PREVIEW, SAVED, TEXT_SHOWN = 248, 280, 130  # the least heights that the front e
 UPSCALER_ROOM = 582  # of Upscale by Regions once it shows its result
 # The rule for models that the bounded one was not measured on; all end on the least noisy step.
 BY_CLASSES: dict[str, Any] = {"rule": "paper", "visit_last": True}
-BY_CLASSES_NOTE = (
-    "*rule* **paper**: each tile moves by what its steps still add. *intervals* is the ladder of strides, four equal "
-    "numbers turn adaptivity off."
-)
 
 
 def read_me(g: Graph, text: str, width: int = TEXT) -> Column:

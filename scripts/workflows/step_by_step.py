@@ -8,7 +8,6 @@ from .parts import (
     AMBER,
     BLUE,
     BY_CLASSES,
-    BY_CLASSES_NOTE,
     GREEN,
     GREY,
     LINKED,
@@ -205,7 +204,8 @@ schedule come from nodes of your choice.
 **What to change**
 - *CFG Guider*: any other guider.
 - *Basic Scheduler*: any schedule that ends at 0. For an ordinary checkpoint *denoise* 0.2 to 0.5.
-- *Region-Aware Sampler*: how regions are sampled.
+- *Region-Aware Sampler*: how regions are sampled. By rule *paper* each tile moves by what its steps still add;
+*intervals* is the ladder of strides, four equal numbers turn adaptivity off.
 
 What comes out is merged already; maps and reports need *Region-Aware KSampler*.
 """,
@@ -222,11 +222,10 @@ What comes out is merged already; maps and reports need *Region-Aware KSampler*.
     g.column(LINKED)
     g.group("4  Sample regions", BLUE)
     sampler = g.add("AdaDiffSR_RegionAwareSampler", **BY_CLASSES)
-    g.note(BY_CLASSES_NOTE)
+    parts = {"noise": noise, "guider": guider, "sampler": sampler, "sigmas": sigmas}
+    merged = g.add("SamplerCustomAdvanced", "Sampler Custom Advanced", latent_image=latent, **parts).growing()
     g.column(LOAD_IMAGE)
     g.group("5  Decode", BLUE)
-    parts = {"noise": noise, "guider": guider, "sampler": sampler, "sigmas": sigmas}
-    merged = g.add("SamplerCustomAdvanced", "Sampler Custom Advanced", latent_image=latent, **parts)
     decoded = g.add("VAEDecode", samples=merged, vae=checkpoint["vae"]).folded()
     result = g.add("AdaDiffSR_ColourMatch", image=decoded, reference=enlarged, method="wavelet")
     save(g, result, "any_guider", 6)
