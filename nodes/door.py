@@ -13,7 +13,7 @@ from .schema import Node, check_range
 
 # Whatever the model: its own sizes are not known at the door. Tiles of the model's own size may be large.
 _ANY_MODEL = LatentSizes(factor=1, multiple=MULTIPLE, trained=2**16)
-_STEP_PX = 32  # what the widget steps by, and what nearly every model can take
+_ADVISED = 64  # px, of which nearly every model takes multiples, the embedded one among them
 
 
 class CheckedNode(Node):
@@ -34,20 +34,20 @@ class CheckedNode(Node):
             checks.append(lambda: DtssConfig(intervals=parse_intervals(intervals)))
         sizes = {name: size for name, size in (("tile_size", tile_size), ("overlap", overlap)) if size is not None}
         checks += [partial(cls._check_size, name, size) for name, size in sizes.items()]
-        wrong = [sentence for sentence in map(_ask, checks) if sentence]
+        wrong = [sentence for sentence in map(ask, checks) if sentence]
         if len(sizes) == 2 and not any(sentence.startswith(tuple(sizes)) for sentence in wrong):
-            wrong += filter(None, [_ask(lambda: RegionConfig(**sizes).plan_tiles(1, 1, _ANY_MODEL))])
+            wrong += filter(None, [ask(lambda: RegionConfig(**sizes).plan_tiles(1, 1, _ANY_MODEL))])
         return ". ".join(wrong) or True
 
     @classmethod
     def _check_size(cls, name: str, size: Any) -> None:
-        RegionConfig(**{name: size})
         check_range(cls.table, name, size)
+        RegionConfig(**{name: size})
         if name == "tile_size" and size % MULTIPLE:
-            check_multiple(name, size, _STEP_PX)
+            check_multiple(name, size, _ADVISED)
 
 
-def _ask(check: Callable[[], object]) -> str:
+def ask(check: Callable[[], object]) -> str:
     """What a check of the core says, or nothing."""
     try:
         check()

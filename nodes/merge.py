@@ -1,11 +1,14 @@
 """Gaussian Latent Merge."""
 
+from typing import Any
+
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..adadiffsr_core.sampling.compute_mask import keep_untouched
 from ..adadiffsr_core.sampling.merge import MIN_SPREAD, SPREAD, merge_tiles
-from .schema import TILES, Node, Of, Table
+from .door import ask
+from .schema import TILES, Node, Of, Table, check_range
 from .tiles import Tiles
 
 
@@ -29,6 +32,11 @@ class GaussianLatentMerge(Node):
         ],
         outputs=[("latent", io.Latent, "The whole picture's latent, ready for VAE Decode.")],
     )
+
+    @classmethod
+    def validate_inputs(cls, spread: Any = None) -> bool | str:
+        """Before anything runs, since this comes after the sampling; None is what is linked."""
+        return spread is None or ask(lambda: check_range(cls.table, "spread", spread)) or True
 
     @classmethod
     def execute(cls, tiles: Tiles, spread: float) -> io.NodeOutput:

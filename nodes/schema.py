@@ -1,13 +1,14 @@
 """Nodes as tables: a node's inputs and outputs are rows of name, kind and tooltip."""
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from comfy_api.v0_0_2 import io
 
 from ..adadiffsr_core.errors import ConfigError
+from ..adadiffsr_core.text import quoted
 
 Row = tuple[str, Any, str]
 
@@ -67,16 +68,27 @@ class Node(io.ComfyNode):
         return io.Schema(**{name: value for name, value in said.items() if name in known})
 
 
-def check_range(table: Table, name: str, value: float) -> None:
-    """Refuse a number that its input's row does not allow, where the host leaves that to the node.
+def check_range(table: Table, name: str, value: Any) -> None:
+    """Refuse what its input's row does not allow, where the host leaves that to the node; it lets NaN pass everywhere.
 
     Raises:
         ConfigError: with the least and the largest.
     """
     kind = next(kind for row, kind, _ in table.inputs if row == name)
     least, most = kind.options["min"], kind.options["max"]
-    if not least <= value <= most:
-        raise ConfigError(f"{name} must be from {least} to {most}, got {value}")
+    if not (isinstance(value, int | float) and least <= value <= most):
+        raise ConfigError(f"{name} must be from {least} to {most}, got {quoted(value, 80)}")
+
+
+def check_ranges(table: Table, values: Mapping[str, Any]) -> None:
+    """`check_range` of all numbers among an execution's values.
+
+    Raises:
+        ConfigError: of the first that is not allowed.
+    """
+    for name, kind, _ in table.inputs:
+        if name in values and isinstance(kind, Of) and "min" in kind.options:
+            check_range(table, name, values[name])
 
 
 def _make_input(name: str, kind: Any, tooltip: str) -> Any:

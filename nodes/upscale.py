@@ -20,7 +20,7 @@ from ..adadiffsr_core.settings import PRESETS, SamplingConfig
 from .host.live import say_on_node
 from .host.upscaling import DENOISE, HostRestorer, embedded_model, sees_picture
 from .images import image_to_planes, opacity, pictures_to_image, planes_to_image
-from .schema import Node, Of, Table
+from .schema import Node, Of, Table, check_ranges
 
 _EVERYDAY = PRESETS["everyday"]
 
@@ -119,6 +119,7 @@ class UpscaleByRegions(Node):
         **choices: Any,
     ) -> io.NodeOutput:
         """Upscale, draw the map, show and say how it went."""
+        check_ranges(cls.table, {"scale": scale, **choices})
         check_means(mask_means)
         levels = None if mask is None else mask_to_levels(mask, mask_means)[:, None]
         planes, alpha = _split_alpha(image)

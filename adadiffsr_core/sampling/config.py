@@ -105,7 +105,7 @@ def parse_intervals(text: str) -> tuple[int, ...]:
     """
     try:
         return tuple(int(part) for part in text.split(","))
-    except ValueError:
+    except (AttributeError, ValueError):  # no text: a program may send whatever JSON knows
         raise ConfigError(
             f"intervals {quoted(text, 80)} must be whole numbers and commas, such as 1, 2, 3, 4"
         ) from None

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
+from comfy_api.feature_flags import supports_feature
 from comfy_execution.progress import get_progress_state
 from torch import Tensor
 
@@ -105,9 +106,14 @@ class LiveMap:
 
 
 def say_on_node(text: str) -> None:
-    """Show a line on the node that runs, in the page that asked for it; nothing where there is none."""
+    """Show a line on the node that runs, in the page that asked for it; nothing where there is none.
+
+    A page has told the host what it can read; programs have not, and some take whatever is binary for a picture.
+    """
     server = _find_server()
-    if server is not None and server.client_id and server.last_node_id is not None:
+    if server is None or not server.client_id or server.last_node_id is None:
+        return
+    if supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata"):
         server.send_progress_text(text, server.last_node_id, server.client_id)
 
 

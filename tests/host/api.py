@@ -83,9 +83,9 @@ class Client:
             recorder.until(lambda message: message["type"] == "executing" and message["data"]["node"] is None)
         return Run(entry, prompt_id, recorder.messages, recorder.previews)
 
-    def listen(self) -> Recorder:
+    def listen(self, *, is_page: bool = False) -> Recorder:
         """A recorder of what the host sends to the prompts posted with its `client_id`."""
-        return Recorder(self.address.replace("http", "ws", 1))
+        return Recorder(self.address.replace("http", "ws", 1), is_page=is_page)
 
     def pictures(self, entry: Entry) -> dict[str, list[np.ndarray]]:
         """Pictures that a run left, by node id, each `[H,W,3]` uint8."""

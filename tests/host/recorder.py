@@ -51,9 +51,13 @@ class Run:
 
 
 class Recorder:
-    """A context that is open while the host's messages for `client_id` are being collected."""
+    """A context that is open while the host's messages for `client_id` are being collected.
 
-    def __init__(self, address: str):
+    A page tells the host at once what it can read; programs, such as this is unless it is one, do not.
+    """
+
+    def __init__(self, address: str, *, is_page: bool = False):
+        self._is_page = is_page
         self.client_id = uuid.uuid4().hex
         self.messages: list[Message] = []
         self.previews: list[bytes] = []
@@ -65,7 +69,8 @@ class Recorder:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self.until(lambda message: message["type"] == "status")  # the host's greeting
+        greeting = "feature_flags" if self._is_page else "status"
+        self.until(lambda message: message["type"] == greeting)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -89,6 +94,8 @@ class Recorder:
             aiohttp.ClientSession() as session,
             session.ws_connect(self._address, max_msg_size=0) as self._socket,
         ):
+            if self._is_page:
+                await self._socket.send_json({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
             async for message in self._socket:
                 with self._news:
                     self._keep(message.data)

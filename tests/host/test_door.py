@@ -7,7 +7,7 @@ from tests.host.graphs import build_upscale
 
 WRONG = {
     "intervals": ("3, 1", "intervals must be whole numbers of at least 1, smallest first"),
-    "tile_size": (499, "tile_size 499 px is not a multiple of 32; use 480 or 512"),
+    "tile_size": (499, "tile_size 499 px is not a multiple of 64; use 448 or 512"),
     "overlap": (5000, "overlap must be from 0 to 1024, got 5000"),
     "steps": (0, "smaller than min of 1"),
     "denoise": (0.0, "smaller than min of 0.01"),
@@ -39,7 +39,10 @@ def test_seven_wrong_values_are_told_at_once(client):
     ("given", "sentence"),
     [
         ({"intervals": "a, b"}, "intervals 'a, b' must be whole numbers and commas, such as 1, 2, 3, 4"),
-        ({"tile_size": -32}, "tile_size must be from 0 to"),
+        ({"intervals": [1, 2, 3, 4]}, "intervals [1, 2, 3, 4] must be whole numbers and commas, such as 1, 2, 3, 4"),
+        ({"tile_size": 1}, "tile_size 1 px is not a multiple of 64; use 64"),
+        ({"tile_size": -32}, "tile_size must be from 0 to 4096, got -32"),
+        ({"overlap": -8}, "overlap must be from 0 to 1024, got -8"),
         ({"tile_size": 8192}, "tile_size must be from 0 to 4096, got 8192"),
         (
             {"tile_size": 64, "overlap": 64},
@@ -69,7 +72,17 @@ def test_the_sampler_for_guiders_has_the_same_door(client):
         "show": {"class_type": "PreviewAny", "inputs": {"source": ["sampler", 0]}},
     }
     told = refuse(client, prompt, "sampler")
-    assert "tile_size 498 px is not a multiple of 32; use 480 or 512" in told["tile_size"]
+    assert "tile_size 498 px is not a multiple of 64; use 448 or 512" in told["tile_size"]
+
+
+@pytest.mark.parametrize("spread", ["nan", 0.0, 2.0])
+def test_tiles_are_not_sampled_for_a_merge_that_cannot_be(client, spread):
+    prompt = build_upscale()
+    (merge,) = (key for key, node in prompt.items() if node["class_type"] == "AdaDiffSR_GaussianLatentMerge")
+    prompt[merge]["inputs"]["spread"] = spread
+    prompt = {key: node for key, node in prompt.items() if key != "report"}  # for which the host would run the rest
+    (told,) = refuse(client, prompt, merge).values()
+    assert f"spread must be from 0.02 to 1.0, got {float(spread)}" in told
 
 
 @pytest.mark.parametrize("tile_size", [0, 64, 96, 500, 4096])  # 500 px suit a model whose latents are pixels

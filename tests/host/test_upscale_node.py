@@ -120,6 +120,13 @@ def test_a_wrong_choice_is_named(run, choice):
         run(**choice)
 
 
+@pytest.mark.parametrize("name", ["scale", "megapixels", "likeness", "cfg", "denoise"])
+def test_what_is_no_number_is_told_with_its_range(run, name):
+    """The host lets NaN pass: nothing is less than it."""
+    with pytest.raises(Exception, match=f"^{name} must be from [0-9.]+ to [0-9.]+, got nan$"):
+        run(**{name: float("nan")})
+
+
 @pytest.mark.usefixtures("clean_log")
 def test_a_program_names_photo_and_scale_alone(client):
     entry = client.run(
@@ -156,12 +163,15 @@ def test_a_new_sampler_takes_what_travels_with_the_model(client):
     assert pictures["old"] != pictures["new"]
 
 
+@pytest.mark.parametrize("is_page", [True, False], ids=["page", "program"])
 @pytest.mark.parametrize(("node", "seed"), [("tiles", 50), ("up", 51)])
-def test_a_node_says_in_the_page_what_nobody_would_expect(client, node, seed):
+def test_a_node_says_in_the_page_what_nobody_would_expect(client, node, seed, is_page):
+    """And to nobody else: there are programs that take whatever is binary for a picture."""
+    seed += 10 * is_page
     prompt = build_masked(0.0, mask_means="levels", steps=2, seed=seed)  # a seed of its own: nothing is cached
     up = {"image": ["small", 0], "scale": 4.0, "mask": ["mask", 0], "mask_means": "only", "seed": seed}
     prompt["up"] = {"class_type": "AdaDiffSR_UpscaleByRegions", "inputs": up}
-    with client.listen() as page:
+    with client.listen(is_page=is_page) as page:
         client.wait(client.post(prompt, page.client_id))
         page.until(lambda message: message["type"] == "executing" and message["data"]["node"] is None)
-        assert "left as it is" in page.texts[node]
+    assert "left as it is" in page.texts[node] if is_page else page.texts == {}
