@@ -108,14 +108,14 @@ def make_in_bands(
     """
     began, page, mask = time.monotonic(), job.pages[0], tray.mask
     bands = Bands(model, page.source_size, page.size, order.config, tray.leaves_all)
-    state = look_at(job.source)
+    job.check_same()
     with name_full_disk(job.targets.result):
         kept = KeptBands(job.targets.result, _fingerprint(job, bands, tray))
     if tray.is_new:
         kept.clear()
 
     def check() -> None:
-        _check_same(job.source, state, kept, lambda: kept.is_of(_fingerprint(job, bands, tray)))
+        _check_same(job.source, job.state, kept, lambda: kept.is_of(_fingerprint(job, bands, tray)))
         if mask is not None:
             _check_same(mask.path, mask.state, kept, lambda: fingerprint_content(mask.path) == mask.content)
 

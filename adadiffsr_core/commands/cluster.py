@@ -18,7 +18,6 @@ from ..cluster.pool import Pool
 from ..errors import ConfigError
 from ..memory import name_out_of_memory
 from ..models.model import Model, load_model
-from ..photo.admission import read_file
 from ..photo.reading import open_photo
 from ..photo.value import LevelKind
 from ..streaming.pieces import Picture, SampleWork, Work
@@ -123,9 +122,9 @@ class PhotoUnit:
         """See `Unit`; the journal stays here.
 
         Raises:
-            ImageError: the file cannot be read.
+            ImageError: see `PhotoJob.read`.
         """
-        return PhotoTask(replace(self.job, record=Record()), bytes(read_file(self.job.source)))
+        return PhotoTask(replace(self.job, record=Record()), bytes(self.job.read()))
 
 
 def check_device(name: str | None) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import ImageError
+from ..files import FileState, look_at
 from ..photo.containers import Motion
 from ..photo.reading import PhotoFile, open_photo
 from ..photo.scales import Size, target_size
@@ -32,6 +33,7 @@ class Draft:
         pages: all of its frames or pages.
         motion: of frames.
         parts: what there are several of, in words.
+        state: of its file before it was read, see `look_at`.
         in_bands: whether it does not fit into memory, and is made in bands.
     """
 
@@ -39,6 +41,7 @@ class Draft:
     pages: tuple[Page, ...]
     motion: Motion | None
     parts: str
+    state: FileState | None
     in_bands: bool = False
 
 
@@ -60,9 +63,10 @@ def draft_photo(
         ImageError: it cannot be read.
         ConfigError: a result would be too small or too large.
     """
+    state = look_at(source.path)
     file = open_photo(source.path)
-    if (banded := _draft_bands(source, file, scale, size, is_for_bands)) is not None:
-        return banded
+    if (page := _draft_bands(source, file, scale, size, is_for_bands)) is not None:
+        return Draft(source=source, pages=(page,), motion=None, parts=file.parts, state=state, in_bands=True)
     pages = []
     for photo in file.read_pages():
         stop_if_asked()
@@ -77,7 +81,7 @@ def draft_photo(
                 has_damage=photo.has_damage,
             )
         )
-    return Draft(source=source, pages=tuple(pages), motion=file.motion, parts=file.parts)
+    return Draft(source=source, pages=tuple(pages), motion=file.motion, parts=file.parts, state=state)
 
 
 def _draft_bands(
@@ -86,8 +90,8 @@ def _draft_bands(
     scale: float,
     size: Size | int | None,
     is_for_bands: Callable[[Size, Size], bool],
-) -> Draft | None:
-    """The draft of a picture that is made in bands, of which no pixel is held; None of any other."""
+) -> Page | None:
+    """What is made in bands of a picture, of which no pixel is held; None of any other."""
     picture = file.open_rows()
     if picture is None:
         return None
@@ -100,7 +104,7 @@ def _draft_bands(
     # Damage is found before the hours of work.
     has_damage = picture.look_through()
     stop_if_asked()
-    page = Page(
+    return Page(
         source_size=before,
         size=after,
         is_opaque=True,
@@ -108,4 +112,3 @@ def _draft_bands(
         channels=picture.channels,
         has_damage=has_damage,
     )
-    return Draft(source=source, pages=(page,), motion=None, parts=file.parts, in_bands=True)

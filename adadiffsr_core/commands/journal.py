@@ -133,6 +133,14 @@ class Record:
     journal: Journal | None = None
     fingerprint: str = ""
 
+    def is_of(self, source: Path) -> bool:
+        """Whether a photograph holds what its results are to be written down by; False if nobody is told.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return self.journal is not None and self.journal.fingerprint(source, self.targets) == self.fingerprint
+
     @contextmanager
     def told(self) -> Iterator[None]:
         """Tell the journal that files are written, and that they are there."""

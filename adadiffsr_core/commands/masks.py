@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..errors import ImageError
 from ..files import FileState, fingerprint_content, look_at
 from ..photo.reading import open_photo, read_photo
 from ..photo.value import Photo
@@ -36,9 +37,12 @@ class MaskFile:
         """Levels `[1,1,H,W]` in [0,1].
 
         Raises:
-            ImageError: the file cannot be read, or is too large to be held.
+            ImageError: the file cannot be read, is too large to be held, or was changed since it was looked through.
         """
-        return photo_to_levels(read_photo(self.path))
+        levels = photo_to_levels(read_photo(self.path))
+        if look_at(self.path) != self.state:
+            raise ImageError(f"the mask {self.path} was changed while it was read; start again")
+        return levels
 
 
 def open_mask(path: Path) -> MaskFile:

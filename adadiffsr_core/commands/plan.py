@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from ..drawing.pictures import comparison_zooms, map_zoom
-from ..errors import ConfigError
-from ..files import check_writable, follow_links
+from ..errors import ConfigError, ImageError
+from ..files import FileState, check_writable, follow_links, look_at
+from ..photo.admission import read_file
 from ..photo.containers import Motion
 from ..photo.limits import MAX_PIXELS
 from ..photo.spool import check_streamed
@@ -49,16 +50,39 @@ class PhotoJob:
     """One photograph to upscale: its file, the frames or pages that are made, and the files it becomes.
 
     Attributes:
+        state, in_bands: see `Draft`.
         record: is told when they are written.
-        in_bands: see `Draft`.
     """
 
     source: Path
     pages: tuple[Page, ...]
     motion: Motion | None
     targets: Targets
+    state: FileState | None = None
     in_bands: bool = False
     record: Record = field(default_factory=Record)
+
+    def check_same(self) -> None:
+        """Refuse a file that is another than the one that was planned with, by whose size and name it would be made.
+
+        One that was only touched is the same, where the journal can tell.
+
+        Raises:
+            ImageError: it was changed, replaced or taken away meanwhile.
+        """
+        now = look_at(self.source)
+        if now != self.state and (now is None or not self.record.is_of(self.source)):
+            raise ImageError(f"{self.source} was changed while it was worked on; start again")
+
+    def read(self) -> bytes:
+        """The file's bytes, which are those that it was planned by.
+
+        Raises:
+            ImageError: they cannot be read, or are others by now.
+        """
+        encoded = read_file(self.source)
+        self.check_same()
+        return encoded
 
     @property
     def most_pixels(self) -> int | None:
@@ -151,7 +175,12 @@ class Planner:
         self._reserve(targets, pages)
         self._tell_what_is_left_out(draft, targets)
         return PhotoJob(
-            source=draft.source.path, pages=pages, motion=draft.motion, targets=targets, in_bands=draft.in_bands
+            source=draft.source.path,
+            pages=pages,
+            motion=draft.motion,
+            targets=targets,
+            state=draft.state,
+            in_bands=draft.in_bands,
         )
 
     @property

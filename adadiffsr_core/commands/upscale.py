@@ -241,7 +241,8 @@ def _upscale_here(work: _Work) -> None:
                     if job.in_bands:
                         outputs = make_in_bands(job, model, order, tray, bar, fill_here)
                     else:
-                        outputs = make_photo(job, open_photo(job.source), model, order, bar.update, bar.turn_page)
+                        file = open_photo(job.source, job.read())
+                        outputs = make_photo(job, file, model, order, bar.update, bar.turn_page)
                     finish_photo(outputs)
             except REFUSALS as error:
                 work.refuse(error, job.source)
