@@ -1,5 +1,6 @@
 """What becomes of one photograph: made by whoever has the networks, written and told where the command was given."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -123,6 +124,8 @@ def finish_photo(outputs: Outputs) -> None:
     spent, full = count_spent(outputs)
     saved = f"{100 * (1 - spent / full):.0f} % saved"
     say(f"{job.source}: {spent} of {full} evaluations spent ({saved}), {outputs.seconds:.1f} s")
+    for note in outputs.notes:
+        say(f"note: {job.source}: {note}", sys.stderr)
     if any("checked_db" in report for report in reports):
         checked = [value for report in reports for value in report["checked_db"] if value is not None]
         near = (

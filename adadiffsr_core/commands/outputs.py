@@ -48,6 +48,7 @@ class Outputs:
         quality: of JPEG and WebP.
         facts: for the report, besides its own.
         reports: of the pages so far, as plain values.
+        notes: what their runs' reports say that nobody would expect, each once.
         seconds: that it took to make them.
         kept: what they are made of and lies on the disk, if anything does.
     """
@@ -56,6 +57,7 @@ class Outputs:
     quality: int
     facts: dict[str, Any]
     reports: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     kept: KeptBands | None = None
     _stills: dict[Path, list[bytes]] = field(default_factory=dict)
@@ -129,6 +131,8 @@ class Outputs:
             self.kept.remove()
 
     def _report(self, about: dict[str, Any], report: RunReport, note: str) -> None:
+        if report.note and report.note not in self.notes:
+            self.notes.append(report.note)
         note = "; ".join(words for words in (note, report.note) if words)
         self.reports.append(about | report.to_dict() | {"note": note})
 

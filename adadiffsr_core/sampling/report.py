@@ -72,7 +72,9 @@ class RunReport:
         tile_batch: what the batches could have held.
         seconds: wall time of the sampling.
         gain_threshold: that gains were compared with.
-        likeness: dB, the lowest that the bounded rule went by; None by another rule, or if nothing was evaluated.
+        likeness: dB, the lowest that the bounded rule went by and can promise; None if there is none.
+        cannot_promise: whether that rule was taken with a solver that draws noise at every step, where other steps are
+            another picture (decision D83).
     """
 
     base_steps: int
@@ -82,6 +84,7 @@ class RunReport:
     seconds: float = 0.0
     gain_threshold: float | None = None
     likeness: float | None = None
+    cannot_promise: bool = False
 
     def __repr__(self) -> str:
         """In short: a run has many tiles, and each many steps."""
@@ -115,7 +118,11 @@ class RunReport:
     @property
     def note(self) -> str:
         """What a user would not expect, in a sentence, or nothing."""
-        return "" if self.nfe else "the compute mask is black everywhere, so that the picture is left as it is"
+        if not self.nfe:
+            return "the compute mask is black everywhere, so that the picture is left as it is"
+        if self.cannot_promise and self.nfe < self.full_nfe:
+            return "this solver draws noise at every step, so that fewer make another picture: likeness is not promised"
+        return ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a gain that is no number becomes None."""

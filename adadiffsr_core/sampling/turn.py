@@ -207,12 +207,15 @@ class Turns:
 
     def close(self) -> RunReport:
         """What was done."""
-        dtss = self.job.dtss
+        dtss, draws_noise = self.job.dtss, self.job.codebook.is_stochastic
+        goes_by_likeness = dtss.rule == "bounded" and bool(self.timelines.touched)
+        has_likeness = goes_by_likeness and not draws_noise
         return self._log.close(
             self.job.tile_batch,
-            self.timelines.likenesses(),
+            self.timelines.likenesses() if has_likeness else {},
             calls=tuple(self.denoise.calls),
             seconds=monotonic() - self._began,
             gain_threshold=dtss.gain_threshold,
-            likeness=self.timelines.promised if dtss.rule == "bounded" and self.timelines.touched else None,
+            likeness=self.timelines.promised if has_likeness else None,
+            cannot_promise=goes_by_likeness and draws_noise,
         )

@@ -13,7 +13,7 @@ from adadiffsr_core.sampling.bounded import MARGIN_DB, choose_course, courses, d
 from adadiffsr_core.sampling.config import RegionConfig
 from adadiffsr_core.sampling.controller import decide, find_likeness, start_states
 from adadiffsr_core.sampling.rule import ALL_STEPS_DB, DtssConfig, TileClass
-from tests.core.sampling.jobs import SIXTEEN, make_job, run
+from tests.core.sampling.jobs import SIXTEEN, equal, make_job, run
 from tests.oracles import Scripted, write_script
 
 STEPS = 24
@@ -103,6 +103,18 @@ def test_hard_tiles_take_more_and_all_end_on_the_last_step(mode):
     assert report.likeness == BOUNDED.likeness
     assert [tile.likeness >= BOUNDED.likeness for tile in report.tiles[:15]] == [True] * 15
     assert report.tiles[15].likeness == float("inf")
+
+
+@pytest.mark.parametrize("mode", ["final", "every_step"])
+@pytest.mark.parametrize("solver", ["ddpm", "euler_ancestral"])
+def test_with_a_solver_that_draws_noise_nothing_is_promised(solver, mode):
+    """Fewer steps draw other noise, and so make another picture."""
+    report = run(make_job(SIXTEEN, solver=solver, dtss=BOUNDED, estimator=Difficulties([-4.5] * 16)), mode)[1]
+    assert (report.likeness, {tile.likeness for tile in report.tiles}) == (None, {None})
+    assert "likeness is not promised" in report.note
+    every = run(make_job(solver=solver, dtss=replace(BOUNDED, likeness=100.0), estimator=Difficulties([-4.5])))[1]
+    by_classes = run(make_job(solver=solver, dtss=equal(2)))[1]
+    assert (every.nfe, every.note, by_classes.note) == (STEPS, "", "")
 
 
 def test_scripted_difficulties_give_these_steps():
