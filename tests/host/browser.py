@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ return [...graph._links.values()].flatMap(link => {
 FIT = "document.querySelector(`button[aria-label^='Fit View']`).click()"
 TEMPLATE = "[data-testid='template-workflow-{}']"
 WAIT_SECONDS, CLICK_SECONDS, DRAW_SECONDS = 30, 5, 1.0
+FINISHED_RENDERER = (1, 30)  # before that the new one is an experiment: it leaves out widgets that are HTML
 
 
 def find_browser() -> tuple[str, str] | None:
@@ -173,6 +175,11 @@ class Browser:
     def script(self, text: str, *arguments: Any) -> Any:
         """What the body of a function gives when the page runs it, once what it promises is there."""
         return self._driver.execute_script(text, *arguments)
+
+    def is_experimental(self) -> bool:
+        """Whether the page is drawn by a new renderer that is not what it was to be yet."""
+        release = tuple(map(int, version("comfyui_frontend_package").split(".")[:2]))
+        return bool(self.script("return Boolean(LiteGraph.vueNodesMode)")) and release < FINISHED_RENDERER
 
     def use_renderer(self, is_new: bool) -> None:
         """Have nodes drawn by the new renderer, or by the classic one, and load the page anew."""

@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import re
-from importlib.metadata import version
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from tests.host.test_cropping import sample_regions, scattering
 EVENT, MAP = "adadiffsr.regions", ".adadiffsr-regions"
 CLASSES = ["growing", "stable", "saturated", "untouched"]
 SLOW = {"steps": 12, "intervals": "1, 2, 3"}
-DRAWS_WIDGETS = (1, 30)  # the new renderer of older front ends leaves out all widgets that are HTML
 LOAD = """
 return Promise.resolve(app.loadApiJson(arguments[0], "live")).then(() => {
   const widgets = app.graph._nodes.flatMap((node) => node.widgets ?? []);
@@ -168,8 +166,7 @@ def seed(page):
 
 
 def require_widgets(page):
-    release = tuple(map(int, version("comfyui_frontend_package").split(".")[:2]))
-    if page.script("return Boolean(LiteGraph.vueNodesMode)") and release < DRAWS_WIDGETS:
+    if page.is_experimental():
         pytest.skip("the new renderer of this front end draws no HTML widgets")
 
 
