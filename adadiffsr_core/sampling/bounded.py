@@ -7,7 +7,7 @@ Source: decisions D71 and D81. How far a tile ends from all steps is taken to be
 own part, which an estimator guesses, and that of its course, which is the same for all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -32,6 +32,10 @@ BASE_COURSES: tuple[tuple[float, tuple[int, ...]], ...] = (
     (-1.85, (0, 1, 3, 4, 5, 6, 8, 9, 10, 12, 13, 14, 15, 17, 18, 19, 20, 22, 23)),
 )
 BASE_STEPS = 24
+# Of more base steps than these a course strays further, since its end is another one: its deviation grows by a factor,
+# and by what all 24 are away from it, which is also that of any even steps (decision D83).
+_GROWTH, _GROWTH_POWER = 4.0, 1.75
+_COARSENESS = 0.43  # of 24 even steps beside infinitely many
 # Of a tile that nothing is known of, which may be one of the harder ones: log10 of its mean squared error, levels in
 # [0,1], at a deviation of 1. The mean is -4.1, and one in ten is harder than this.
 UNKNOWN_DIFFICULTY = -3.69
@@ -56,17 +60,23 @@ class Courses(NamedTuple):
 
 @lru_cache(maxsize=8)
 def courses(steps: int) -> Courses:
-    """Courses of a run of N base steps: those of 24, stretched.
+    """Courses of a run of N base steps: those of 24, stretched, and beyond them even ones, each half as long again.
 
     Args:
         steps: base steps N, from 1.
     """
-    last = steps - 1
-    found = {
-        tuple(sorted({round(place * last / (BASE_STEPS - 1)) for place in course})): law for law, course in BASE_COURSES
-    }
+    growth = 1 + _GROWTH * max(0.0, 1 - BASE_STEPS / steps) ** _GROWTH_POWER
+    found = {}
+    for law, course in BASE_COURSES:
+        stretched = _stretch(course, BASE_STEPS, steps)
+        if len(stretched) == len(course):  # with places that fell together it is another, of which nothing is known
+            found[stretched] = 10**law * growth + _coarseness(BASE_STEPS, steps)
+    count = BASE_STEPS
+    while count < steps:
+        found[_stretch(range(count), count, steps)] = _coarseness(count, steps)
+        count += count // 2
     whole = tuple(range(steps))
-    shorter = [(10**law, course) for course, law in found.items() if course != whole]
+    shorter = [(deviation, course) for course, deviation in found.items() if course != whole]
     rows = [*sorted(shorter, key=lambda row: len(row[1])), (0.0, whole)]
     beyond = [[[place for place in course if place > index] for index in range(steps)] for _, course in rows]
     return Courses(
@@ -74,6 +84,16 @@ def courses(steps: int) -> Courses:
         following=torch.tensor([[min(places, default=steps) for places in row] for row in beyond]),
         remaining=torch.tensor([[len(places) for places in row] for row in beyond]),
     )
+
+
+def _stretch(course: Iterable[int], of: int, steps: int) -> tuple[int, ...]:
+    """Where the places of a run of some base steps are in one of N; places may fall together."""
+    return tuple(sorted({round(place * (steps - 1) / (of - 1)) for place in course}))
+
+
+def _coarseness(taken: int, steps: int) -> float:
+    """Deviation of so many even base steps from all N: of two step lengths, as first-order solvers stray."""
+    return _COARSENESS * max(0.0, BASE_STEPS / taken - BASE_STEPS / steps) ** 2
 
 
 def deviation_of(visits: Tensor, steps: int) -> Tensor:

@@ -56,13 +56,21 @@ def test_every_course_goes_from_the_first_base_step_to_the_last(steps):
         assert remaining == [sum(place > index for place in way) for index in range(steps)]
 
 
-@pytest.mark.parametrize("steps", [2, 8, 24, 60, 1000])
+@pytest.mark.parametrize("steps", [2, *range(4, 26), 60, 1000])
 def test_a_course_with_more_evaluations_comes_nearer(steps):
     found = courses(steps)
     assert (found.remaining[:, 0].diff() >= 0).all()
     assert (found.deviation.diff() <= 0).all()
     assert found.deviation[-1] == 0
     assert likeness_db(torch.tensor([-4.5]), found.deviation[-1:]).isinf()
+
+
+@pytest.mark.parametrize("steps", [25, 30, 60, 200, 1000])
+def test_of_finer_steps_a_course_strays_further_and_none_is_much_longer_than_the_one_before(steps):
+    finer, counts = courses(steps), (courses(steps).remaining[:, 0] + 1).tolist()
+    once = courses(STEPS).deviation[:-1]
+    assert (finer.deviation[: len(once)] >= once).all()
+    assert all(after <= 1.5 * before or after <= 4 for before, after in pairwise(counts))
 
 
 def test_the_courses_of_twice_as_many_steps_are_at_the_same_noise():
