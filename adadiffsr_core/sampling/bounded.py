@@ -41,6 +41,9 @@ _COARSENESS = 0.43  # of 24 even steps beside infinitely many
 UNKNOWN_DIFFICULTY = -3.69
 # By which guesses are mistrusted, chosen for nineteen of twenty tiles to be as near as was promised.
 MARGIN_DB = 2.0
+# By which they are mistrusted further where base steps are not even in timesteps, as those of courses are: dB for each
+# unit of `unevenness` above the least (decision D83).
+_UNEVEN_DB, _EVEN = 35.0, 0.02
 MASK_DB = 24.0  # that the compute mask moves the likeness by, from its darkest to its brightest
 
 
@@ -94,6 +97,15 @@ def _stretch(course: Iterable[int], of: int, steps: int) -> tuple[int, ...]:
 def _coarseness(taken: int, steps: int) -> float:
     """Deviation of so many even base steps from all N: of two step lengths, as first-order solvers stray."""
     return _COARSENESS * max(0.0, BASE_STEPS / taken - BASE_STEPS / steps) ** 2
+
+
+def uneven_db(timesteps: Tensor) -> float:
+    """By how much tiles are further from all steps than courses say, dB, for base steps `[N]` that fall in any way."""
+    if len(timesteps) < 3:
+        return 0.0
+    fallen = (timesteps[0] - timesteps) / (timesteps[0] - timesteps[-1])
+    unevenness = float((fallen - torch.linspace(0, 1, len(timesteps)).to(fallen)).abs().max())
+    return _UNEVEN_DB * max(0.0, unevenness - _EVEN)
 
 
 def deviation_of(visits: Tensor, steps: int) -> Tensor:

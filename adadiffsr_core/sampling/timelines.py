@@ -18,6 +18,7 @@ class Timelines:
         dtss: the controller's rule.
         compute: level of the compute mask for each tile `[count]`, or None.
         sides: which side of the conditioning's boundaries each base index is on.
+        strayed: dB by which the run's schedule is worse than the one that courses were measured with.
 
     Attributes:
         touched, untouched: ids of tiles to evaluate, and of those that the compute mask leaves alone.
@@ -26,10 +27,16 @@ class Timelines:
     """
 
     def __init__(
-        self, count: int, steps: int, dtss: DtssConfig, compute: torch.Tensor | None, sides: Sequence[int]
+        self,
+        count: int,
+        steps: int,
+        dtss: DtssConfig,
+        compute: torch.Tensor | None,
+        sides: Sequence[int],
+        strayed: float = 0.0,
     ) -> None:
-        self.steps, self.sides, self.dtss = steps, sides, dtss
-        self.likeness = dtss.likeness
+        self.steps, self.sides, self.dtss, self._strayed = steps, sides, dtss, strayed
+        self.likeness = min(dtss.likeness + strayed, ALL_STEPS_DB)
         self._has_budget = dtss.rule == "bounded" and dtss.budget > 0
         self.promised = ALL_STEPS_DB if self._has_budget else dtss.likeness
         self._states = start_states(count, dtss, compute)
@@ -49,7 +56,7 @@ class Timelines:
             begun = states.visits > 0
             begun[rows] = True
             self.likeness = find_likeness(states.take(torch.nonzero(begun).flatten()), self.dtss, self.steps)
-            self.promised = min(self.promised, self.likeness)
+            self.promised = min(self.promised, self.likeness - self._strayed)
         return self.likeness
 
     def put(self, ids: Sequence[int], decision: Decision) -> None:
@@ -61,7 +68,7 @@ class Timelines:
         if self.dtss.rule == "paper":
             return {}
         values = likeness_db(self._states.difficulty, deviation_of(self._states.visits, self.steps)).tolist()
-        return {tile_id: values[tile_id] for tile_id in self.touched}
+        return {tile_id: values[tile_id] - self._strayed for tile_id in self.touched}
 
     def due(self, ids: Iterable[int], index: int) -> list[int]:
         """Those of the tiles that are at this base index."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DenoiserError
 from ..gain.information import GainEstimator
+from .bounded import uneven_db
 from .codebook import Codebook
 from .controller import Decision, TileStates, choose, rate
 from .denoiser import Denoiser, ElasticDenoiser
@@ -133,7 +134,8 @@ class Turns:
         edges = torch.tensor(sorted(job.denoiser.boundaries), dtype=torch.float32)
         sides = torch.bucketize(job.codebook.sigmas, edges).tolist()
         steps, images = job.codebook.steps, len(job.x)
-        self.timelines = Timelines(images * job.grid.count, steps, job.dtss, job.compute, sides)
+        strayed = uneven_db(job.timesteps)
+        self.timelines = Timelines(images * job.grid.count, steps, job.dtss, job.compute, sides, strayed)
         self.estimator = None if job.dtss.is_uniform else job.estimator
         self._log, self._timesteps = RunLog(job.grid, images, steps), job.timesteps.tolist()
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adadiffsr_core.errors import ConfigError
-from adadiffsr_core.sampling.bounded import MARGIN_DB, choose_course, courses, deviation_of, likeness_db
+from adadiffsr_core.sampling.bounded import MARGIN_DB, choose_course, courses, deviation_of, likeness_db, uneven_db
 from adadiffsr_core.sampling.config import RegionConfig
 from adadiffsr_core.sampling.controller import decide, find_likeness, start_states
 from adadiffsr_core.sampling.rule import ALL_STEPS_DB, DtssConfig, TileClass
@@ -123,6 +123,26 @@ def test_with_a_solver_that_draws_noise_nothing_is_promised(solver, mode):
     every = run(make_job(solver=solver, dtss=replace(BOUNDED, likeness=100.0), estimator=Difficulties([-4.5])))[1]
     by_classes = run(make_job(solver=solver, dtss=equal(2)))[1]
     assert (every.nfe, every.note, by_classes.note) == (STEPS, "", "")
+
+
+@pytest.mark.parametrize("dial", [{"likeness": 40.0}, {"likeness": 100.0}, {"budget": 6.0}], ids=str)
+def test_with_uneven_timesteps_a_promise_takes_more_and_a_budget_promises_less(dial):
+    """Courses were measured with even ones."""
+    job = make_job(dtss=replace(BOUNDED, **dial), estimator=Difficulties([-4.5]))
+    even, uneven = (run(replace(job, timesteps=1000 * torch.linspace(1, 0, STEPS) ** power))[1] for power in (1, 3))
+    tile, other = even.tiles[0].likeness, uneven.tiles[0].likeness
+    if "budget" in dial:
+        assert (uneven.nfe, other < tile, uneven.likeness < even.likeness) == (even.nfe, True, True)
+    else:
+        assert uneven.likeness == even.likeness == dial["likeness"]
+        assert uneven.nfe > even.nfe or even.nfe == STEPS
+        assert other >= dial["likeness"]
+
+
+def test_unevenness_is_how_far_base_steps_are_from_even_ones():
+    for timesteps in (torch.linspace(999, 41, STEPS), torch.tensor([999.0, 3.0]), torch.tensor([0.7])):
+        assert uneven_db(timesteps) == 0
+    assert uneven_db(torch.tensor([1000.0, 250.0, 0.0])) > uneven_db(torch.tensor([1000.0, 350.0, 0.0])) > 1
 
 
 def test_scripted_difficulties_give_these_steps():
