@@ -9,7 +9,7 @@ whose coefficients depend on the two noise levels alone, so that a long jump is 
 `dpmpp_2m` adds a correction from the estimate before (see `solver.py`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -24,6 +24,7 @@ Solver = Literal["ddpm", "ddim", "euler", "euler_ancestral", "dpmpp_2m"]
 
 # Pairs that no jump uses (from sigma 0, or backwards) divide by this and come out as anything finite.
 _TINY = 1e-12
+_TABLES = ("c_x", "c_denoised", "c_noise", "log_sigma")
 _DEFAULT_ETA: dict[str, float] = {"ddpm": 1.0, "ddim": 0.0, "euler": 0.0, "euler_ancestral": 1.0, "dpmpp_2m": 0.0}
 
 
@@ -37,6 +38,7 @@ class Codebook:
         log_sigma: `[N+1]` float64, the time axis of `dpmpp_2m`.
         second_order: whether the estimate before takes part.
         is_stochastic: whether jumps add noise.
+        is_flow: whether the model is one of flow.
     """
 
     sigmas: Tensor
@@ -46,6 +48,7 @@ class Codebook:
     log_sigma: Tensor
     second_order: bool
     is_stochastic: bool
+    is_flow: bool = False
 
     @property
     def steps(self) -> int:
@@ -55,11 +58,8 @@ class Codebook:
     def to(self, device: torch.device) -> "Codebook":
         """The same tables on another device (float32 where it has no float64)."""
         kind = torch.float32 if device.type == "mps" else torch.float64
-        tables = (self.c_x, self.c_denoised, self.c_noise, self.log_sigma)
-        c_x, c_denoised, c_noise, log_sigma = (send(table.to(kind), device) for table in tables)
-        return Codebook(
-            send(self.sigmas, device), c_x, c_denoised, c_noise, log_sigma, self.second_order, self.is_stochastic
-        )
+        tables = {name: send(getattr(self, name).to(kind), device) for name in _TABLES}
+        return replace(self, sigmas=send(self.sigmas, device), **tables)
 
 
 def build_codebook(
@@ -102,7 +102,7 @@ def build_codebook(
     c_denoised = scale[None, :] - scale[:, None] * c_x
     c_noise = (exact[None, :].square() - kept.square()).clamp_min(0).sqrt() if eta > 0 else torch.zeros_like(c_x)
     log_sigma = exact.clamp_min(_TINY).log()
-    return Codebook(sigmas.float(), c_x, c_denoised, c_noise, log_sigma, solver == "dpmpp_2m", eta > 0)
+    return Codebook(sigmas.float(), c_x, c_denoised, c_noise, log_sigma, solver == "dpmpp_2m", eta > 0, is_flow)
 
 
 def _posterior_down(sigmas: Tensor, scale: Tensor, eta: float) -> Tensor:

@@ -134,7 +134,8 @@ class Turns:
         edges = torch.tensor(sorted(job.denoiser.boundaries), dtype=torch.float32)
         sides = torch.bucketize(job.codebook.sigmas, edges).tolist()
         steps, images = job.codebook.steps, len(job.x)
-        strayed = uneven_db(job.timesteps)
+        # Timesteps of flow models are shifted, so that they tell nothing of even ones.
+        strayed = 0.0 if job.codebook.is_flow else uneven_db(job.timesteps)
         self.timelines = Timelines(images * job.grid.count, steps, job.dtss, job.compute, sides, strayed)
         self.estimator = None if job.dtss.is_uniform else job.estimator
         self._log, self._timesteps = RunLog(job.grid, images, steps), job.timesteps.tolist()
