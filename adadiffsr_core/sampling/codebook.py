@@ -24,7 +24,6 @@ Solver = Literal["ddpm", "ddim", "euler", "euler_ancestral", "dpmpp_2m"]
 
 # Pairs that no jump uses (from sigma 0, or backwards) divide by this and come out as anything finite.
 _TINY = 1e-12
-_TABLES = ("c_x", "c_denoised", "c_noise", "log_sigma")
 _DEFAULT_ETA: dict[str, float] = {"ddpm": 1.0, "ddim": 0.0, "euler": 0.0, "euler_ancestral": 1.0, "dpmpp_2m": 0.0}
 
 
@@ -58,8 +57,18 @@ class Codebook:
     def to(self, device: torch.device) -> "Codebook":
         """The same tables on another device (float32 where it has no float64)."""
         kind = torch.float32 if device.type == "mps" else torch.float64
-        tables = {name: send(getattr(self, name).to(kind), device) for name in _TABLES}
-        return replace(self, sigmas=send(self.sigmas, device), **tables)
+
+        def there(table: Tensor) -> Tensor:
+            return send(table.to(kind), device)
+
+        return replace(
+            self,
+            sigmas=send(self.sigmas, device),
+            c_x=there(self.c_x),
+            c_denoised=there(self.c_denoised),
+            c_noise=there(self.c_noise),
+            log_sigma=there(self.log_sigma),
+        )
 
 
 def build_codebook(
