@@ -1,5 +1,6 @@
 """What a photograph is before anything is made of it: its frames and pages, read once."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from ..photo.reading import PhotoFile, open_photo
 from ..photo.scales import Size, target_size
 from .interrupts import stop_if_asked
 from .naming import Source
+from .terminal import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +69,11 @@ def draft_photo(
     file = open_photo(source.path)
     if (page := _draft_bands(source, file, scale, size, is_for_bands)) is not None:
         return Draft(source=source, pages=(page,), motion=None, parts=file.parts, state=state, in_bands=True)
-    pages = []
+    pages, left_out = [], 0
     for photo in file.read_pages():
         stop_if_asked()
         height, width = photo.pixels.shape[1:]
+        left_out += photo.left_out
         pages.append(
             Page(
                 source_size=(height, width),
@@ -81,7 +84,15 @@ def draft_photo(
                 has_damage=photo.has_damage,
             )
         )
+    _tell_left_out(source, left_out)
     return Draft(source=source, pages=tuple(pages), motion=file.motion, parts=file.parts, state=state)
+
+
+def _tell_left_out(source: Source, count: int) -> None:
+    """Say that so many channels are no part of the picture, if any."""
+    if count:
+        what = "channels that are neither colours nor transparency, such as saved selections"
+        say(f"note: {source.path} has {what}; they are left out", sys.stderr)
 
 
 def _draft_bands(
@@ -104,6 +115,7 @@ def _draft_bands(
     # Damage is found before the hours of work.
     has_damage = picture.look_through()
     stop_if_asked()
+    _tell_left_out(source, picture.photo.left_out)
     return Page(
         source_size=before,
         size=after,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageError
+from .channels import count_left_out, keep_picture, read_extras
 from .header import read_notes, read_profile
 from .inks import to_rgb_or_grey
 from .limits import check_kind, check_sides
@@ -29,8 +30,9 @@ class PictureRows:
         path: of the file.
         height, width: px, upright.
         photo: what the file says about it; its pixels are none, and take no memory.
-        channels: of the file.
+        channels: of the picture.
         page: of a TIFF, the picture's number among its directories, since smaller copies may come first.
+        extras: of a TIFF, see `read_extras`.
         is_jpeg: the kind of the file.
     """
 
@@ -40,6 +42,7 @@ class PictureRows:
     photo: Photo
     channels: int
     page: int = 0
+    extras: tuple[int, ...] = ()
     is_jpeg: bool = False
 
     def read(self) -> Iterator[Tensor]:
@@ -56,7 +59,7 @@ class PictureRows:
         Raises:
             ImageError: the file is damaged.
         """
-        image = _open_upright(self.path, self.page)
+        image = self._open_upright()
         has_alpha = bool(image.hasalpha())
         for levels in _fetch(image, self.path):
             yield levels_to_photo(levels, has_alpha=has_alpha)
@@ -67,7 +70,7 @@ class PictureRows:
         Raises:
             ImageError: the file is damaged.
         """
-        image = _open_upright(self.path, self.page)
+        image = self._open_upright()
         has_alpha, small = bool(image.hasalpha()), shrink(image, most)
         parts = [levels_to_photo(levels, has_alpha=has_alpha).pixels for levels in _fetch(small, self.path)]
         return torch.cat(parts, dim=1)
@@ -80,7 +83,7 @@ class PictureRows:
         """
         if self.photo.alpha is None:
             return True
-        levels = (levels[..., -1] for levels in _fetch(_open_upright(self.path, self.page), self.path))
+        levels = (levels[..., -1] for levels in _fetch(self._open_upright(), self.path))
         return all(bool((alpha == np.iinfo(alpha.dtype).max).all()) for alpha in levels)
 
     def look_through(self) -> bool:
@@ -100,6 +103,9 @@ class PictureRows:
         pass_through(_open(self.path, self.page), self.path)
         return has_warning
 
+    def _open_upright(self) -> Any:
+        return _open_upright(self.path, self.page, self.extras)
+
 
 def open_rows(path: Path, encoded: bytes, page: Directory | None = None) -> PictureRows:
     """What the first page says, decoding nothing yet.
@@ -113,7 +119,8 @@ def open_rows(path: Path, encoded: bytes, page: Directory | None = None) -> Pict
         ImageError: it is damaged, or of an unsupported pixel type.
     """
     number = 0 if page is None else find_directory(encoded, page)
-    image = _open_upright(path, number)
+    extras = read_extras(page)
+    image = _open_upright(path, number, extras)
     check_sides(path, image.width, image.height)
     has_alpha = bool(image.hasalpha())
     if image.bands - has_alpha not in (1, 3):
@@ -128,6 +135,7 @@ def open_rows(path: Path, encoded: bytes, page: Directory | None = None) -> Pict
         icc_profile=read_profile(image),
         path=path,
         notes=read_notes(image, encoded, page),
+        left_out=count_left_out(extras),
     )
     return PictureRows(
         path=path,
@@ -136,16 +144,18 @@ def open_rows(path: Path, encoded: bytes, page: Directory | None = None) -> Pict
         photo=photo,
         channels=image.bands,
         page=number,
+        extras=extras,
         is_jpeg=encoded.startswith(b"\xff\xd8"),
     )
 
 
-def _open_upright(path: Path, page: int) -> Any:
+def _open_upright(path: Path, page: int, extras: tuple[int, ...]) -> Any:
     """Libvips' image, decoded as its rows are asked for; one that lies on its side is decoded to the disk first."""
     image = _open(path, page)
     is_upright = not image.get_typeof("orientation") or image.get("orientation") <= 1
     try:
-        return to_rgb_or_grey(image if is_upright else _open(path, page, access="random").autorot())
+        upright = image if is_upright else _open(path, page, access="random").autorot()
+        return to_rgb_or_grey(keep_picture(upright, extras))
     except import_vips().Error as error:
         raise blame(error, path) from None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ImageError
 from .admission import read_admitted
+from .channels import count_left_out, keep_picture, read_extras
 from .checks import check_path
 from .containers import Motion, is_animated_png, is_lossless_webp
 from .header import count_pages, find_pages, is_kind, read_motion, read_notes, read_profile, read_tiff_pages
@@ -101,8 +102,11 @@ class PhotoFile:
             if image.width * image.height > SURE_PIXELS:
                 pass_through(self._open_page(encoded, options), self.path)
             shown = plain_to_lab(image) if directory is not None and is_plain_lab(directory) else image
-            photo = self._decode_jpeg(options) if is_kind(self._header, "jpeg") else self._to_photo(shown)
-            yield replace(photo, notes=read_notes(image, self._encoded, directory))
+            extras = read_extras(directory)
+            kept = keep_picture(shown, extras)
+            photo = self._decode_jpeg(options) if is_kind(self._header, "jpeg") else self._to_photo(kept)
+            notes = read_notes(image, self._encoded, directory)
+            yield replace(photo, notes=notes, left_out=count_left_out(extras))
 
     def _decode_jpeg(self, options: dict[str, int]) -> Photo:
         """The picture as far as it can be decoded: libjpeg goes on after damage, and only warns of it.

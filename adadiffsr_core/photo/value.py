@@ -54,6 +54,7 @@ class Photo:
         notes: what else the file says.
         is_lossless_webp: it comes from a WebP without loss, and will be one again.
         has_damage: its decoder met damage, filled it with what it could, and went on.
+        left_out: channels of the file that are neither colours nor opacity, and not in here.
 
     Raises:
         ShapeError: pixels or alpha are no tensors, or of another shape or kind of values than given above.
@@ -69,6 +70,7 @@ class Photo:
     notes: Notes = Notes()
     is_lossless_webp: bool = False
     has_damage: bool = False
+    left_out: int = 0
 
     def __post_init__(self) -> None:
         check_tensor(self.pixels, "a photo's pixels")

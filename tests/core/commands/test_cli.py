@@ -18,6 +18,7 @@ from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.pipeline import upscale
 from adadiffsr_core.settings import SamplingConfig
 from tests.core.commands.upscaled import DONE, SIDE, files_in, make_photo
+from tests.core.photo.test_tiff import raw_tiff
 
 
 def test_one_photo_becomes_one_file_and_one_line(run, tmp_path):
@@ -143,6 +144,21 @@ def test_damage_within_a_jpeg_is_told(tmp_path, weights, capsys, monkeypatch):
     (tmp_path / "photo.jpg").write_bytes(whole[:middle] + bytes(20) + whole[middle + 20 :])
     assert main(words) == 0
     assert note in capsys.readouterr().err
+
+
+def test_a_saved_selection_is_no_transparency_and_said_to_be_left_out(run, tmp_path, weights, capsys):
+    page = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 4), dtype=np.uint8)
+    page[:, :10, 3] = 0
+    (tmp_path / "plain.tif").write_bytes(raw_tiff([(page[..., :3], {})], photometric=2))
+    (tmp_path / "saved.tif").write_bytes(raw_tiff([(page, {})], photometric=2, _338=0))
+    note = "note: saved.tif has channels that are neither colours nor transparency, such as saved selections; they are"
+    for bands in ("never", "always"):
+        words = ["--model", str(weights), "--steps", "2", "--bands", bands]
+        for name in ("plain", "saved"):
+            assert main(["upscale", f"{name}.tif", "-o", f"{name}-{bands}.tif", *words]) == 0
+            assert (note in capsys.readouterr().err) == (name == "saved")
+        plain, saved = ((tmp_path / f"{name}-{bands}.tif").read_bytes() for name in ("plain", "saved"))
+        assert plain == saved
 
 
 def test_a_strange_scale_is_worked_at_a_known_one_and_told(run, tmp_path, weights, capsys):

@@ -20,7 +20,10 @@ from tests.core.photo.test_photo_limits import MEGABYTES, SECONDS, measure
 
 
 def raw_tiff(pages, order="<", photometric=1, **tags):
-    """A TIFF of these pages `[H,W,channels]` of uint8 or uint16, uncompressed; a page may bring tags of its own."""
+    """A TIFF of these pages `[H,W,channels]` of uint8 or uint16, uncompressed; a page may bring tags of its own.
+
+    Two numbers of a tag are short ones.
+    """
     file = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
     for number, (levels, own) in enumerate(pages):
         height, width, channels = levels.shape
@@ -28,13 +31,15 @@ def raw_tiff(pages, order="<", photometric=1, **tags):
         bits = 8 * levels.itemsize
         values = {254: 0, 256: width, 257: height, 259: 1, 277: channels, 278: height, 279: levels.nbytes, **given}
         entries, start = {258: (3, channels, 0), 273: (4, 1, 0)}, len(file)
-        entries |= {tag: (4, 1, value) for tag, value in values.items()}
+        entries |= {tag: (4, 1, value) for tag, value in values.items() if not isinstance(value, tuple)}
+        pairs = {tag: struct.pack(f"{order}HH", *value) for tag, value in values.items() if isinstance(value, tuple)}
+        entries |= {tag: (3, 2, struct.unpack(f"{order}I", pair)[0]) for tag, pair in pairs.items()}
         entries |= {tag: (5, 1, 0) for tag in (282, 283) if tag in values}
         end = start + 2 + 12 * len(entries) + 4
         depth = struct.pack(f"{order}{channels}H", *[bits] * channels)
         dots = struct.pack(f"{order}II", values.get(282, 0), 1)
         pixels = end + len(depth) + len(dots)
-        entries[258] = (3, channels, end) if channels > 2 else (3, channels, bits)
+        entries[258] = (3, channels, end) if channels > 2 else (3, channels, bits * (1 if channels == 1 else 2**16 + 1))
         entries[273] = (4, 1, pixels)
         entries |= {tag: (5, 1, end + len(depth)) for tag in (282, 283) if tag in values}
         file += struct.pack(f"{order}H", len(entries))
@@ -76,6 +81,49 @@ def test_transparency_goes_past_inks_and_lab(tmp_path, order, bits, opacity, pho
     opaque = read_photo(tmp_path / "a.tif")
     assert opaque.alpha is None
     assert torch.allclose(photo.pixels, opaque.pixels, atol=1 / 255)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("photometric", "colours"), [(1, 1), (2, 3), (5, 4), (8, 3)])
+def test_a_channel_that_its_file_calls_no_opacity_is_no_part_of_the_picture(
+    tmp_path, order, kind, photometric, colours
+):
+    inks = {"_332": 1} if colours == 4 else {}
+    page = np.random.default_rng(0).integers(0, 256, (3, 5, colours + 1)).astype(kind)
+    page[:, :2, -1] = 0  # as opacity it would hide two columns
+    (tmp_path / "a.tif").write_bytes(raw_tiff([(page, {})], order, photometric, _338=0, **inks))
+    (tmp_path / "b.tif").write_bytes(raw_tiff([(page[..., :-1], {})], order, photometric, **inks))
+    photo, plain = (read_photo(tmp_path / name) for name in ("a.tif", "b.tif"))
+    assert (photo.alpha, photo.left_out, plain.left_out) == (None, 1, 0)
+    assert photo.is_grey == plain.is_grey == (colours == 1)
+    assert torch.allclose(photo.pixels, plain.pixels, atol=1e-6 if colours != 4 and photometric != 8 else 1 / 255)
+    rows = open_photo(tmp_path / "a.tif").open_rows()
+    assert (rows.photo.alpha, rows.photo.left_out, rows.is_opaque()) == (None, 1, True)
+    assert torch.equal(torch.cat(list(rows.read()), dim=2)[0], photo.pixels)
+    assert torch.equal(rows.preview(5), photo.pixels)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("extras", "place"), [((0, 1), 4), ((0, 2), 4), ((1, 0), 3), ((2, 0), 3), (1, 3), (2, 3)])
+def test_opacity_is_the_channel_that_its_file_calls_so(tmp_path, order, extras, place):
+    is_pair = isinstance(extras, tuple)
+    page = np.full((3, 5, 5 if is_pair else 4), 30, dtype=np.uint8)
+    page[..., place] = 51
+    (tmp_path / "a.tif").write_bytes(raw_tiff([(page, {})], order, photometric=2, _338=extras))
+    colour = 30 / 51 if 1 in np.atleast_1d(extras) else 30 / 255  # associated: the colours were multiplied by it
+    for photo in (read_photo(tmp_path / "a.tif"), *open_photo(tmp_path / "a.tif").open_rows().read_pieces()):
+        assert torch.equal(photo.alpha, torch.full((1, 3, 5), 51 / 255))
+        assert torch.allclose(photo.pixels, torch.full((3, 3, 5), colour), atol=1 / 255)
+    assert read_photo(tmp_path / "a.tif").left_out == is_pair
+
+
+def test_a_fourth_channel_of_which_nothing_is_said_is_opacity_as_other_programs_take_it(tmp_path):
+    page = np.full((3, 5, 4), 40, dtype=np.uint8)
+    (tmp_path / "a.tif").write_bytes(raw_tiff([(page, {})], photometric=2))
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.mode == "RGBA"
+    assert torch.equal(read_photo(tmp_path / "a.tif").alpha, torch.full((1, 3, 5), 40 / 255))
 
 
 @pytest.mark.parametrize("order", "<>")
