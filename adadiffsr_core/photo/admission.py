@@ -90,11 +90,15 @@ def read_file(path: Path) -> bytes:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def _read_head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(12)
+
+
 def is_picture(path: Path) -> bool:
     """Whether a file begins as a picture that can be read, whatever its name."""
     try:
-        with path.open("rb") as file:
-            head = file.read(12)
+        head = _read_head(path)
     except OSError:
         return False
     return head.startswith(SIGNATURES) or head[8:] == b"WEBP" or head[4:] in (b"ftypavif", b"ftypavis", b"ftypheic")
@@ -102,16 +106,16 @@ def is_picture(path: Path) -> bool:
 
 def _count_bytes(path: Path) -> int:
     """Of a file that begins as a picture that can be read."""
-    if path.exists() and not path.is_file():
-        raise ImageError(f"{path} is not a file")
     try:
-        with path.open("rb") as file:
-            head = file.read(12)
+        is_other = path.exists() and not path.is_file()  # to open a pipe might take for ever
+        head = b"" if is_other else _read_head(path)
         size = path.stat().st_size
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError:  # NUL, or a lone surrogate
         raise ImageError(f"{path} is a name that no file can have") from None
+    if is_other:
+        raise ImageError(f"{path} is not a file")
     if not head:
         raise ImageError(f"{path} is empty")
     if not may_be_picture(head):

@@ -1,7 +1,10 @@
 """What the public door refuses: what is no picture, mask, size or file's name, and what does not belong together."""
 
+import operator
 import os
+from numbers import Real
 from pathlib import Path
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -12,6 +15,7 @@ from ..text import quoted
 from .scales import Size, target_size
 
 _SPARE = 0.5  # beyond [0, 1]: what sharpening leaves there is clamped, and other ranges are told apart from it
+LEAST_DPI, MOST_DPI = 0.1, 65535
 _REAL = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.bool)
 
 
@@ -121,6 +125,26 @@ def _to_whole(side: object) -> int:
     if number != side:
         raise ValueError
     return int(number)
+
+
+def to_integer(value: object) -> int | None:
+    """A whole number of any kind, such as numpy's, as Python's own; None of all else, and of a truth value."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, ValueError):  # arrays and tensors that are no single number
+        return None
+
+
+def is_dpi(dpi: object) -> bool:
+    """Whether it is a resolution that files hold: two numbers from `LEAST_DPI` to `MOST_DPI`, across and down."""
+    return (
+        isinstance(dpi, tuple | list)
+        and len(dpi) == 2
+        and all(isinstance(dots, Real) for dots in dpi)
+        and all(LEAST_DPI <= dots <= MOST_DPI for dots in dpi)
+    )
 
 
 def _describe(value: object) -> str:

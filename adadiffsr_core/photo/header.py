@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from .checks import is_dpi
 from .comments import read_comments
 from .containers import Motion, read_png_colours, read_png_texts
 from .exif import open_block, read_dpi, read_exif
@@ -90,7 +91,7 @@ def read_notes(header: Any, encoded: bytes, page: Directory | None = None) -> No
 
 def check_dpi(dpi: tuple[float, float] | None) -> tuple[float, float] | None:
     """A resolution, or None if it can be none."""
-    return dpi if dpi is not None and all(0.1 <= dots <= 65535 for dots in dpi) else None
+    return dpi if is_dpi(dpi) else None
 
 
 def turn_upright(blob: bytes) -> bytes:

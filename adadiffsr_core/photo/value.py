@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, ShapeError
 from ..text import quoted
-from .checks import check_tensor
+from .checks import LEAST_DPI, MOST_DPI, check_tensor, is_dpi, to_integer
 from .tiff_tree import Directory
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -27,6 +27,9 @@ class Notes:
         blobs: XMP and IPTC, under libvips' names.
         texts: a PNG's chunks of text, name and content; what others call a comment is one of them.
         colours: a PNG's chunks that say what its levels mean, besides a profile.
+
+    Raises:
+        ConfigError: the resolution is one that no file can hold.
     """
 
     dpi: tuple[float, float] | None = None
@@ -34,6 +37,11 @@ class Notes:
     blobs: tuple[tuple[str, bytes], ...] = ()
     texts: tuple[tuple[bytes, bytes], ...] = ()
     colours: tuple[tuple[bytes, bytes], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.dpi is not None and not is_dpi(self.dpi):
+            limits = f"from {LEAST_DPI} to {MOST_DPI:,} dpi"
+            raise ConfigError(f"a resolution is two numbers {limits}, across and down, got {quoted(self.dpi, 80)}")
 
     def strip(self) -> "Notes":
         """What is needed to show the picture, and nothing else."""
@@ -58,7 +66,7 @@ class Photo:
 
     Raises:
         ShapeError: pixels or alpha are no tensors, or of another shape or kind of values than given above.
-        ConfigError: `bit_depth` is neither 8 nor 16, or a profile is no bytes.
+        ConfigError: `bit_depth` is neither 8 nor 16, a profile is no bytes, or notes are none.
     """
 
     pixels: Tensor
@@ -81,10 +89,12 @@ class Photo:
             check_tensor(self.alpha, "a photo's alpha")
         if self.alpha is not None and list(self.alpha.shape) != [1, *shape[1:]]:
             raise ShapeError(f"alpha of shape {list(self.alpha.shape)} does not fit pixels of shape {shape}")
-        if self.bit_depth not in (8, 16):
+        if to_integer(self.bit_depth) not in (8, 16):
             raise ConfigError(f"a photo has 8 or 16 bits per channel, got {quoted(self.bit_depth, 80)}")
         if not isinstance(self.icc_profile, bytes | None):
             raise ConfigError(f"a photo's icc_profile is its bytes, or None, got {quoted(self.icc_profile, 80)}")
+        if not isinstance(self.notes, Notes):
+            raise ConfigError(f"a photo's notes are Notes(), if there are none too, got {quoted(self.notes, 80)}")
 
     @property
     def is_opaque(self) -> bool:
@@ -156,6 +166,6 @@ def _to_levels(pixels: Tensor, alpha: Tensor | None, kind: LevelKind) -> NDArray
     colours = pixels.detach().float()
     if kind.is_grey:
         colours = torch.einsum("chw,c->hw", colours, colours.new_tensor(LUMA))[None]
-    planes = colours if alpha is None else torch.cat((colours, alpha.to(colours)))
+    planes = colours if alpha is None else torch.cat((colours, alpha.detach().to(colours)))
     levels = planes.clamp(0, 1).mul_(2**kind.bit_depth - 1).round_().permute(1, 2, 0).cpu().numpy()
     return np.ascontiguousarray(levels, dtype=np.uint8 if kind.bit_depth == 8 else np.uint16)

@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import ConfigError, DiskError, ImageError
 from ..files import check_writable, whole_file
 from ..text import quoted
-from .checks import check_path
+from .checks import check_path, to_integer
 from .comments import texts_to_comments
 from .containers import (
     Insertion,
@@ -69,14 +69,15 @@ def encode_photo(photo: Photo, path: str | Path, quality: int = 95) -> bytes:
     path, pyvips = check_path(path), import_vips()
     if not isinstance(photo, Photo):
         raise ConfigError(f"what is written must be a Photo, such as read_photo() gives, got {quoted(photo, 80)}")
-    if not isinstance(quality, int) or not 1 <= quality <= 100:
+    whole = to_integer(quality)
+    if whole is None or not 1 <= whole <= 100:
         raise ConfigError(f"quality goes from 1 to 100 in whole numbers, got {quoted(quality, 80)}")
     file_format = WRITABLE[path.suffix.lower()]
     check_output_fits(path, *photo.pixels.shape[1:], is_opaque=photo.is_opaque)
     if not bool(photo.pixels.isfinite().all()) or (photo.alpha is not None and not bool(photo.alpha.isfinite().all())):
         raise ImageError(f"{path} was not written: the picture holds values that are not numbers")
     try:
-        return _embed(_encode(photo, file_format, quality), photo, file_format)
+        return _embed(_encode(photo, file_format, whole), photo, file_format)
     except pyvips.Error as error:
         if "out of memory" in str(error):
             raise MemoryError(str(error)) from None
@@ -121,9 +122,9 @@ def check_output_path(path: str | Path) -> None:
         ImageError: the suffix names no supported format, or the file cannot be created or replaced.
     """
     path = check_path(path)
-    if not path.is_dir() and path.suffix.lower() not in WRITABLE:
-        raise ImageError(f"{path} names no format that can be written; end it in {_SUFFIXES}")
     try:
+        if not path.is_dir() and path.suffix.lower() not in WRITABLE:
+            raise ImageError(f"{path} names no format that can be written; end it in {_SUFFIXES}")
         check_writable(path)
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}") from None

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from adadiffsr_core import PRESETS, AdaDiffSRError, Photo, load_model, read_photo, upscale, write_photo
+from adadiffsr_core.photo.value import Notes
 from tests.oracles import tiny_model
 
 ONE = replace(PRESETS["everyday"], steps=1)
@@ -136,6 +137,13 @@ def test_a_file_has_a_name(path):
             load_model(path)
 
 
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "x" * 300 + "/a.png"], ids=["file", "folder"])
+def test_a_name_that_is_too_long_is_refused_as_every_other(name):
+    for use in (read_photo, lambda path: write_photo(Photo(pixels=PIXELS[0]), path), load_model):
+        with pytest.raises(AdaDiffSRError, match="File name too long"):
+            use(name)
+
+
 def test_a_model_is_loaded_by_text_as_by_path(tmp_path):
     for path in ("", "nothing.safetensors", str(tmp_path), Path("nothing.safetensors")):
         with pytest.raises(AdaDiffSRError, match="does not exist, or is no ordinary file"):
@@ -161,6 +169,8 @@ PHOTOS = {
     "alpha": ({"pixels": PIXELS[0], "alpha": "opaque"}, "alpha must be a tensor"),
     "profile": ({"pixels": PIXELS[0], "icc_profile": "sRGB"}, "its bytes, or None"),
     "depth": ({"pixels": PIXELS[0], "bit_depth": "8"}, "8 or 16 bits"),
+    "half depth": ({"pixels": PIXELS[0], "bit_depth": 8.0}, "8 or 16 bits"),
+    "no notes": ({"pixels": PIXELS[0], "notes": None}, r"notes are Notes\(\)"),
 }
 
 
@@ -177,7 +187,39 @@ def test_only_a_photo_is_written(photo, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("quality", ["95", None, 50.5, float("nan"), 0, 101])
+NO_DPI = [(1e12, 72), (72, -1), (0, 0), (float("nan"), 72), (72, float("inf")), (72, 65536), (72,), 72, ("72", "72")]
+
+
+@pytest.mark.parametrize("dpi", NO_DPI, ids=repr)
+def test_a_resolution_that_no_file_holds_is_refused(dpi):
+    with pytest.raises(AdaDiffSRError, match=r"two numbers from 0.1 to 65,535 dpi, across and down, got"):
+        Notes(dpi=dpi)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif"])
+@pytest.mark.parametrize("dpi", [(0.11, 72), (72, 65534), (np.float32(300), 150)], ids=repr)
+def test_every_other_resolution_can_be_written(name, dpi, tmp_path, capfd):
+    write_photo(Photo(pixels=PIXELS[0], notes=Notes(dpi=dpi)), tmp_path / name)
+    if name != "a.jpg" and min(dpi) > 1:  # which holds whole numbers, from 1
+        assert np.allclose(read_photo(tmp_path / name).notes.dpi, dpi, rtol=1e-3)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64, torch.bool, None], ids=str)
+def test_opacity_of_any_kind_is_written_as_its_values(kind, tmp_path):
+    alpha = (PIXELS[0, :1] > 0.5).to(kind or torch.float32)
+    write_photo(Photo(pixels=PIXELS[0], alpha=alpha if kind else alpha.requires_grad_()), tmp_path / "a.png")
+    assert torch.equal(read_photo(tmp_path / "a.png").alpha, alpha.detach().float())
+
+
+@pytest.mark.parametrize("quality", [np.int64(60), np.uint8(60), torch.tensor(60)], ids=repr)
+def test_a_whole_number_of_any_kind_is_a_quality(quality, tmp_path):
+    for name, given in (("a.jpg", quality), ("b.jpg", 60)):
+        write_photo(Photo(pixels=PIXELS[0], bit_depth=np.int64(8)), tmp_path / name, given)
+    assert (tmp_path / "a.jpg").read_bytes() == (tmp_path / "b.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("quality", ["95", None, 50.5, 95.0, True, np.True_, float("nan"), 0, 101], ids=repr)
 def test_quality_is_a_whole_number(quality, tmp_path):
     with pytest.raises(AdaDiffSRError, match="from 1 to 100"):
         write_photo(Photo(pixels=PIXELS[0]), tmp_path / "a.jpg", quality)
