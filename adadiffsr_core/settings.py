@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from .config import Most, Seed
+from .errors import ConfigError
 from .photo.colour import ColourMatch
+from .sampling.bounded import BASE_COURSES
 from .sampling.config import RegionConfig
 from .sampling.rule import DtssConfig
 from .sampling.run import TILE_BATCH
@@ -23,7 +25,7 @@ class SamplingConfig(RegionConfig):
         colour: how colours are matched to the input.
 
     Raises:
-        ConfigError: a value is out of its range.
+        ConfigError: a value is out of its range, or a budget is one that no tile can keep to.
     """
 
     tile_batch: Annotated[int, Most(2**16, least=1)] = TILE_BATCH
@@ -37,6 +39,11 @@ class SamplingConfig(RegionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         Schedule().build_sigmas(self.steps, self.spacing, self.denoise)  # which knows what it cannot build
+        least = min(self.steps, len(BASE_COURSES[0][1]))
+        if self.dtss.rule == "bounded" and 0 < self.dtss.budget < least:
+            raise ConfigError(
+                f"budget must be at least {least}, the evaluations that every tile takes, got {self.dtss.budget:g}"
+            )
 
 
 PRESETS: dict[str, SamplingConfig] = {

@@ -8,7 +8,16 @@ from ..sampling.codebook import Solver
 from ..sampling.config import MergeMode
 from ..sampling.rule import Rule
 from ..settings import PRESETS
-from .options import add_device, parse_path, parse_scale, parse_size, parse_target, parse_word, read_intervals
+from .options import (
+    add_device,
+    parse_budget,
+    parse_path,
+    parse_scale,
+    parse_size,
+    parse_target,
+    parse_word,
+    read_intervals,
+)
 
 FORMATS = ("png", "jpg", "webp", "tif")
 
@@ -70,7 +79,10 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
         help="no tile farther than this from what all steps would give, PSNR in dB (the preset's)",
     )
     dials.add_argument(
-        "--budget", type=float, metavar="N", help="evaluations per tile, on average over the picture, in its place"
+        "--budget",
+        type=parse_budget,
+        metavar="N",
+        help="evaluations per tile, on average over the picture, in its place; at least 2, or 1 of one base step",
     )
     group.add_argument(
         "--rule",

@@ -110,6 +110,23 @@ def parse_scale(text: str) -> float:
     return scale
 
 
+def parse_budget(text: str) -> float:
+    """Evaluations per tile; settings know 0 as none, and whoever types it means something else.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no number, or 0.
+    """
+    try:
+        budget = float(text)
+    except ValueError:
+        budget = 0.0
+    if budget == 0:
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text, 80)} is no number of evaluations that a tile can take; give 2 or more, 1 with --steps 1"
+        )
+    return budget
+
+
 def parse_size(text: str) -> Size | int:
     """`WxH` to (height, width), `N` to the long side.
 

@@ -1,9 +1,10 @@
 """What the command line says: results on stdout, progress and refusals on stderr."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import torch
 from tqdm import tqdm
@@ -14,11 +15,16 @@ from ..sampling.turn import Progress
 from ..text import one_line, sentence, shown
 from .interrupts import stop_if_asked
 
+_NEGATIVE = re.compile(r"-(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|inf|infinity|nan)\Z", re.IGNORECASE)
 REFUSALS: tuple[type[Exception], ...] = (AdaDiffSRError, OSError, MemoryError, torch.OutOfMemoryError)
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that refuses in one sentence instead of a page of usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = _NEGATIVE  # argparse's own takes -inf and -1e5 for options
 
     def error(self, message: str) -> NoReturn:
         """Turn argparse's complaint into ours.

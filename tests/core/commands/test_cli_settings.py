@@ -10,6 +10,7 @@ from adadiffsr_core.commands import making
 from adadiffsr_core.commands import upscale as command
 from adadiffsr_core.commands.arguments import add_arguments
 from adadiffsr_core.commands.options import choose_device, choose_dtype, parse_size
+from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.photo.limits import MAX_PIXELS
 from adadiffsr_core.photo.scales import target_size
 from adadiffsr_core.pipeline import upscale
@@ -75,6 +76,17 @@ def test_settings_of_two_rules_are_refused(run, tmp_path, words):
     code, _, err = run("photo.png", "-o", "big.png", *words.split())
     assert code != 0
     assert "plays no part in the rule" in err[0]
+
+
+@pytest.mark.parametrize(("steps", "least"), [(1, 1), (2, 2), (24, 2), (1000, 2)])
+def test_a_budget_is_one_that_every_tile_can_keep_to_or_none(steps, least):
+    rule = PRESETS["everyday"].dtss
+    for budget in (0.0001, least - 1e-6):
+        with pytest.raises(ConfigError, match=f"budget must be at least {least}, the evaluations that every tile"):
+            SamplingConfig(steps=steps, dtss=replace(rule, rule="bounded", budget=budget))
+        SamplingConfig(steps=steps, dtss=replace(rule, rule="paper", budget=budget))  # which has no part in it
+    for budget in (0.0, float(least)):
+        assert SamplingConfig(steps=steps, dtss=replace(rule, rule="bounded", budget=budget)).dtss.budget == budget
 
 
 def test_the_paper_preset_is_taken_whole():
