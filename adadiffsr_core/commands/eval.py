@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ..evaluation.complexity import complexity_rows
 from ..evaluation.document import write_comparisons, write_tables
 from ..evaluation.evaluate import Evaluation, load_metrics
 from ..evaluation.methods import Method
-from ..evaluation.origins import check_results, claim_pictures, find_left_out
+from ..evaluation.origins import check_results, claim_pictures, find_left_out, list_files
 from ..evaluation.restore import Bench
 from ..evaluation.sets import (
     IMAGE_SUFFIXES,
@@ -34,6 +34,7 @@ from ..metrics.registry import create_metric, metric_info
 from ..models.model import Model, embedded_weights, load_model
 from ..models.networks import load_mmle, load_pfj
 from ..nets.pfj import Pfj
+from ..photo.reading import read_photo
 from ..text import quoted, shown
 from .helpers import helpers, stop_if_alone
 from .interrupts import stop_if_asked
@@ -104,6 +105,7 @@ def run_eval(args: argparse.Namespace) -> int:
     for name, folder in others.items():
         check_results(name, folder, list(kinds))
     evaluation, tables = _prepare(args, pictures, kinds, (0, args.jobs))
+    _look_through(list_files(pictures, others).values())
     claim_pictures(args.out, pictures, others)  # once nothing else can be refused
     with helpers(_work, args, args.jobs):
         _run(evaluation, tables, stop_if_asked)
@@ -115,6 +117,17 @@ def run_eval(args: argparse.Namespace) -> int:
     write_comparisons(evaluation, args.comparisons)
     say(str(write_tables(evaluation, tables, rows, args.docs)))
     return 0
+
+
+def _look_through(files: Iterable[Path]) -> None:
+    """Decode every picture once, since one that is damaged would be found only after hours of measuring.
+
+    Raises:
+        ImageError: one cannot be read; it is named.
+    """
+    for file in dict.fromkeys(files):
+        stop_if_asked()
+        read_photo(file)
 
 
 def _check_words(args: argparse.Namespace) -> None:

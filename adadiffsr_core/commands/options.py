@@ -88,9 +88,13 @@ def parse_folder(text: str) -> Path:
     """A folder to be written to; see `parse_target`.
 
     Raises:
-        argparse.ArgumentTypeError: no folder should get such a name.
+        argparse.ArgumentTypeError: no folder should get such a name, or it is a file, or within one.
     """
-    return Path(parse_target(text))
+    path = Path(parse_target(text))
+    there = next((place for place in (path, *path.parents) if os.path.lexists(place)), path.parent)
+    if os.path.lexists(there) and not os.path.isdir(there):  # noqa: PTH112 (as above)
+        raise argparse.ArgumentTypeError(f"{quoted(str(there), 80)} is a file, and a folder is needed; name another")
+    return path
 
 
 def parse_scale(text: str) -> float:

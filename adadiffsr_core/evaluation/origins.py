@@ -23,14 +23,10 @@ def claim_pictures(out: Path, pictures: Sequence[Picture], others: Mapping[str, 
         ConfigError: a picture is another one than before, or what was noted cannot be read.
     """
     path = out / "pictures.json"
+    files = list_files(pictures, others)
     known = read_note(path) if path.exists() else {}
     if not isinstance(known, dict):
         raise ConfigError(f"{path} is damaged; remove {out} to measure anew, or choose another --out")
-    files = {f"{picture.key} {side}": file for picture in pictures for side, file in _sides(picture)}
-    results = {
-        (method, picture): _find_result(folder, picture) for method, folder in others.items() for picture in pictures
-    }
-    files |= {f"{picture.key} {method}": file for (method, picture), file in results.items() if file.is_file()}
     found = {name: fingerprint_content(file) for name, file in files.items()}
     for name, fingerprint in found.items():
         if known.get(name, fingerprint) != fingerprint:
@@ -41,6 +37,15 @@ def claim_pictures(out: Path, pictures: Sequence[Picture], others: Mapping[str, 
     if not found.items() <= known.items():
         with whole_file(path) as partial:
             partial.write_text(json.dumps(known | found, indent=1), encoding="utf-8")
+
+
+def list_files(pictures: Sequence[Picture], others: Mapping[str, Path]) -> dict[str, Path]:
+    """Every file that is measured, by what it is of which picture; see `claim_pictures`."""
+    files = {f"{picture.key} {side}": file for picture in pictures for side, file in _sides(picture)}
+    results = {
+        (method, picture): _find_result(folder, picture) for method, folder in others.items() for picture in pictures
+    }
+    return files | {f"{picture.key} {method}": file for (method, picture), file in results.items() if file.is_file()}
 
 
 def check_results(name: str, folder: Path, datasets: Sequence[str]) -> None:

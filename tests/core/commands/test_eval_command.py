@@ -168,6 +168,9 @@ def test_two_processes_find_what_one_finds(pairs, weights):
         (("--pictures", "ours=."), "has 'ours' already"),
         (("--pfj", "x=a", "--pfj", "x=b"), "--pfj names 'x' twice"),
         (("--iqa-weights", "nofolder"), "'nofolder' is not a folder"),
+        (("--out", __file__), "is a file, and a folder is needed"),
+        (("--out", f"{__file__}/out"), "is a file, and a folder is needed"),
+        (("--docs", __file__), "is a file, and a folder is needed"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_a_sentence(pairs, weights, capsys, more, message):
@@ -175,6 +178,17 @@ def test_what_cannot_be_evaluated_is_refused_in_a_sentence(pairs, weights, capsy
     said = capsys.readouterr().err.strip().splitlines()
     assert message in said[-1]
     assert said[-1].startswith("adadiffsr: ")
+    assert not (pairs / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["lq/2.png", "gt/2.png", "results/T/2.png"])
+def test_a_damaged_picture_is_named_before_anything_is_measured(pairs, weights, capsys, place):
+    shutil.copytree(pairs / "gt", pairs / "results" / "T")
+    whole = (pairs / place).read_bytes()
+    (pairs / place).write_bytes(whole[: len(whole) // 2])
+    assert main(words(pairs, weights, "--tables", "1", "--pictures", f"rival={pairs / 'results'}")) == 2
+    (refused,) = read_refusal(capsys)
+    assert f"{pairs / place} is damaged or cut short" in refused
     assert not (pairs / "out").exists()
 
 
