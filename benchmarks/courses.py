@@ -20,6 +20,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from adadiffsr_core.errors import AdaDiffSRError, ConfigError
 from adadiffsr_core.models.model import load_model
 from adadiffsr_core.pipeline import sample_latent
 from adadiffsr_core.sampling import bounded
@@ -107,8 +108,33 @@ def search(judge: Judge, counts: list[int], tries: int) -> Iterator[tuple[Course
 
 
 def read_course(text: str) -> Course:
-    """`0,6,12,23` to base steps."""
-    return tuple(int(place) for place in text.split(","))
+    """`0,6,12,23` to base steps.
+
+    Raises:
+        argparse.ArgumentTypeError: they do not lead from the first base step to the last.
+    """
+    last = bounded.BASE_STEPS - 1
+    try:
+        course = tuple(int(place) for place in text.split(","))
+    except ValueError:
+        course = ()
+    if course[:1] != (0,) or course[-1:] != (last,) or any(before >= after for before, after in pairwise(course)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no course: base steps that rise from 0 to {last}, with commas")
+    return course
+
+
+def check_counts(counts: list[int]) -> None:
+    """Refuse numbers of evaluations that no course is near, known or searched for before, from which to begin.
+
+    Raises:
+        ConfigError: one is such.
+    """
+    known = {len(course) for _, course in bounded.BASE_COURSES}
+    for count in counts:
+        if count < min(known) or not known & {count - 1, count, count + 1}:
+            told = ", ".join(map(str, sorted(known)))
+            raise ConfigError(f"there is no course to begin with for {count} evaluations; there are of {told}")
+        known.add(count)
 
 
 def main() -> None:
@@ -127,7 +153,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    judge = Judge(args)
+    try:
+        check_counts([] if args.course else args.evaluations)
+        judge = Judge(args)
+    except AdaDiffSRError as error:
+        parser.error(str(error))
     given = ((course, *judge(course)[1:]) for course in args.course)
     for course, mean, low in given if args.course else search(judge, args.evaluations, args.tries):
         print(f"{len(course)} evaluations at {course}: {mean:.1f} dB, the lowest tenth {low:.1f}", flush=True)

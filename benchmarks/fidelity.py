@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from adadiffsr_core.errors import AdaDiffSRError
 from adadiffsr_core.models.model import Model, load_model
 from adadiffsr_core.photo.enlarging import enlarge, reduce
 from adadiffsr_core.photo.reading import read_photo
@@ -51,13 +52,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    try:
+        paths = list_photos(args)
+    except AdaDiffSRError as error:
+        parser.error(str(error))
     model, everyday = load_model(args.model), PRESETS["everyday"]
     dtss = replace(everyday.dtss, likeness=args.likeness)
     ways = [replace(everyday, seed=seed, dtss=dtss) for seed in args.seeds]
     for colour in FLATS:
         print(f"plain {colour}: {furthest_plain(model, colour, ways):.2f} levels", flush=True)
     metrics, sums = read_metrics(), dict[str, list[float]]()
-    for path in list_photos(args):
+    for path in paths:
         truth, half = halve(read_photo(path).pixels[None])
         size = (truth.shape[-2], truth.shape[-1])
         made = {"doubled": upscale(model, half, size, ways[0]).image, "bicubic": enlarge(half, size).clamp(0, 1)}
@@ -66,9 +71,7 @@ def main() -> None:
             sums[name] = [a + b for a, b in zip(sums.get(name, [0.0] * len(values)), values, strict=True)]
             print(path.name, name, *(f"{value:.4f}" for value in values), flush=True)
     for name, totals in sums.items():
-        means = (
-            f"{metric} {total / len(list_photos(args)):.4f}" for metric, total in zip(metrics, totals, strict=True)
-        )
+        means = (f"{metric} {total / len(paths):.4f}" for metric, total in zip(metrics, totals, strict=True))
         print(f"{name}: {', '.join(means)}")
 
 

@@ -4,13 +4,13 @@
         [--steps 24] [--denoise 1] [--out JSON] [--chart PNG]
     python -m benchmarks.likeness --read JSON...        # several runs as one
 
-One tile of each photograph, or more, is enlarged and sampled as a canvas of its own. Likeness is the PSNR in dB of the decoded
-tile to that of all base steps: of the mean tile, of the worst twentieth, of the worst; and of the worst twentieth of
-blocks of 128 px. `course n` are the same n evaluations for every tile, the rule's course of that number; `intervals k`
-every k-th step and the last; `paper` is the rule of classes; `bounded` are dials of likeness. `kept` is the share of
-tiles that are as near as the dial says. The line below the table is the law that `sampling/bounded.py` holds: log10 of
-each course's deviation, in the mean over tiles, where that of seven evaluations is as it says there. `--courses`
-measures nothing else.
+One tile of each photograph, or more, is enlarged and sampled as a canvas of its own. Likeness is the PSNR in dB of the
+decoded tile to that of all base steps: of the mean tile, of the worst twentieth, of the worst; and of the worst
+twentieth of blocks of 128 px. `course n` are the same n evaluations for every tile, the rule's course of that number;
+`intervals k` every k-th step and the last; `paper` is the rule of classes; `bounded` are dials of likeness. `kept` is
+the share of tiles that are as near as the dial says. The line below the table is the law that `sampling/bounded.py`
+holds: log10 of each course's deviation, in the mean over tiles, where that of seven evaluations is as it says there.
+`--courses` measures nothing else.
 """
 
 import argparse
@@ -25,6 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adadiffsr_core.drawing.charts import new_figure
+from adadiffsr_core.errors import AdaDiffSRError, ConfigError
+from adadiffsr_core.evaluation.sets import list_images
 from adadiffsr_core.files import whole_file
 from adadiffsr_core.gain.mmle import MmleEstimator
 from adadiffsr_core.models.model import Model, load_model
@@ -47,20 +49,35 @@ BLOCK_PX = 128
 
 
 def list_photos(args: argparse.Namespace) -> list[Path]:
-    """Files named on the command line: of each folder, every so many-th."""
-    files = [sorted(path.iterdir()) if path.is_dir() else [path] for path in args.photos]
-    return [path for group in files for path in group[args.first :: args.every]]
+    """Files named on the command line: of each folder's photographs, every so many-th.
+
+    Raises:
+        ImageError: a folder holds none.
+    """
+    files = [list_images(path) if path.is_dir() else [path] for path in args.photos]
+    shown = [[path for path in group if not path.name.startswith(".")] for group in files]
+    return [path for group in shown for path in group[args.first :: args.every]]
 
 
 def tiles(paths: list[Path], side_px: int, scale: int, seed: int, each: int = 1) -> Iterator[tuple[str, Tensor]]:
-    """Names, and `each` tiles `[1,3,side_px,side_px]` of every photograph that is large enough, enlarged."""
-    rng, side = np.random.default_rng(seed), side_px // scale
+    """Names, and `each` tiles `[1,3,side_px,side_px]` of every photograph that is large enough, enlarged.
+
+    Raises:
+        ConfigError: none is.
+    """
+    rng, side, found = np.random.default_rng(seed), side_px // scale, 0
     for path in paths:
         photo = read_photo(path).pixels[None]
         room = [length - side for length in photo.shape[-2:]]
         for _ in range(each if min(room) >= 0 else 0):
+            found += 1
             top, left = (int(rng.integers(more, endpoint=True)) for more in room)
             yield path.name, enlarge(photo[..., top : top + side, left : left + side], (side_px, side_px))
+    if not found:
+        raise ConfigError(
+            f"no photograph has the {side} px on each side that a tile of {side_px} px is made of; name larger ones, "
+            "or a smaller --tile-px"
+        )
 
 
 class Blind(MmleEstimator):
@@ -187,7 +204,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     given = {"steps": args.steps, "denoise": args.denoise, "tile_size": args.tile_px}
     config = replace(PRESETS["everyday"], **given, tile_fit=False, overlap=0)
-    rows = read_rows(args.read) if args.read else measure(load_model(args.model), list_photos(args), config, args)
+    try:
+        rows = read_rows(args.read) if args.read else measure(load_model(args.model), list_photos(args), config, args)
+    except AdaDiffSRError as error:
+        parser.error(str(error))
     print(summarise(rows))
     print(law(rows))
     if args.chart:

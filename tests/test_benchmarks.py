@@ -143,6 +143,55 @@ def test_courses(run, model, pictures):
     assert [line.split(":")[0] for line in given] == ["4 evaluations at (0, 6, 12, 23)", "2 evaluations at (0, 23)"]
 
 
+@pytest.fixture
+def refuse(run, capfd):
+    """Runs a benchmark that refuses its arguments, and gives the last line that it says."""
+
+    def run_refused(name, *words):
+        with pytest.raises(SystemExit) as ended:
+            run(name, *words)
+        assert ended.value.code == 2
+        return capfd.readouterr().err.strip().splitlines()[-1]
+
+    return run_refused
+
+
+def test_what_lies_beside_photographs_is_passed_over(pictures):
+    for name in ("README.md", ".hidden.png", "notes.txt"):
+        (pictures / name).write_text("no picture")
+    (pictures / "folder.png").mkdir()
+    likeness = importlib.import_module("benchmarks.likeness")
+    listed = likeness.list_photos(SimpleNamespace(photos=[pictures], first=0, every=1))
+    assert [path.name for path in listed] == ["one.png"]
+    assert len(likeness.list_photos(SimpleNamespace(photos=[ROOT / "photos"], first=0, every=1))) == 6
+
+
+@pytest.mark.parametrize("name", ["likeness", "courses", "fidelity"])
+def test_a_folder_without_photographs_is_refused(refuse, tmp_path, name):
+    (tmp_path / "README.md").write_text("no picture")
+    assert "holds no image" in refuse(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["likeness", "courses"])
+def test_photographs_that_are_smaller_than_a_tile_are_refused(refuse, model, pictures, name):
+    told = refuse(name, pictures, "--tile-px", 256, "--model", model)
+    assert "no photograph has the 64 px on each side that a tile of 256 px is made of" in told
+
+
+@pytest.mark.parametrize("course", ["0,40", "0,12", "3,23", "0,6,6,23", "0,12,6,23", "all"])
+def test_what_is_no_course_is_refused(refuse, pictures, course):
+    assert "is no course: base steps that rise from 0 to 23" in refuse("courses", pictures, "--course", course)
+
+
+@pytest.mark.parametrize("counts", [[30], [1], [0], [24], [22, 21], [19, 21]])
+def test_numbers_of_evaluations_that_no_course_is_near_are_refused(refuse, pictures, counts):
+    assert "there is no course to begin with for" in refuse("courses", pictures, "--evaluations", *counts)
+
+
+def test_a_course_that_was_found_is_one_to_begin_with():
+    importlib.import_module("benchmarks.courses").check_counts([20, 21, 22, 23, 24, 2])
+
+
 @pytest.mark.parametrize("small", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_complexity(run, tmp_path, small):
     model, out = write_bundle(tmp_path / "model.safetensors", small=small), tmp_path / "out.json"
