@@ -32,6 +32,17 @@ def free_on_disk(folder: Path) -> int:
     return shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
 
 
+def takes_no_more_files(folder: Path) -> bool:
+    """Whether a disk has its number of files, and they are all there; of many nobody says, and some have none."""
+    if not hasattr(os, "statvfs"):
+        return False
+    try:
+        told = os.statvfs(folder)
+    except OSError:
+        return False
+    return told.f_files > 0 and told.f_favail == 0
+
+
 def check_room(folder: Path, needed: int, advice: str = "make room") -> None:
     """Refuse what the disk of a folder cannot hold.
 

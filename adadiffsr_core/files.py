@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from .disk import free_on_disk, is_disk_full
+from .disk import free_on_disk, is_disk_full, takes_no_more_files
 from .errors import ConfigError, DiskError
 from .text import in_words, one_line, quoted
 
@@ -82,7 +82,10 @@ def whole_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
 
 def disk_full(path: Path) -> DiskError:
     """What to raise where there is no room for a file."""
-    free = in_words(free_on_disk(_follow(path).parent))
+    folder = _follow(path).parent
+    if takes_no_more_files(folder):
+        return DiskError(f"{path} cannot be written: its disk has room for no more files; remove some")
+    free = in_words(free_on_disk(folder))
     return DiskError(f"{path} cannot be written: its disk is full, {free} are free; make room")
 
 

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 
 from adadiffsr_core import disk
 from adadiffsr_core.data.arrays import Layout, check_caches, open_arrays
+from adadiffsr_core.disk import takes_no_more_files
 from adadiffsr_core.errors import ConfigError, DiskError
 from adadiffsr_core.files import whole_file
 from adadiffsr_core.training.loop.paging import page_out
@@ -103,15 +105,15 @@ def test_weights_are_not_paged_out_to_a_full_disk(tmp_path, monkeypatch):
     assert net.weight.data_ptr() == before
 
 
-@pytest.fixture
-def tiny_disk(tmp_path):
-    """A file system of 1 MB."""
+@pytest.fixture(params=["size=1m"])
+def tiny_disk(tmp_path, request):
+    """A file system of 1 MB, or as it is asked for."""
     place = tmp_path / "tiny"
     place.mkdir()
     if (
         sys.platform != "linux"
         or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, check=False
+            ["mount", "-t", "tmpfs", "-o", request.param, "tmpfs", place], capture_output=True, check=False
         ).returncode
     ):
         pytest.skip("needs a right to mount")
@@ -136,8 +138,29 @@ def test_a_file_that_does_not_fit_is_one_sentence_and_the_old_one_stays(tiny_dis
     assert [(path.name, path.read_text()) for path in tiny_disk.iterdir()] == [("file", "old")]
 
 
+@pytest.mark.parametrize("tiny_disk", ["size=1m,nr_inodes=3"], indirect=True)  # the folder, and two files
+def test_a_disk_that_takes_no_more_files_is_not_said_to_be_full(tiny_disk):
+    for name in ("one", "two"):
+        (tiny_disk / name).touch()
+    with (
+        pytest.raises(DiskError, match="three cannot be written: its disk has room for no more files; remove some"),
+        whole_file(tiny_disk / "three") as partial,
+    ):
+        partial.touch()
+
+
+def test_a_disk_that_counts_no_files_takes_more(monkeypatch, tmp_path):
+    told = os.statvfs(tmp_path)
+    for files, free, expected in ((0, 0, False), (9, 0, True), (9, 1, False)):
+        said = SimpleNamespace(**{name: getattr(told, name) for name in dir(told) if name.startswith("f_")})
+        said.f_files, said.f_favail = files, free
+        monkeypatch.setattr(os, "statvfs", lambda folder, said=said: said)
+        assert takes_no_more_files(tmp_path) is expected
+
+
 FILL = """
 import sys
+from types import SimpleNamespace
 from pathlib import Path
 import numpy as np
 from adadiffsr_core import disk
