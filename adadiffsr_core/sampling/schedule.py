@@ -179,9 +179,10 @@ class Schedule(Config):
             raise unknown("spacing", spacing, get_args(Spacing))
         total = int(steps / denoise)
         if total > MAX_TIMESTEP:
+            most = int(MAX_TIMESTEP * denoise)
             raise ConfigError(
                 f"{steps} steps at denoise {denoise} are the end of {total} steps; there are only {MAX_TIMESTEP}, "
-                f"so use at most {int(MAX_TIMESTEP * denoise)} steps"
+                f"so use at most {most} step{'' if most == 1 else 's'}"
             )
         if spacing == "karras":
             ends = self.timestep_to_sigma(torch.tensor([float(MAX_TIMESTEP - 1), 0.0], dtype=torch.float64)) ** (1 / 7)
