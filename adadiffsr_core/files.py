@@ -7,7 +7,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -77,7 +77,16 @@ def whole_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
             yield partial
             partial.replace(target)
     finally:
-        partial.unlink(missing_ok=True)
+        try_remove(partial)
+
+
+def try_remove(path: Path) -> None:
+    """Remove a file if it is there and can be, silently, so that cleaning up never hides the error before it.
+
+    A disk that is read-only refuses to remove even what is not there.
+    """
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def disk_full(path: Path) -> DiskError:
@@ -142,7 +151,7 @@ class Lock:
         if remove and os.name == "nt":  # where open files cannot be removed
             self._file.close()
         if remove:
-            self.path.unlink(missing_ok=True)
+            try_remove(self.path)
         self._file.close()
 
 
@@ -174,11 +183,12 @@ def check_writable(path: Path) -> None:
     try:
         # Tried rather than asked: permissions say nothing of a file system that is read-only, least of all to root.
         probe.touch(exist_ok=False)
+        probe.unlink()
     except OSError as error:
         told = f"the folder {folder} cannot be written to ({error.strerror}); choose another output"
         raise OSError(error.errno, told, str(path)) from None
     finally:
-        probe.unlink(missing_ok=True)
+        try_remove(probe)
 
 
 def read_small_file(path: Path, most: int) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..disk import allocated_bytes, check_room, reserve
 from ..errors import ConfigError
-from ..files import whole_file
+from ..files import try_remove, whole_file
 from ..text import quoted, shown
 from .origin import read_note
 
@@ -71,7 +71,7 @@ def open_arrays(folder: Path, cache: Cache) -> dict[str, np.memmap]:
         return {name: _open_array(folder / f"{name}.npy", layout) for name, layout in cache.items()}
     except BaseException:
         for path in missing:
-            path.unlink(missing_ok=True)
+            try_remove(path)
         raise
 
 

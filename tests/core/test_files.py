@@ -1,11 +1,14 @@
 """What is written appears whole, through links, and never in the place of what is no ordinary file."""
 
+import errno
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from adadiffsr_core.cli import main
+from adadiffsr_core.data.arrays import Layout, open_arrays
 from adadiffsr_core.data.dataset import split_photos
 from adadiffsr_core.data.origin import read_note
 from adadiffsr_core.errors import AdaDiffSRError, ConfigError
@@ -111,6 +114,49 @@ def test_folders_are_asked_beforehand(tmp_path):
     if Path("/sys/kernel").is_dir():
         with pytest.raises(OSError, match="cannot be written to"):
             check_writable(Path("/sys/kernel/new"))
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """A disk that has become read-only, which refuses even to remove what is not there."""
+
+    def refuse(path, *args, **more):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    for name in ("touch", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+
+
+def test_a_read_only_disk_is_named_by_its_folder(tmp_path, read_only):
+    with pytest.raises(OSError, match="cannot be written to") as raised:
+        check_writable(tmp_path / "a.png")
+    told = f"the folder {tmp_path} cannot be written to (Read-only file system); choose another output"
+    assert (raised.value.errno, raised.value.strerror) == (errno.EROFS, told)
+    assert raised.value.filename == str(tmp_path / "a.png")
+
+
+def test_cleaning_up_hides_no_error(tmp_path, read_only):
+    """The first one says what is wrong; that nothing can be removed any more only follows from it."""
+    with pytest.raises(ValueError, match="first"), whole_file(tmp_path / "a.png"):
+        raise ValueError("first")
+    np.save(tmp_path / "bad.npy", np.zeros(3))
+    with pytest.raises(ConfigError, match=r"bad\.npy has the shape"):
+        open_arrays(tmp_path, {"good": Layout((1,)), "bad": Layout((2,))})
+    for _ in range(2):
+        lock = Lock(tmp_path / "lock")
+        assert lock.is_held
+        lock.release(remove=True)
+
+
+def test_a_folder_that_keeps_what_is_in_it_is_refused(tmp_path, monkeypatch):
+    """Where files can be made and not moved, results could not appear."""
+
+    def refuse(path, *args, **more):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OSError, match=r"cannot be written to \(Operation not permitted\)"):
+        check_writable(tmp_path / "a.png")
 
 
 BAD_NAMES = [
