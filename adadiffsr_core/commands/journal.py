@@ -9,14 +9,15 @@ Source: decision D73.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..files import check_writable, fingerprint_content
+from ..files import FileState, check_writable, fingerprint_content, look_at
 from ..plain_json import parse_json
 
 NAME = ".adadiffsr.jsonl"
@@ -31,6 +32,14 @@ def fingerprint_run(facts: Mapping[str, Any], files: Mapping[str, Path | None]) 
     """
     contents = {name: None if path is None else fingerprint_content(path) for name, path in files.items()}
     return _digest({"facts": facts, "files": contents})
+
+
+def find_results(folder: Path) -> list[Path]:
+    """Files that the journal of a folder says were made by earlier runs; none where no journal can be read."""
+    try:
+        return Journal(folder, "").results
+    except OSError:
+        return []
 
 
 class Journal:
@@ -48,6 +57,8 @@ class Journal:
         self.path, self.run = folder / NAME, run
         self._begun: dict[str, str] = {}
         self._done: dict[str, Mapping[str, int]] = {}
+        self._contents: dict[str, str] = {}  # of the photograph that a file was made of
+        self._known: dict[tuple[Path, FileState | None], str] = {}
         check_writable(self.path)
         # What a disk made of a line must not hide the others.
         text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
@@ -60,19 +71,56 @@ class Journal:
         try:
             entry = parse_json(line)
             name, fingerprint, sizes = entry["result"], entry["fingerprint"], dict(entry.get("bytes") or {})
+            content, files = entry.get("input", ""), [name, *entry.get("files", []), *sizes]
         except (ConfigError, ValueError, KeyError, TypeError, AttributeError):
             return  # the last line of a run that was killed while it wrote it
-        is_text = isinstance(name, str) and isinstance(fingerprint, str)
+        is_text = all(isinstance(text, str) for text in (fingerprint, content, *files))
         if not is_text or not all(isinstance(size, int) for size in sizes.values()):
             return
+        self._contents.update(dict.fromkeys(files, content))
         self._begun[name] = fingerprint
         self._done.pop(name, None)
         if sizes:
             self._done[name] = sizes
 
+    @property
+    def results(self) -> list[Path]:
+        """Absolute paths of all files that earlier runs made or began to make, whatever has become of them since."""
+        return [self._path(name) for name in self._contents]
+
+    def made_of(self, sources: Iterable[Path]) -> list[list[Path]]:
+        """For each photograph, the files that earlier runs made of its bytes, by whatever settings."""
+        made: dict[str, list[Path]] = defaultdict(list)
+        for name, content in self._contents.items():
+            if content:
+                made[content].append(self._path(name))
+
+        def find(source: Path) -> list[Path]:
+            try:
+                return made.get(self.content(source), [])
+            except OSError:  # it is refused when its results are looked at
+                return []
+
+        return [find(source) if made else [] for source in sources]
+
+    def content(self, source: Path) -> str:
+        """A hash of a photograph's bytes; read once as long as its file stays the same.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        key = source, look_at(source)
+        if key not in self._known:
+            self._known[key] = fingerprint_content(source)
+        return self._known[key]
+
     def fingerprint(self, source: Path, targets: Sequence[Path]) -> str:
-        """Of one photograph's results: the file's bytes, the run, and which files are asked for."""
-        return _digest({"run": self.run, "input": fingerprint_content(source), "files": self._names(targets)})
+        """Of one photograph's results: the file's bytes, the run, and which files are asked for.
+
+        Raises:
+            OSError: the photograph cannot be read.
+        """
+        return _digest({"run": self.run, "input": self.content(source), "files": self._names(targets)})
 
     def is_done(self, targets: Sequence[Path], fingerprint: str) -> bool:
         """Whether all files are there as they were left, made from the same by the same settings."""
@@ -95,19 +143,26 @@ class Journal:
         there = [(path, sizes[name]) for path, name in zip(targets, names, strict=True) if name in sizes]
         return [path for path, size in there if path.is_file() and path.stat().st_size != size]
 
-    def begin(self, targets: Sequence[Path], fingerprint: str) -> None:
+    def begin(self, record: "Record") -> None:
         """Say that a photograph is worked on; the first of its files is the result."""
-        self._write({"result": self._names(targets)[0], "fingerprint": fingerprint})
+        self._write(self._describe(record))
 
-    def end(self, targets: Sequence[Path], fingerprint: str) -> None:
+    def end(self, record: "Record") -> None:
         """Say that all its files are there."""
-        names = self._names(targets)
-        sizes = {name: path.stat().st_size for name, path in zip(names, targets, strict=True)}
-        self._write({"result": names[0], "fingerprint": fingerprint, "bytes": sizes})
+        sizes = [path.stat().st_size for path in record.targets]
+        self._write(self._describe(record) | {"bytes": dict(zip(self._names(record.targets), sizes, strict=True))})
+
+    def _describe(self, record: "Record") -> dict[str, Any]:
+        names = self._names(record.targets)
+        return {"result": names[0], "fingerprint": record.fingerprint, "input": record.content, "files": names}
 
     def _names(self, targets: Sequence[Path]) -> list[str]:
         """As they are found from the journal's folder, so that it may be moved with the results."""
         return [Path(os.path.relpath(path, self.path.parent)).as_posix() for path in targets]
+
+    def _path(self, name: str) -> Path:
+        # Like `_names` without following links, which would change what ".." is.
+        return Path(os.path.abspath(self.path.parent / name))  # noqa: PTH100
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         text = json.dumps(entry)
@@ -127,11 +182,13 @@ class Record:
         targets: the files, the result first.
         journal: of their folder, or None.
         fingerprint: see `Journal.fingerprint`.
+        content: see `Journal.content`.
     """
 
     targets: Sequence[Path] = ()
     journal: Journal | None = None
     fingerprint: str = ""
+    content: str = ""
 
     def is_of(self, source: Path) -> bool:
         """Whether a photograph holds what its results are to be written down by; False if nobody is told.
@@ -147,9 +204,9 @@ class Record:
         if self.journal is None:
             yield
             return
-        self.journal.begin(self.targets, self.fingerprint)
+        self.journal.begin(self)
         yield
-        self.journal.end(self.targets, self.fingerprint)
+        self.journal.end(self)
 
 
 @dataclass(frozen=True)
@@ -192,7 +249,7 @@ class History:
                         f"{path} was changed since it was made; move it elsewhere to have it made again, or give "
                         "--overwrite"
                     )
-        return Record(targets, journal, fingerprint)
+        return Record(targets, journal, fingerprint, "" if journal is None else journal.content(source))
 
 
 def _digest(value: Any) -> str:

@@ -3,9 +3,11 @@
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+_DIGITS = 9  # more than numbers that are given have
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,15 @@ class Wish:
             return self.folder / self.names[rank]
         last = self.names[-1]
         return self.folder / last.with_name(f"{last.stem}-{rank - len(self.names) + 2}{last.suffix}")
+
+    def rank_of(self, path: Path) -> int | None:
+        """What `take` gives that path for; None if nothing."""
+        last = self.names[-1]
+        number = path.stem.removeprefix(f"{last.stem}-")
+        ranks = [rank for rank, name in enumerate(self.names) if name.name == path.name]
+        if number.isdecimal() and len(number) < _DIGITS and int(number) >= 2:
+            ranks.append(len(self.names) + int(number) - 2)
+        return next((rank for rank in ranks if _key(self.take(rank)) == _key(path)), None)
 
 
 def make_wish(source: Source, ending: str, folder: Path, common: Path) -> Wish:
@@ -76,15 +87,21 @@ def common_folder(sources: Sequence[Source]) -> Path:
         return Path(_folder_of(sources[0]))
 
 
-def grant_wishes(wishes: Sequence[Wish]) -> list[Path]:
+def grant_wishes(wishes: Sequence[Wish], made: Sequence[Sequence[Path]] = ()) -> list[Path]:
     """A path for each wish.
 
-    Where several want one path, who asks for its own name has it, and the others take the next of theirs; the order of
-    wishes decides only between those that are left with numbers.
+    What was named in an earlier run keeps its name, whatever has joined it since. Where several others want one path,
+    who asks for its own name has it, and the rest take the next of theirs; the order of wishes decides only between
+    those that are left with numbers, and between photographs of the same bytes.
 
-    Source: decision D46.
+    Args:
+        wishes: of all files that share folders.
+        made: for each wish, the files that earlier runs made of its photograph; empty if nobody knows.
+
+    Source: decisions D46 and D82.
     """
-    ranks = [0] * len(wishes)
+    kept = _find_kept(wishes, made)
+    ranks = [kept.get(number, 0) for number in range(len(wishes))]
     while True:
         groups: dict[str, list[int]] = defaultdict(list)
         for number, wish in enumerate(wishes):
@@ -93,7 +110,7 @@ def grant_wishes(wishes: Sequence[Wish]) -> list[Path]:
         if not clashes:
             return [wish.take(rank) for wish, rank in zip(wishes, ranks, strict=True)]
         for group in clashes:
-            for number in _losers(group, wishes, ranks):
+            for number in _losers(group, wishes, ranks, kept):
                 ranks[number] += 1
 
 
@@ -101,8 +118,23 @@ def _folder_of(source: Source) -> str:
     return os.path.abspath(source.path.parent)  # noqa: PTH100 (links are not followed: they are the user's names)
 
 
-def _losers(group: Sequence[int], wishes: Sequence[Wish], ranks: Sequence[int]) -> list[int]:
-    owners = [number for number in group if wishes[number].is_own and ranks[number] == 0]
+def _find_kept(wishes: Sequence[Wish], made: Sequence[Sequence[Path]]) -> dict[int, int]:
+    """The ranks of those that were named before, by their numbers; none has the path of another."""
+    kept: dict[int, int] = {}
+    taken: set[str] = set()
+    for number, files in enumerate(made):
+        wish = wishes[number]
+        ranks = [rank for path in files if (rank := wish.rank_of(path)) is not None]
+        for rank in sorted(ranks):
+            if number not in kept and (key := _key(wish.take(rank))) not in taken:
+                kept[number] = rank
+                taken.add(key)
+    return kept
+
+
+def _losers(group: Sequence[int], wishes: Sequence[Wish], ranks: Sequence[int], kept: Container[int]) -> list[int]:
+    owners = [number for number in group if number in kept]  # one at most
+    owners = owners or [number for number in group if wishes[number].is_own and ranks[number] == 0]
     if len(owners) == 1:
         return [number for number in group if number != owners[0]]
     movable = [number for number in group if ranks[number] + 1 < len(wishes[number].names)]

@@ -19,7 +19,7 @@ from ..photo.limits import MAX_PIXELS
 from ..photo.spool import check_streamed
 from ..photo.writing import WRITABLE, check_output_fits, check_output_path, holds_all
 from .drafts import Draft, Page
-from .journal import Record
+from .journal import Journal, Record
 from .kept import count_kept
 from .naming import common_folder, grant_wishes, make_wish
 from .resources import DiskBudget, check_memory
@@ -118,8 +118,12 @@ class Planner:
     _claimed: dict[Path, Path] = field(default_factory=dict)
     _disk: DiskBudget = field(default_factory=DiskBudget)
 
-    def name(self, drafts: Sequence[Draft]) -> list[Targets]:
+    def name(self, drafts: Sequence[Draft], journal: Journal | None = None) -> list[Targets]:
         """Where the results of each go; those in folders get names that are all different.
+
+        Args:
+            drafts: all photographs of the run.
+            journal: knows how they were named before; None if nobody does.
 
         Raises:
             ConfigError: a file is named where a folder is needed.
@@ -134,7 +138,9 @@ class Planner:
             for kind, number in places
             if (folder := asked[kind][1]) is not None
         }
-        granted = dict(zip(wishes, grant_wishes(list(wishes.values())), strict=True))
+        made = [] if journal is None else journal.made_of(draft.source.path for draft in drafts)
+        named = grant_wishes(list(wishes.values()), [made[number] for _, number in wishes] if made else [])
+        granted = dict(zip(wishes, named, strict=True))
         paths = {place: granted.get(place) or Path(asked[place[0]][0]) for place in places}
         return [Targets(**{kind: paths[kind, number] for kind in asked}) for number in range(len(drafts))]
 

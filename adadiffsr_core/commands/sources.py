@@ -32,8 +32,9 @@ def find_photos(
     """Files that the user named, by themselves, by their folder or by a pattern; each once, in order.
 
     Of a folder, its pictures, without those in sub-folders unless it `is_recursive`; folders that are `left_out`, such
-    as those that results go to, and hidden ones are not entered, and links to folders not followed. What cannot be
-    found, and pictures that are passed over because they are of kinds that are not read, are told to `on_error`.
+    as those that results go to, and hidden ones are not entered, and links to folders not followed. Files that are
+    `left_out`, such as results, are only taken where they are named by themselves. What cannot be found, and pictures
+    that are passed over because they are of kinds that are not read, are told to `on_error`.
     """
     found: dict[Path, Source] = {}
     for name in names:
@@ -60,17 +61,27 @@ class _Walk(NamedTuple):
                 if is_own and follow_links(folder) not in self.left_out:
                     yield from self.below(folder)
 
+    def spare(self, sources: Sequence[Source], name: str) -> list[Source]:
+        """Those of a folder or a pattern that are not left out.
+
+        Raises:
+            ImageError: none is left.
+        """
+        if not (found := [source for source in sources if follow_links(source.path) not in self.left_out]):
+            raise ImageError(f"{name} holds only results of earlier runs; name one by itself to enlarge it once more")
+        return found
+
 
 def _expand(name: str, on_error: Callable[[BaseException, object], None], walk: _Walk) -> list[Source]:
     path = Path(name)
     if path.is_dir():
-        return _list_folders(path, name, on_error, walk)
+        return walk.spare(_list_folders(path, name, on_error, walk), name)
     if glob.has_magic(name) and not path.exists():
         matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207 (takes any root)
         if not (files := [match for match in matches if match.is_file()]):
             raise ImageError(f"no file matches {name}")
         root = _fixed_part(path)
-        return [Source(file, sub_folders(file.parent, root)) for file in files]
+        return walk.spare([Source(file, sub_folders(file.parent, root)) for file in files], name)
     return [Source(path)]
 
 

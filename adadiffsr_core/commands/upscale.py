@@ -24,7 +24,7 @@ from .banded import Tray, fill_here, make_in_bands
 from .banding import Banding, check_words
 from .cluster import Equipment, PhotoUnit, Workers, check_device, fingerprint_code
 from .drafts import Draft, draft_photo
-from .journal import History, Journal, fingerprint_run
+from .journal import History, Journal, find_results, fingerprint_run
 from .kept import remove_others
 from .making import Order, count_spent, count_tiles, finish_photo, make_photo, tell_scale
 from .masks import open_mask
@@ -140,7 +140,8 @@ def _choose_rule(preset: DtssConfig, args: argparse.Namespace) -> DtssConfig:
 
 def _plan_jobs(args: argparse.Namespace, banding: Banding, run_print: str, refuse: Refuse) -> list[PhotoJob]:
     outputs = [Path(path) for path in (args.output, args.map, args.compare, args.report) if path is not None]
-    sources = find_photos(args.inputs, refuse, is_recursive=args.recursive, left_out=outputs)
+    left_out = [*outputs, *find_results(Path(args.output))]
+    sources = find_photos(args.inputs, refuse, is_recursive=args.recursive, left_out=left_out)
     paths = [source.path for source in sources]
     protected = [*paths, *(path for path in (args.mask, args.model or embedded_weights()) if path is not None)]
     drafts = _draft_photos(sources, args, banding, refuse)
@@ -158,8 +159,8 @@ def _plan_jobs(args: argparse.Namespace, banding: Banding, run_print: str, refus
         ending=None if args.format is None else f".{args.format}",
     )
     _check_format(args, planner.folder)
-    names = planner.name(drafts)
     history = _open_history(args, planner.folder, run_print)
+    names = planner.name(drafts, history.journal)
     jobs = []
     for draft, targets in zip(drafts, names, strict=True):
         try:
