@@ -1,6 +1,7 @@
 """Which photographs the user named: files, folders and patterns."""
 
 import glob
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -37,10 +38,11 @@ def find_photos(
     that are passed over because they are of kinds that are not read, are told to `on_error`.
     """
     found: dict[Path, Source] = {}
+    walk = _Walk(is_recursive, {follow_links(path) for path in left_out})
     for name in names:
         try:
-            for source in _expand(name, on_error, _Walk(is_recursive, {follow_links(path) for path in left_out})):
-                found.setdefault(follow_links(source.path), source)
+            for source in _expand(name, on_error, walk):
+                found.setdefault(_identify(source.path), source)
         except (ImageError, OSError) as error:
             on_error(error, name)
     return list(found.values())
@@ -78,7 +80,7 @@ def _expand(name: str, on_error: Callable[[BaseException, object], None], walk: 
         return walk.spare(_list_folders(path, name, on_error, walk), name)
     if glob.has_magic(name) and not path.exists():
         matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207 (takes any root)
-        if not (files := [match for match in matches if match.is_file()]):
+        if not (files := [match for match in matches if _is_listed(match)]):
             raise ImageError(f"no file matches {name}")
         root = _fixed_part(path)
         return walk.spare([Source(file, sub_folders(file.parent, root)) for file in files], name)
@@ -116,10 +118,26 @@ def _list_folders(
 
 def _list_folder(folder: Path) -> tuple[list[Path], list[str]]:
     """Pictures of kinds that are read, and the names of those of others."""
-    files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    files = [file for file in sorted(folder.iterdir()) if _is_listed(file) and not file.name.startswith(".")]
     pictures = [file for file in files if file.suffix.lower() in READABLE]
     others = [file for file in files if file.suffix.lower() not in READABLE]
     return pictures, [file.name for file in others if file.suffix.lower() in _OTHER_PICTURES or is_picture(file)]
+
+
+def _identify(path: Path) -> Path:
+    """One for all paths that lead to a file; links that lead nowhere are faults of their own."""
+    file = follow_links(path)
+    is_there = os.path.exists(file)  # noqa: PTH110 (of no name an error)
+    return file if is_there else follow_links(path.parent) / path.name
+
+
+def _is_listed(path: Path) -> bool:
+    """Whether it is a file, or nothing that can be read under a photograph's name, which is refused as a file would be.
+
+    Such are links that lead nowhere or in a circle, pipes and devices.
+    """
+    # Followed, since a pattern goes through a folder that links to itself until the system has had enough of links.
+    return path.is_file() or (path.suffix.lower() in READABLE and not follow_links(path).is_dir())
 
 
 def _join(names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """What `adadiffsr upscale` refuses, in one sentence and without a trace: files, options, paths, weights."""
 
+import os
 from argparse import ArgumentTypeError
 
 import pytest
@@ -172,3 +173,22 @@ def test_what_is_said_is_short_and_on_one_line_whatever_was_named(capsys):
     assert said.endswith("\n")
     assert len(said) < 1100
     assert said[:-1].isprintable()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes")
+@pytest.mark.parametrize("inputs", ["in", "in/*", "in/**/*.*"])
+def test_what_only_has_a_photographs_name_is_refused_line_by_line(run, tmp_path, inputs):
+    make_photo(tmp_path / "in" / "a.png")
+    for name, far in {
+        "gone.png": "nowhere", "gone.JPG": "nowhere", "loop.gif": "loop.gif", "null.tif": "/dev/null", "gone.txt": "no",
+        "twin.png": "a.png", "z.png": ".", ".gone.png": "nowhere",
+    }.items():  # fmt: skip
+        (tmp_path / "in" / name).symlink_to(far)
+    os.mkfifo(tmp_path / "in" / "pipe.webp")
+    os.mkfifo(tmp_path / "in" / "pipe")
+    code, lines, refused = run(inputs, "-o", "out", "--scale", "1")
+    assert (code, len(lines)) == (2, 1)
+    assert [line.split()[0] for line in refused] == [
+        f"in/{name}" for name in ("gone.JPG", "gone.png", "loop.gif", "null.tif", "pipe.webp")
+    ]
+    assert files_in(tmp_path / "out") == ["a.png"]
