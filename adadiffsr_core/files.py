@@ -53,6 +53,21 @@ def _find_fault(name: str) -> str:
     return ""
 
 
+def fit_name(stem: str, ending: str = "", most: int = _LONGEST_NAME) -> str:
+    """A file's name of these two; a stem that is too long for that is cut, and told from all others by a hash of it.
+
+    Args:
+        stem: of at least one letter.
+        ending: what follows it, far shorter than `most`.
+        most: bytes that the name may have.
+    """
+    encoded, room = os.fsencode(stem), most - len(os.fsencode(ending))
+    if len(encoded) <= room:
+        return f"{stem}{ending}"
+    digest = hashlib.blake2b(encoded, digest_size=8).hexdigest()
+    return f"{encoded[: room - 20].decode(errors='ignore')}.{digest}{ending}"
+
+
 @contextmanager
 def whole_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`, moved onto it only if the block ends well.

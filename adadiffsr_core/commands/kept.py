@@ -3,7 +3,6 @@
 Source: decision D74.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import Any
 
 from ..disk import allocated_bytes
 from ..errors import ConfigError
-from ..files import Lock, follow_links
+from ..files import Lock, fit_name, follow_links
 from ..sampling.report import RunReport, StepRecord, TileReport
 from ..sampling.rule import TileClass
 from ..streaming.layout import Rows
@@ -122,11 +121,7 @@ def _home(target: Path) -> Path:
 
 def _beginning(target: Path) -> str:
     """Of the folder's name; two results never have the same."""
-    name = _home(target).name
-    if len(name.encode()) > _LONGEST:
-        digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
-        name = f"{name.encode()[: _LONGEST - 20].decode(errors='ignore')}.{digest}"
-    return f".{name}."
+    return f".{fit_name(_home(target).name, most=_LONGEST)}."
 
 
 def _folders(target: Path) -> list[Path]:

@@ -7,6 +7,8 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import fit_name
+
 _DIGITS = 9  # more than numbers that are given have
 
 
@@ -37,7 +39,7 @@ class Wish:
         if rank < len(self.names):
             return self.folder / self.names[rank]
         last = self.names[-1]
-        return self.folder / last.with_name(f"{last.stem}-{rank - len(self.names) + 2}{last.suffix}")
+        return self.folder / last.with_name(fit_name(last.stem, f"-{rank - len(self.names) + 2}{last.suffix}"))
 
     def rank_of(self, path: Path) -> int | None:
         """What `take` gives that path for; None if nothing."""
@@ -50,7 +52,7 @@ class Wish:
 
 
 def make_wish(source: Source, ending: str, folder: Path, common: Path) -> Wish:
-    """The names that a file of this photograph may have.
+    """The names that a file of this photograph may have, none of them longer than a file's name can be.
 
     Args:
         source: the photograph.
@@ -59,9 +61,9 @@ def make_wish(source: Source, ending: str, folder: Path, common: Path) -> Wish:
         common: a folder that every photograph of the run lies in.
     """
     path = source.path
-    whole = path.name if path.suffix == ending else f"{path.name}{ending}"
+    whole = path.name if path.suffix == ending else fit_name(path.name, ending)
     below = sub_folders(_folder_of(source), common)
-    names = (source.folder / f"{path.stem}{ending}", source.folder / whole, below / whole)
+    names = (source.folder / fit_name(path.stem, ending), source.folder / whole, below / whole)
     return Wish(names=tuple(dict.fromkeys(names)), is_own=path.suffix == ending, folder=folder)
 
 

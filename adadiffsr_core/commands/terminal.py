@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..errors import AdaDiffSRError, ConfigError
 from ..memory import is_out_of_memory
 from ..sampling.turn import Progress
-from ..text import one_line, sentence, shown
+from ..text import sentence, shown
 from .interrupts import stop_if_asked
 
 _NEGATIVE = re.compile(r"-(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|inf|infinity|nan)\Z", re.IGNORECASE)
@@ -36,10 +36,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Write one line, above a progress bar if there is one; None is stdout."""
+    """Write one line, in which endless names are cut, above a progress bar if there is one; None is stdout."""
     stream = stream or sys.stdout
     encoding = stream.encoding or "utf-8"  # file names may hold what a terminal cannot show
-    tqdm.write(one_line(" ".join(text.split())).encode(encoding, "replace").decode(encoding), file=stream)
+    tqdm.write(sentence(" ".join(text.split())).encode(encoding, "replace").decode(encoding), file=stream)
 
 
 def complain(error: BaseException, about: str = "") -> None:
@@ -50,7 +50,7 @@ def complain(error: BaseException, about: str = "") -> None:
         about: the file it concerns, unless the message names it.
     """
     text = describe(error)
-    say(sentence(f"adadiffsr: {text if about in text else f'{about}: {text}'}"), sys.stderr)
+    say(f"adadiffsr: {text if about in text else f'{about}: {text}'}", sys.stderr)
 
 
 def describe(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from adadiffsr_core.data.dataset import split_photos
 from adadiffsr_core.data.origin import read_note
 from adadiffsr_core.errors import AdaDiffSRError, ConfigError
 from adadiffsr_core.evaluation.measure import ResultStore
-from adadiffsr_core.files import Lock, check_file_name, check_writable, read_small_file, whole_file
+from adadiffsr_core.files import Lock, check_file_name, check_writable, fit_name, read_small_file, whole_file
 from adadiffsr_core.training.recipe import read_recipe
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs links and pipes")
@@ -189,6 +189,16 @@ def test_names_that_some_system_cannot_keep_are_refused_and_shown_escaped(name):
 @pytest.mark.parametrize("name", GOOD_NAMES)
 def test_other_names_are_taken(name):
     check_file_name(name)
+
+
+def test_a_name_is_cut_only_if_it_must_be_and_is_no_others():
+    assert fit_name("a" * 247, "-map.png") == "a" * 247 + "-map.png"
+    stems = ["a" * 248, "a" * 249, "a" * 248 + "b", "é" * 124, "é" * 125, "\udcff" * 248, "\udcff" * 247 + "\udcfe"]
+    names = [fit_name(stem, "-map.png") for stem in stems]
+    assert len(set(names)) == len(names)
+    assert all(len(name.encode()) <= 255 and name.endswith("-map.png") for name in names)
+    assert names[3].startswith("é" * 110)
+    assert names == [fit_name(stem, "-map.png") for stem in stems]
 
 
 @pytest.mark.parametrize("option", ["-o", "--map", "--report"])

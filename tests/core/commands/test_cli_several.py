@@ -80,6 +80,23 @@ def test_two_photos_of_one_name_do_not_overwrite_each_other(run, tmp_path):
     assert files_in(tmp_path / "out") == ["a.gif.png", "x/a.png", "y/a.png"]
 
 
+def test_a_name_as_long_as_names_can_be_costs_no_file(run, tmp_path):
+    """What is derived from it is cut and stays apart, from others and from run to run."""
+    names = ["a" * 251 + ".png", "a" * 250 + "b.png", "a" * 250 + ".jpeg", "é" * 125 + ".gif"]
+    for seed, name in enumerate(names):
+        make_photo(tmp_path / "in" / name, seed=seed)
+    words = ("in", "-o", "out", "--map", "out", "--compare", "out", "--report", "out", "--format", "webp")
+    code, lines, refused = run(*words, "--scale", "1")
+    assert (code, len(lines), refused) == (0, 4, [])
+    made = files_in(tmp_path / "out")
+    assert len(made) == 16
+    for ending in (".webp", "-map.png", "-compare.png", ".json"):
+        assert sum(name.endswith(ending) and name[0] in "aé" for name in made) == 4
+    again = run(*words, "--scale", "1")
+    assert [line.split(": ")[1] for line in again[1]] == ["done before"] * 4
+    assert max(map(len, [*lines, *again[1]])) < 280
+
+
 def test_a_folder_is_never_written_over_itself(run, tmp_path):
     make_photo(tmp_path / "in" / "a.png")
     before = (tmp_path / "in" / "a.png").read_bytes()
