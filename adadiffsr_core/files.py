@@ -194,14 +194,26 @@ def check_writable(path: Path) -> None:
     folder = target.parent if path.is_symlink() else path.parent
     if not folder.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"the folder {folder} does not exist; create it first", str(path))
-    probe = target.with_name(f".{secrets.token_hex(8)}")
+    try:
+        check_folder(folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder, which is there, that `whole_file` could make no file in.
+
+    Raises:
+        OSError: its disk or the folder is protected; `strerror` names the folder, and `filename` nothing.
+    """
+    probe = folder / f".{secrets.token_hex(8)}"
     try:
         # Tried rather than asked: permissions say nothing of a file system that is read-only, least of all to root.
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
         told = f"the folder {folder} cannot be written to ({error.strerror}); choose another output"
-        raise OSError(error.errno, told, str(path)) from None
+        raise OSError(error.errno, told) from None
     finally:
         try_remove(probe)
 

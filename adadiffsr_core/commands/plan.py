@@ -3,7 +3,6 @@
 Everything that can be refused is refused here, before the first evaluation.
 """
 
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 
 from ..drawing.pictures import comparison_zooms, map_zoom
 from ..errors import ConfigError, ImageError
-from ..files import FileState, check_writable, follow_links, look_at
+from ..files import FileState, check_folder, check_writable, follow_links, look_at
 from ..photo.admission import read_file
 from ..photo.containers import Motion
 from ..photo.limits import MAX_PIXELS
@@ -212,7 +211,7 @@ class Planner:
                 "end it in / if it is to be called so"
             )
         path.mkdir(parents=True, exist_ok=True)
-        check_writable(path / secrets.token_hex(8))
+        check_folder(path)
         return path
 
     def _reserve(self, targets: Targets, pages: Sequence[Page]) -> None:
