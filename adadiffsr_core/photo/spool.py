@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..disk import free_on_disk
 from ..errors import ImageError
-from ..files import disk_full, whole_file
+from ..files import disk_full, try_remove, whole_file
 from .containers import embed_in_tiff
 from .exif import exif_for
 from .plain_tiff import plain_tiff_head
@@ -158,4 +158,4 @@ class Spool:
                     shutil.copyfileobj(file, copy, 2**20)
                 whole.replace(partial)
             finally:
-                whole.unlink(missing_ok=True)
+                try_remove(whole)

@@ -18,6 +18,7 @@ from PIL import Image
 import adadiffsr_core
 from adadiffsr_core.cluster import joining
 from adadiffsr_core.commands import cluster as command
+from adadiffsr_core.commands import plan
 from adadiffsr_core.commands.journal import NAME
 from adadiffsr_core.streaming.pieces import SampleWork
 from tests.core.commands.upscaled import DONE, make_photo
@@ -105,8 +106,8 @@ def test_what_a_cluster_makes_is_what_one_machine_makes_though_a_worker_dies(
 
     load = command.PhotoUnit.load
     monkeypatch.setattr(command.PhotoUnit, "load", lambda unit: Fragile(load(unit)))
-    read = command.read_file
-    monkeypatch.setattr(command, "read_file", lambda path: read(path)[: 60 if path.name == "cut.png" else None])
+    read = plan.read_file
+    monkeypatch.setattr(plan, "read_file", lambda path: read(path)[: 60 if path.name == "cut.png" else None])
     make_photo(Path("in/cut.png"))
     code, lines, refused = run(*WORDS, *outputs("two"), "--cluster", address)
     assert "in/cut.png is damaged" in refused[0]
