@@ -44,7 +44,7 @@ def plan_jobs(folder: Path, out: Path, count: int, side: int) -> list[PhotoJob]:
             photo.convert("RGB").crop((left, top, left + side, top + side)).save(source)
         draft = draft_photo(Source(source), 4.0, None)
         targets = Targets(result=out / f"{number}-large.png")
-        jobs.append(PhotoJob(source=source, pages=draft.pages, motion=None, targets=targets))
+        jobs.append(PhotoJob(source=source, pages=draft.pages, motion=None, targets=targets, state=draft.state))
     return jobs
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-from comfy_api.feature_flags import supports_feature
 from comfy_execution.progress import get_progress_state
 from torch import Tensor
 
@@ -113,7 +112,8 @@ def say_on_node(text: str) -> None:
     server = _find_server()
     if server is None or not server.client_id or server.last_node_id is None:
         return
-    if supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata"):
+    said = server.sockets_metadata.get(server.client_id, {}).get("feature_flags", {})
+    if said.get("supports_preview_metadata"):
         server.send_progress_text(text, server.last_node_id, server.client_id)
 
 
