@@ -1,20 +1,17 @@
-"""What of the spreading needs no server: who is asked, how often, under which names, and what is said of a file."""
+"""What of the spreading needs no server: who is asked, how often, and under which names."""
 
 import argparse
 import subprocess
 import sys
 import threading
-from io import BytesIO
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageCms
 
 from adadiffsr_core.errors import ConfigError
 from scripts import server_work, upscale_prompt
 from scripts import spread_over_servers as spreading
 from scripts.comfy_server import ComfyServer, FailedError, LostError, RefusedError
-from scripts.picture_header import find_losses, is_cut_short
 
 PACK = Path(__file__).resolve().parents[2]
 
@@ -163,28 +160,3 @@ def test_the_workflow_gives_the_numbers_and_options_replace_them():
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(ConfigError, match="is no server's address"):
         ComfyServer(address, threading.Event())
-
-
-def encode(mode, kind, **options):
-    file = BytesIO()
-    Image.new(mode, (9, 7)).save(file, kind, **options)
-    return file.getvalue()
-
-
-def test_what_a_file_would_lose_is_seen():
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for kind in ("PNG", "JPEG", "WEBP"):
-        assert find_losses(encode("RGB", kind)) == []
-        assert find_losses(encode("RGB", kind, icc_profile=profile)) == ["colour profile"]
-    assert find_losses(encode("RGBA", "PNG")) == find_losses(encode("RGBA", "WEBP")) == ["transparency"]
-    assert find_losses(encode("I;16", "PNG")) == ["16 bits"]
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
-def test_files_that_are_cut_short_are_seen(kind):
-    whole = encode("RGB", kind)
-    assert not is_cut_short(whole)
-    assert is_cut_short(whole[: len(whole) // 2])
-    for length in range(20):
-        is_cut_short(whole[:length])
-    assert not is_cut_short(b"something else")
