@@ -56,15 +56,20 @@ def check_all(servers: Sequence[ComfyServer]) -> None:
 
 
 def choose_server(servers: Sequence[ComfyServer], most: int, tried: Sequence[ComfyServer] = ()) -> ComfyServer | None:
-    """The server with the shortest queue that has room for a picture, one that has not failed it if there is any.
+    """The server with the shortest queue that has room for a picture; None where it has to wait for one.
+
+    While there are servers that have not failed it, it waits for one of them: who answers nonsense is done at once, and
+    would use up all tries while the others are busy.
 
     Args:
         servers: all.
         most: pictures that one may hold.
         tried: those that did not make it.
     """
-    fit = [server for server in servers if not server.is_lost and server.held < most]
-    return min(fit, key=lambda server: (server in tried, server.held + server.others), default=None)
+    alive = [server for server in servers if not server.is_lost]
+    rest = [server for server in alive if server not in tried] or alive
+    fit = [server for server in rest if server.held < most]
+    return min(fit, key=lambda server: server.held + server.others, default=None)
 
 
 def spread(
@@ -111,11 +116,15 @@ class _Work:
 
     def next(self, servers: Sequence[ComfyServer], most: int) -> tuple[Job, ComfyServer] | None:
         """A picture and who makes it; None where none waits, or no server has room."""
-        server = choose_server(servers, most, self.waiting[0].tried) if self.waiting else None
-        if server is None:
+        if choose_server(servers, most) is None:
             return None
-        server.held += 1
-        return self.waiting.popleft(), server
+        for place, job in enumerate(self.waiting):
+            server = choose_server(servers, most, job.tried)
+            if server is not None:
+                del self.waiting[place]
+                server.held += 1
+                return job, server
+        return None
 
     def settle(self, job: Job, server: ComfyServer, ended: Future[tuple[bytes, str]]) -> None:
         """Write a picture, or see what went wrong with it."""

@@ -4,6 +4,7 @@ import argparse
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,9 @@ def test_the_shortest_queue_is_chosen():
     assert server_work.choose_server([one, two], 2, [one]) is two
     one.held = 2
     assert server_work.choose_server([one, two], 2) is two
+    # One that failed it does not use up its tries while others have no room.
+    assert server_work.choose_server([one, two], 2, [two]) is None
+    assert server_work.choose_server([one, two], 2, [one, two]) is two
     two.is_lost = True
     assert server_work.choose_server([one, two], 2) is None
 
@@ -137,6 +141,21 @@ def test_three_tries_a_picture_and_then_that_picture_alone(plan, tmp_path, monke
     assert [name for _, name in asked].count("a.png") == 3
     assert [name for _, name in asked].count("b.png") == 1
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["c.png"]
+
+
+def test_a_server_that_fails_at_once_uses_up_no_tries_while_another_works(plan, tmp_path, monkeypatch):
+    one, _ = servers = build_servers()
+
+    def make(server, source):
+        if server is one:
+            raise FailedError("nonsense")
+        time.sleep(0.05)
+        return b"result", "done"
+
+    refused, asked = spread(monkeypatch, plan("a.png", "b.png", "c.png", "d.png"), servers, make)
+    assert refused == {}
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
+    assert len(asked) == len(set(asked))
 
 
 def test_without_servers_the_rest_is_named(plan, monkeypatch):
