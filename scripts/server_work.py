@@ -13,8 +13,9 @@ from adadiffsr_core.errors import AdaDiffSRError, ConfigError
 from adadiffsr_core.files import fingerprint_content, whole_file
 from adadiffsr_core.text import one_line, sentence
 
-from .comfy_server import ComfyServer, FailedError, LostError, RefusedError
+from .comfy_server import ComfyServer
 from .picture_header import find_losses, is_cut_short
+from .server_answer import Answer, FailedError, LostError, RefusedError
 from .upscale_prompt import UPSCALER, build_prompt
 
 TRIES = 3
@@ -90,7 +91,7 @@ def spread(
         try:
             while True:
                 while (pair := work.next(servers, in_flight)) is not None:
-                    running[pool.submit(make, pair[1], pair[0].source, node)] = pair
+                    running[pool.submit(make, pair[1], pair[0], node)] = pair
                 if not running:
                     break
                 work.line.show(len(running), sum(not server.is_lost for server in servers))
@@ -144,6 +145,8 @@ class _Work:
                 self.give_up(job, f"given up after {TRIES} tries: {error}")
         except (RefusedError, AdaDiffSRError, OSError) as error:
             self.give_up(job, error)
+        except Exception as error:  # whatever it is, the others are in work and are not to be lost by it
+            self.give_up(job, f"something unforeseen, {type(error).__name__}: {error}; please report it")
         else:
             self.line.clear()
             say(f"{job.source}: {said}", sys.stdout)
@@ -156,7 +159,7 @@ class _Work:
         self.line.failed += 1
 
 
-def make(server: ComfyServer, source: Path, node: Mapping[str, Any]) -> tuple[bytes, str]:
+def make(server: ComfyServer, job: Job, node: Mapping[str, Any]) -> tuple[bytes, str]:
     """Have one picture made; returns a PNG and what the node says of it.
 
     Raises:
@@ -164,18 +167,29 @@ def make(server: ComfyServer, source: Path, node: Mapping[str, Any]) -> tuple[by
         OSError: the picture cannot be read.
         ConfigError: it is cut short, or the server found several pictures in it.
     """
-    content = source.read_bytes()
+    content = job.source.read_bytes()
     if is_cut_short(content):
         raise ConfigError("the file is cut short; get it again")
     if losses := find_losses(content):
-        say(f"note: {source}: ComfyUI's Load Image leaves out its {' and '.join(losses)}; the command line does not")
+        say(
+            f"note: {job.source}: ComfyUI's Load Image leaves out its {' and '.join(losses)}; the command line does not"
+        )
     # By its content: names may hold what a server's disk does not take, and may come from several folders.
-    name = server.upload(f"{fingerprint_content(source)[:32]}{source.suffix.lower()}", content)
-    shown = server.run(build_prompt(name, node))
-    pictures = shown["saved"]["images"]
-    if len(pictures) != 1:
-        raise ConfigError(f"it holds {len(pictures)} pictures, which become one by the command line only")
-    return server.download(pictures[0]), " ".join("; ".join(shown["upscaled"].get("text", ["done"])).split())
+    name = server.upload(f"{fingerprint_content(job.source)[:32]}{job.source.suffix.lower()}", content)
+    answer = server.run(build_prompt(name, node))
+    count = len(answer.at(list, "saved", "images"))
+    if count > 1:
+        raise ConfigError(f"it holds {count} pictures, which become one by the command line only")
+    return server.download(answer.at(dict, "saved", "images", 0)), _read_remark(answer)
+
+
+def _read_remark(answer: Answer) -> str:
+    """What the node says of its work; a picture without a word on it is as good."""
+    try:
+        texts = answer.at(list, "upscaled", "text")
+    except FailedError:
+        texts = ["done"]
+    return " ".join("; ".join(map(str, texts)).split())
 
 
 def write(record: Record, picture: bytes) -> None:

@@ -12,7 +12,8 @@ import pytest
 from adadiffsr_core.errors import ConfigError
 from scripts import server_work, upscale_prompt
 from scripts import spread_over_servers as spreading
-from scripts.comfy_server import ComfyServer, FailedError, LostError, RefusedError
+from scripts.comfy_server import ComfyServer
+from scripts.server_answer import FailedError, LostError, RefusedError
 
 PACK = Path(__file__).resolve().parents[2]
 
@@ -101,9 +102,9 @@ def test_nothing_is_written_over_the_pictures_themselves(tmp_path, refused):
 def spread(monkeypatch, jobs, servers, make):
     refused, asked = {}, []
 
-    def noted(server, source, node):
-        asked.append((server, source.name))
-        return make(server, source)
+    def noted(server, job, node):
+        asked.append((server, job.source.name))
+        return make(server, job.source)
 
     monkeypatch.setattr(server_work, "make", noted)
     server_work.spread(jobs, servers, 1, {}, lambda about, reason: refused.update({about.name: str(reason)}))
@@ -143,6 +144,17 @@ def test_three_tries_a_picture_and_then_that_picture_alone(plan, tmp_path, monke
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["c.png"]
 
 
+def test_something_unforeseen_costs_that_picture_alone(plan, tmp_path, monkeypatch):
+    def make(server, source):
+        if source.name == "a.png":
+            raise KeyError("surprise")
+        return b"result", "done"
+
+    refused, _ = spread(monkeypatch, plan("a.png", "b.png", "c.png"), build_servers(), make)
+    assert refused == {"a.png": "something unforeseen, KeyError: 'surprise'; please report it"}
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["b.png", "c.png"]
+
+
 def test_a_server_that_fails_at_once_uses_up_no_tries_while_another_works(plan, tmp_path, monkeypatch):
     one, _ = servers = build_servers()
 
@@ -175,7 +187,24 @@ def test_the_workflow_gives_the_numbers_and_options_replace_them():
     assert prompt["photo"]["inputs"] == {"image": "adadiffsr/x.png [temp]"}
 
 
-@pytest.mark.parametrize("address", ["gpu-1:8188", "ftp://gpu-1", "http://", ""])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "gpu-1:8188",
+        "ftp://gpu-1",
+        "http://",
+        "",
+        "http://[::1:8188",
+        "http://.gpu:8188",
+        f"http://{'a' * 70}:80",
+        "http://gpu:99999",
+        "http://gpu:abc",
+        "http://gpu:0",
+        "http://a b:80",
+        "http://gpu/ü",
+        "http://gpu?a=1",
+    ],
+)
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(ConfigError, match="is no server's address"):
         ComfyServer(address, threading.Event())
