@@ -14,7 +14,7 @@ from adadiffsr_core.files import fingerprint_content, whole_file
 from adadiffsr_core.text import one_line, sentence
 
 from .comfy_server import ComfyServer
-from .picture_header import find_losses, is_cut_short
+from .picture_header import find_fault, find_losses, is_whole_png, measure
 from .server_answer import Answer, FailedError, LostError, RefusedError
 from .upscale_prompt import UPSCALER, build_prompt
 
@@ -165,22 +165,61 @@ def make(server: ComfyServer, job: Job, node: Mapping[str, Any]) -> tuple[bytes,
     Raises:
         LostError, FailedError, RefusedError, StoppedError: see the classes.
         OSError: the picture cannot be read.
-        ConfigError: it is cut short, or the server found several pictures in it.
+        ConfigError: it is none that can be sent, or the server found several pictures in it.
     """
-    content = job.source.read_bytes()
-    if is_cut_short(content):
-        raise ConfigError("the file is cut short; get it again")
-    if losses := find_losses(content):
-        say(
-            f"note: {job.source}: ComfyUI's Load Image leaves out its {' and '.join(losses)}; the command line does not"
-        )
+    content = _read(job)
     # By its content: names may hold what a server's disk does not take, and may come from several folders.
     name = server.upload(f"{fingerprint_content(job.source)[:32]}{job.source.suffix.lower()}", content)
     answer = server.run(build_prompt(name, node))
     count = len(answer.at(list, "saved", "images"))
     if count > 1:
         raise ConfigError(f"it holds {count} pictures, which become one by the command line only")
-    return server.download(answer.at(dict, "saved", "images", 0)), _read_remark(answer)
+    picture = server.download(answer.at(dict, "saved", "images", 0))
+    _check_result(picture, _expect_size(content, node), server.address)
+    return picture, _read_remark(answer)
+
+
+def _read(job: Job) -> bytes:
+    """The bytes of a picture, which are sent as they are looked at here.
+
+    Raises:
+        OSError: it cannot be read.
+        ConfigError: it is none that can be sent.
+    """
+    content = job.source.read_bytes()
+    if fault := find_fault(content):
+        raise ConfigError(fault)
+    if losses := find_losses(content):
+        say(
+            f"note: {job.source}: ComfyUI's Load Image leaves out its {' and '.join(losses)}; the command line does not"
+        )
+    return content
+
+
+def _expect_size(content: bytes, node: Mapping[str, Any]) -> list[int] | None:
+    """The sides of the result in px, the shorter first, as EXIF may turn it; None where they are not known."""
+    size = measure(content)
+    return None if size is None or node.get("megapixels") else sorted(round(side * node["scale"]) for side in size)
+
+
+def _check_result(picture: bytes, sides: list[int] | None, address: str) -> None:
+    """See that what a server sent as the result can be it: a message, or half a file, may come as a picture does.
+
+    Args:
+        picture: what it sent.
+        sides: in px, the shorter first, or None.
+        address: of the server.
+
+    Raises:
+        FailedError: it is no whole PNG, or one of another size.
+    """
+    if not is_whole_png(picture):
+        raise FailedError(f"{address} sent something else than a whole PNG as the result")
+    found = measure(picture)
+    if found is not None and sides not in (None, sorted(found)):
+        raise FailedError(
+            f"{address} sent a picture of {found[0]} x {found[1]} px, which is not the size of the result"
+        )
 
 
 def _read_remark(answer: Answer) -> str:

@@ -8,6 +8,7 @@ a server that stops answering had is done by the others; the same command again 
 """
 
 import argparse
+import math
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.in_flight < 1:
         raise ConfigError(f"--in-flight must be 1 or more, got {args.in_flight}")
+    if not 0 < args.scale < math.inf:
+        raise ConfigError(f"--scale must be a number above 0, such as 4, got {args.scale}")
     node = read_node(WORKFLOW, {name: getattr(args, name) for name in ("scale", "preset", "seed", "likeness")})
     refused: list[str] = []
 

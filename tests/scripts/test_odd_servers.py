@@ -122,6 +122,26 @@ def test_a_server_as_it_should_be_makes_all(spread):
     assert spread({}) == (0, dict.fromkeys(["a.png", "b.png", "c.png"], RESULT), "")
 
 
+NO_PICTURES = {
+    "a page": b"<html>expired</html>",
+    "nothing": b"",
+    "cut short": RESULT[:40],
+    "without its end": RESULT[:-1],
+    "damaged": RESULT[:50] + bytes([RESULT[50] ^ 1]) + RESULT[51:],
+    "another kind": encode((18, 14), "JPEG"),
+    "another size": encode(SIZE),
+}
+
+
+@pytest.mark.parametrize("sent", NO_PICTURES.values(), ids=NO_PICTURES)
+def test_what_is_no_whole_picture_of_the_size_asked_for_is_not_written(spread, tmp_path, sent):
+    code, written, said = spread({"/view": sent})
+    assert (code, written) == (2, {})
+    assert said.count("given up after 3 tries: http://127.0.0.1:") == 3
+    assert not (tmp_path / "out" / ".adadiffsr.jsonl").exists()
+    assert spread({"/view": sent}, {})[:2] == (0, dict.fromkeys(["a.png", "b.png", "c.png"], RESULT))
+
+
 ODD_ANSWERS = {
     "upload is a page": {"/upload/image": b"<html>login</html>"},
     "upload without names": {"/upload/image": {"name": "a.png"}},
@@ -200,3 +220,16 @@ def test_what_comfyui_itself_says_is_told(spread):
 def test_a_picture_without_a_remark_is_as_good(spread):
     history = {"1": {**ANSWERS["/history"]["1"], "outputs": {"saved": SAVED}}}
     assert spread({"/history": history})[0] == 0
+
+
+def test_files_that_are_no_pictures_reach_no_server(spread, photos):
+    (photos / "a.png").write_bytes(b"")
+    (photos / "b.png").write_text("hi")
+    (photos / "c.jpg").write_bytes(encode(SIZE, "JPEG")[:100])
+    asked = []
+    code, written, said = spread({"asked": asked})
+    assert (code, written) == (2, {})
+    assert {path for path in asked if not path.startswith(("/object_info", "/queue"))} == set()
+    assert "a.png: the file is empty" in said
+    assert "b.png: the file is no PNG, JPEG, WebP or BMP" in said
+    assert "c.jpg: the file is cut short" in said

@@ -208,3 +208,10 @@ def test_the_workflow_gives_the_numbers_and_options_replace_them():
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(ConfigError, match="is no server's address"):
         ComfyServer(address, threading.Event())
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", "0", "-2"])
+def test_what_is_no_scale_is_refused_before_anything_is_asked(tmp_path, capsys, scale):
+    words = [str(tmp_path), "-o", str(tmp_path / "out"), "http://127.0.0.1:9", f"--scale={scale}"]
+    assert spreading.main(words) == 2
+    assert "--scale must be a number above 0" in capsys.readouterr().err
