@@ -165,11 +165,11 @@ def make(server: ComfyServer, job: Job, node: Mapping[str, Any]) -> tuple[bytes,
     Raises:
         LostError, FailedError, RefusedError, StoppedError: see the classes.
         OSError: the picture cannot be read.
-        ConfigError: it is none that can be sent, or the server found several pictures in it.
+        ConfigError: it is not what was planned, or none that can be sent, or the server found several pictures in it.
     """
     content = _read(job)
     # By its content: names may hold what a server's disk does not take, and may come from several folders.
-    name = server.upload(f"{fingerprint_content(job.source)[:32]}{job.source.suffix.lower()}", content)
+    name = server.upload(f"{fingerprint_content(content)[:32]}{job.source.suffix.lower()}", content)
     answer = server.run(build_prompt(name, node))
     count = len(answer.at(list, "saved", "images"))
     if count > 1:
@@ -184,9 +184,12 @@ def _read(job: Job) -> bytes:
 
     Raises:
         OSError: it cannot be read.
-        ConfigError: it is none that can be sent.
+        ConfigError: it is another than was planned, or none.
     """
     content = job.source.read_bytes()
+    # The journal would have the result under the bytes that were there before.
+    if not job.record.is_of(content):
+        raise ConfigError("was changed while the folder was worked on; start again")
     if fault := find_fault(content):
         raise ConfigError(fault)
     if losses := find_losses(content):

@@ -70,8 +70,8 @@ class Journal:
         if sizes:
             self._done[name] = sizes
 
-    def fingerprint(self, source: Path, targets: Sequence[Path]) -> str:
-        """Of one photograph's results: the file's bytes, the run, and which files are asked for."""
+    def fingerprint(self, source: Path | bytes, targets: Sequence[Path]) -> str:
+        """Of one photograph's results: the bytes that its file holds, the run, and which files are asked for."""
         return _digest({"run": self.run, "input": fingerprint_content(source), "files": self._names(targets)})
 
     def is_done(self, targets: Sequence[Path], fingerprint: str) -> bool:
@@ -132,6 +132,10 @@ class Record:
     targets: Sequence[Path] = ()
     journal: Journal | None = None
     fingerprint: str = ""
+
+    def is_of(self, content: bytes) -> bool:
+        """Whether the photograph's file held these bytes when it was looked at."""
+        return self.journal is None or self.journal.fingerprint(content, self.targets) == self.fingerprint
 
     @contextmanager
     def told(self) -> Iterator[None]:

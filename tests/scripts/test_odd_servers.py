@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
-from scripts import comfy_server
+from scripts import comfy_server, server_work
 from scripts.spread_over_servers import main
 from scripts.upscale_prompt import UPSCALER
 
@@ -233,3 +233,20 @@ def test_files_that_are_no_pictures_reach_no_server(spread, photos):
     assert "a.png: the file is empty" in said
     assert "b.png: the file is no PNG, JPEG, WebP or BMP" in said
     assert "c.jpg: the file is cut short" in said
+
+
+def test_a_picture_that_changes_while_the_folder_is_worked_on_is_refused(spread, photos, monkeypatch):
+    check_all = server_work.check_all
+
+    def check(servers):
+        (photos / "b.png").write_bytes(encode((6, 6)))
+        check_all(servers)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("scripts.spread_over_servers.check_all", check)
+        code, written, said = spread({})
+    assert (code, list(written)) == (2, ["a.png", "c.png"])
+    assert said.endswith("b.png: was changed while the folder was worked on; start again\n")
+    # Then it is a picture like any other.
+    (photos / "b.png").write_bytes(encode(SIZE))
+    assert spread({})[:2] == (0, dict.fromkeys(["a.png", "b.png", "c.png"], RESULT))
