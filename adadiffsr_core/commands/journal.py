@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..files import check_writable, fingerprint_content
+from ..files import check_writable, fingerprint_content, follow_links
 from ..plain_json import parse_json
 
 NAME = ".adadiffsr.jsonl"
@@ -87,6 +87,11 @@ class Journal:
     def owns(self, targets: Sequence[Path], fingerprint: str) -> bool:
         """Whether what is there may be replaced: a run that was stopped left it, made from the same."""
         return self._begun.get(self._names(targets)[0]) == fingerprint
+
+    def find_results(self) -> set[Path]:
+        """Where files lie, or were to lie, that runs of any settings made; links are followed."""
+        names = {*self._begun, *(name for sizes in self._done.values() for name in sizes)}
+        return {follow_links(self.path.parent / name) for name in names}
 
     def find_changed(self, targets: Sequence[Path]) -> list[Path]:
         """Files that are there, and not as they were left when all were."""

@@ -1,6 +1,7 @@
 """What of the spreading needs no server: who is asked, how often, and under which names."""
 
 import argparse
+import os
 import subprocess
 import sys
 import threading
@@ -33,7 +34,12 @@ def refused():
 
 
 @pytest.fixture
-def plan(tmp_path, refused):
+def refuse(refused):
+    return lambda about, reason: refused.append((about, reason))
+
+
+@pytest.fixture
+def plan(tmp_path, refuse):
     """Plans a folder of files with these names."""
 
     def plan(*names, **changed):
@@ -41,8 +47,8 @@ def plan(tmp_path, refused):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_bytes(name.encode())
         given = args(tmp_path, **changed)
-        sources = spreading.find_pictures(tmp_path, given.output, is_recursive=True)
-        return spreading.plan(sources, given, {"scale": 4}, lambda about, reason: refused.append((about, reason)))
+        sources = spreading.find_pictures(tmp_path, given.output, refuse, is_recursive=True)
+        return spreading.plan(sources, given, {"scale": 4}, refuse)
 
     return plan
 
@@ -91,12 +97,43 @@ def test_what_is_finished_is_not_made_again(plan, tmp_path, refused):
     assert "is there already" in str(reason)
 
 
-def test_nothing_is_written_over_the_pictures_themselves(tmp_path, refused):
+def test_nothing_is_written_over_the_pictures_themselves(tmp_path, refuse, refused):
     (tmp_path / "a.png").write_bytes(b"mine")
     given = argparse.Namespace(folder=tmp_path, output=tmp_path, recursive=False, overwrite=True)
-    sources = spreading.find_pictures(tmp_path, tmp_path, is_recursive=False)
-    assert spreading.plan(sources, given, {}, lambda *told: refused.append(told)) == []
+    sources = spreading.find_pictures(tmp_path, tmp_path, refuse, is_recursive=False)
+    assert spreading.plan(sources, given, {}, refuse) == []
     assert "written over a picture" in str(refused[0][1])
+
+
+def test_results_in_the_folder_itself_are_no_pictures_to_make(tmp_path, refuse, refused, capsys):
+    def find():
+        return spreading.find_pictures(tmp_path, tmp_path, refuse, is_recursive=True)
+
+    (tmp_path / "sub").mkdir()
+    for name in ("a.jpg", "sub/b.jpg"):
+        (tmp_path / name).write_bytes(name.encode())
+    given = argparse.Namespace(folder=tmp_path, output=tmp_path, recursive=True, overwrite=False)
+    found = find()
+    jobs = spreading.plan(found, given, {"scale": 4}, refuse)
+    for job in jobs:
+        server_work.write(job.record, b"result")
+    assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["a.png", "b.png"]
+    assert find() == found
+    assert "2 files" in capsys.readouterr().err
+    assert spreading.plan(found, given, {"scale": 4}, refuse) == []
+    # Under other settings they are no pictures either, nor is anything written over them.
+    assert spreading.plan(find(), given, {"scale": 2}, refuse) == []
+    assert all("is there already" in str(reason) for _, reason in refused)
+    assert len(refused) == 2
+
+
+def test_what_has_a_pictures_name_and_is_no_file_is_named(plan, tmp_path, refused):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "nowhere.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "folder.png").mkdir()
+    assert names(plan("a.png"), tmp_path) == ["a.png"]
+    assert [about.name for about, _ in refused] == ["nowhere.jpg", "pipe.png"]
+    assert all("is no file, or a link that leads nowhere" in reason for _, reason in refused)
 
 
 def spread(monkeypatch, jobs, servers, make):
