@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 import secrets
 import shutil
@@ -239,11 +240,11 @@ def read_small_file(path: Path, most: int) -> bytes:
     return content
 
 
-def fingerprint_content(path: Path) -> str:
-    """A hash of one file's bytes."""
+def fingerprint_content(file: Path | bytes) -> str:
+    """A hash of one file's bytes, which may have been read already."""
     digest = hashlib.blake2b()
-    with path.open("rb") as file:
-        while part := file.read(_PART):
+    with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as opened:
+        while part := opened.read(_PART):
             digest.update(part)
     return digest.hexdigest()
 

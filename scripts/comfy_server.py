@@ -8,32 +8,25 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    Request,
+)
 
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.text import shown
+
+from .server_answer import Answer, FailedError, LostError, RefusedError, StoppedError, read_answer
 
 _PICTURE_S, _ANSWER_S, _POLL_S, _MISSES = 120, 20, 0.5, 3
 _SUBFOLDER = "adadiffsr"
 _AWAY = (502, 503, 504)  # what stands before a server says so when that does not answer
 
 Prompt = Mapping[str, Mapping[str, Any]]
-
-
-class LostError(Exception):
-    """The server does not answer: what it had is for the others."""
-
-
-class FailedError(Exception):
-    """The server could not make this picture now; another, or the same later, may."""
-
-
-class RefusedError(Exception):
-    """No server would make this picture: the prompt itself is refused."""
-
-
-class StoppedError(Exception):
-    """Nobody waits any more."""
 
 
 class ComfyServer:
@@ -53,22 +46,21 @@ class ComfyServer:
     """
 
     def __init__(self, address: str, stop: threading.Event) -> None:
-        place = urlsplit(address)
-        if place.scheme not in ("http", "https") or not place.netloc:
+        if not _is_address(address):
             raise ConfigError(f"{shown(address, 80)} is no server's address; give one such as http://127.0.0.1:8188")
         self.address, self.stop = address.rstrip("/"), stop
         self.is_lost, self.held, self.others = False, 0, 0
         self._mine: set[str] = set()
-        self._open = build_opener(ProxyHandler({})).open
+        self._open = _build_opener().open
 
     def check(self, node: str) -> None:
         """See that it answers and has a node, and how long its queue is.
 
         Raises:
             LostError: it does not answer.
-            FailedError: it has no such node.
+            FailedError: it has no such node, or is no ComfyUI.
         """
-        if node not in self._json(f"/object_info/{node}"):
+        if node not in self._ask(f"/object_info/{node}").at(dict):
             raise FailedError(f"{self.address} has no node {node}; put this pack into its custom_nodes")
         self._look()
 
@@ -89,10 +81,10 @@ class ComfyServer:
         head += f'{part}image"; filename="{name}"\r\nContent-Type: application/octet-stream\r\n\r\n'
         body = head.encode() + content + f"\r\n--{mark}--\r\n".encode()
         kind = f"multipart/form-data; boundary={mark}"
-        answer = json.loads(self._send("/upload/image", body, kind))
-        return f"{answer['subfolder']}/{answer['name']} [{answer['type']}]"
+        answer = read_answer(self.address, self._send("/upload/image", body, kind))
+        return f"{answer.at(str, 'subfolder')}/{answer.at(str, 'name')} [{answer.at(str, 'type')}]"
 
-    def run(self, prompt: Prompt) -> dict[str, Any]:
+    def run(self, prompt: Prompt) -> Answer:
         """Queue a prompt, wait until it has ended, and return what each of its nodes shows.
 
         Raises:
@@ -106,12 +98,12 @@ class ComfyServer:
             if self.stop.is_set():
                 self._cancel(prompt_id)
             self._mine.discard(prompt_id)
-        if entry["status"]["status_str"] != "success":
-            raise FailedError(_describe_failure(entry["status"]["messages"]))
-        return dict(entry["outputs"])
+        if entry.at(str, "status", "status_str") != "success":
+            raise FailedError(_describe_failure(entry))
+        return entry.part("outputs")
 
-    def download(self, picture: Mapping[str, str]) -> bytes:
-        """A picture as the history names it.
+    def download(self, picture: Mapping[str, Any]) -> bytes:
+        """What lies where the history says that a picture does; whether it is one is not known.
 
         Raises:
             LostError, FailedError: see the classes.
@@ -120,36 +112,37 @@ class ComfyServer:
 
     def _post(self, prompt: Prompt) -> str:
         try:
-            answer = self._json("/prompt", {"prompt": prompt})
+            answer = self._ask("/prompt", {"prompt": prompt})
         except _AnswerError as error:
             if error.code == 400:
-                raise RefusedError(_describe_refusal(error.body)) from None
+                raise RefusedError(_describe_refusal(read_answer(self.address, error.body))) from None
             raise
-        return str(answer["prompt_id"])
+        return answer.at(str, "prompt_id")
 
-    def _wait(self, prompt_id: str) -> dict[str, Any]:
+    def _wait(self, prompt_id: str) -> Answer:
         misses = 0
         while not self.stop.wait(_POLL_S):
             try:
                 # In this order: what leaves the queue is in the history.
                 is_queued = prompt_id in self._look()
-                entry = self._json(f"/history/{prompt_id}").get(prompt_id)
+                history = self._ask(f"/history/{prompt_id}")
             except LostError:
                 misses += 1
                 if misses == _MISSES:
                     raise
                 continue
             misses = 0
-            if entry:
-                return dict(entry)
+            if prompt_id in history.at(dict):
+                return history.part(prompt_id)
             if not is_queued:
                 raise FailedError(f"{self.address} knows nothing of it any more: it was started again, or cleared")
         raise StoppedError
 
     def _look(self) -> set[str]:
         """Prompts that wait or run there."""
-        queue = self._json("/queue")
-        there = {str(item[1]) for name in ("queue_running", "queue_pending") for item in queue[name]}
+        queue = self._ask("/queue")
+        kinds = ("queue_running", "queue_pending")
+        there = {queue.at(str, kind, place, 1) for kind in kinds for place in range(len(queue.at(list, kind)))}
         self.others = len(there - self._mine)
         return there
 
@@ -161,26 +154,30 @@ class ComfyServer:
         except (LostError, FailedError):
             return
 
-    def _json(self, path: str, value: Any = None) -> Any:
+    def _ask(self, path: str, value: Any = None) -> Answer:
         body = None if value is None else json.dumps(value).encode()
-        try:
-            return json.loads(self._send(path, body, "application/json", _ANSWER_S))
-        except ValueError:
-            raise FailedError(f"{self.address} does not answer as ComfyUI does") from None
+        return read_answer(self.address, self._send(path, body, "application/json", _ANSWER_S))
 
     def _send(self, path: str, body: bytes | None = None, kind: str = "", patience: float = _PICTURE_S) -> bytes:
         headers = {} if body is None else {"Content-Type": kind}
         try:
-            with self._open(Request(f"{self.address}{path}", body, headers), timeout=patience) as answer:
-                return bytes(answer.read())
-        except HTTPError as error:
-            with error:
-                if error.code in _AWAY:
-                    raise LostError(f"{self.address} does not answer ({error.code} {error.reason})") from None
-                raise _AnswerError(self.address, error.code, error.reason, error.read()) from None
+            code, reason, content = self._exchange(Request(f"{self.address}{path}", body, headers), patience)
         except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            raise LostError(f"{self.address} does not answer ({reason})") from None
+            raise LostError(f"{self.address} does not answer ({getattr(error, 'reason', None) or error})") from None
+        if code in _AWAY:
+            raise LostError(f"{self.address} does not answer ({code} {reason})")
+        if code >= 300:
+            raise _AnswerError(self.address, code, reason, content)
+        return content
+
+    def _exchange(self, request: Request, patience: float) -> tuple[int, str, bytes]:
+        """Code, its reason, and all that is sent; of a refusal too, which may break off like any answer."""
+        try:
+            answer = self._open(request, timeout=patience)
+        except HTTPError as error:
+            answer = error
+        with answer:
+            return answer.code, answer.reason, bytes(answer.read())
 
 
 class _AnswerError(FailedError):
@@ -188,27 +185,57 @@ class _AnswerError(FailedError):
 
     def __init__(self, address: str, code: int, reason: str, body: bytes) -> None:
         why = "; start it with a larger --max-upload-size" if code == 413 else ""
+        why = "; give the address that it leads on to" if code < 400 else why
         super().__init__(f"{address} answered {code} {reason}{why}")
         self.code, self.body = code, body
 
 
-def _describe_refusal(body: bytes) -> str:
-    """What `/prompt` says of a prompt that it does not take, in a sentence."""
+def _build_opener() -> OpenerDirector:
+    """By no proxy, and without following where a server leads on: what is posted would not come with us."""
+    opener = OpenerDirector()
+    for handler in (HTTPHandler, HTTPSHandler, HTTPErrorProcessor, HTTPDefaultErrorHandler):
+        opener.add_handler(handler())
+    return opener
+
+
+def _is_address(address: str) -> bool:
+    """Whether a server can be asked there, if there is one."""
     try:
-        answer = json.loads(body)
-        for node in answer["node_errors"].values():
-            error = node["errors"][0]
-            return f"{node['class_type']}: {error['message']}, {error['details']}"
-        return f"{answer['error']['message']} {answer['error']['details']}".strip()
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return f"the prompt was refused ({shown(body.decode(errors='replace'), 80)})"
+        place = urlsplit(address)
+        # Both raise ValueError: a port that is none, and a name with a part that is empty or too long.
+        is_place = place.port != 0 and bool((place.hostname or "").encode("idna"))
+    except ValueError:
+        return False
+    is_plain = place.path.isascii() and not any(letter.isspace() or letter in "?#" for letter in address)
+    return is_place and is_plain and place.scheme in ("http", "https")
 
 
-def _describe_failure(messages: list[Any]) -> str:
-    """What the history says of a run that did not end well, in a sentence."""
-    for name, data in messages:
+def _describe_refusal(answer: Answer) -> str:
+    """What `/prompt` says of a prompt that it does not take, in a sentence.
+
+    Raises:
+        OddAnswerError: it is not ComfyUI that refuses.
+    """
+    for node in answer.at(dict, "node_errors"):
+        error = answer.part("node_errors", node, "errors", 0)
+        kind = answer.at(str, "node_errors", node, "class_type")
+        return f"{kind}: {error.at(str, 'message')}, {error.at(str, 'details')}"
+    return f"{answer.at(str, 'error', 'message')} {answer.at(str, 'error', 'details')}".strip()
+
+
+def _describe_failure(entry: Answer) -> str:
+    """What the history says of a run that did not end well, in a sentence.
+
+    Raises:
+        OddAnswerError: it does not say it as ComfyUI does.
+    """
+    path = ("status", "messages")
+    for place in range(len(entry.at(list, *path))):
+        name = entry.at(str, *path, place, 0)
         if name == "execution_error":
-            return f"{data['node_type']}: {str(data['exception_message']).strip().partition(chr(10))[0]}"
+            data = entry.part(*path, place, 1)
+            said = data.at(str, "exception_message").strip().partition("\n")[0]
+            return f"{data.at(str, 'node_type')}: {said}"
         if name == "execution_interrupted":
             return "it was cancelled on the server"
     return "the server did not say why"

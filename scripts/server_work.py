@@ -13,8 +13,9 @@ from adadiffsr_core.errors import AdaDiffSRError, ConfigError
 from adadiffsr_core.files import fingerprint_content, whole_file
 from adadiffsr_core.text import one_line, sentence
 
-from .comfy_server import ComfyServer, FailedError, LostError, RefusedError
-from .picture_header import find_losses, is_cut_short
+from .comfy_server import ComfyServer
+from .picture_header import find_fault, find_losses, is_whole_png, measure
+from .server_answer import Answer, FailedError, LostError, RefusedError
 from .upscale_prompt import UPSCALER, build_prompt
 
 TRIES = 3
@@ -56,15 +57,20 @@ def check_all(servers: Sequence[ComfyServer]) -> None:
 
 
 def choose_server(servers: Sequence[ComfyServer], most: int, tried: Sequence[ComfyServer] = ()) -> ComfyServer | None:
-    """The server with the shortest queue that has room for a picture, one that has not failed it if there is any.
+    """The server with the shortest queue that has room for a picture; None where it has to wait for one.
+
+    While there are servers that have not failed it, it waits for one of them: who answers nonsense is done at once, and
+    would use up all tries while the others are busy.
 
     Args:
         servers: all.
         most: pictures that one may hold.
         tried: those that did not make it.
     """
-    fit = [server for server in servers if not server.is_lost and server.held < most]
-    return min(fit, key=lambda server: (server in tried, server.held + server.others), default=None)
+    alive = [server for server in servers if not server.is_lost]
+    rest = [server for server in alive if server not in tried] or alive
+    fit = [server for server in rest if server.held < most]
+    return min(fit, key=lambda server: server.held + server.others, default=None)
 
 
 def spread(
@@ -85,7 +91,7 @@ def spread(
         try:
             while True:
                 while (pair := work.next(servers, in_flight)) is not None:
-                    running[pool.submit(make, pair[1], pair[0].source, node)] = pair
+                    running[pool.submit(make, pair[1], pair[0], node)] = pair
                 if not running:
                     break
                 work.line.show(len(running), sum(not server.is_lost for server in servers))
@@ -111,11 +117,15 @@ class _Work:
 
     def next(self, servers: Sequence[ComfyServer], most: int) -> tuple[Job, ComfyServer] | None:
         """A picture and who makes it; None where none waits, or no server has room."""
-        server = choose_server(servers, most, self.waiting[0].tried) if self.waiting else None
-        if server is None:
+        if choose_server(servers, most) is None:
             return None
-        server.held += 1
-        return self.waiting.popleft(), server
+        for place, job in enumerate(self.waiting):
+            server = choose_server(servers, most, job.tried)
+            if server is not None:
+                del self.waiting[place]
+                server.held += 1
+                return job, server
+        return None
 
     def settle(self, job: Job, server: ComfyServer, ended: Future[tuple[bytes, str]]) -> None:
         """Write a picture, or see what went wrong with it."""
@@ -135,6 +145,8 @@ class _Work:
                 self.give_up(job, f"given up after {TRIES} tries: {error}")
         except (RefusedError, AdaDiffSRError, OSError) as error:
             self.give_up(job, error)
+        except Exception as error:  # whatever it is, the others are in work and are not to be lost by it
+            self.give_up(job, f"something unforeseen, {type(error).__name__}: {error}; please report it")
         else:
             self.line.clear()
             say(f"{job.source}: {said}", sys.stdout)
@@ -147,26 +159,79 @@ class _Work:
         self.line.failed += 1
 
 
-def make(server: ComfyServer, source: Path, node: Mapping[str, Any]) -> tuple[bytes, str]:
+def make(server: ComfyServer, job: Job, node: Mapping[str, Any]) -> tuple[bytes, str]:
     """Have one picture made; returns a PNG and what the node says of it.
 
     Raises:
         LostError, FailedError, RefusedError, StoppedError: see the classes.
         OSError: the picture cannot be read.
-        ConfigError: it is cut short, or the server found several pictures in it.
+        ConfigError: it is not what was planned, or none that can be sent, or the server found several pictures in it.
     """
-    content = source.read_bytes()
-    if is_cut_short(content):
-        raise ConfigError("the file is cut short; get it again")
-    if losses := find_losses(content):
-        say(f"note: {source}: ComfyUI's Load Image leaves out its {' and '.join(losses)}; the command line does not")
+    content = _read(job)
     # By its content: names may hold what a server's disk does not take, and may come from several folders.
-    name = server.upload(f"{fingerprint_content(source)[:32]}{source.suffix.lower()}", content)
-    shown = server.run(build_prompt(name, node))
-    pictures = shown["saved"]["images"]
-    if len(pictures) != 1:
-        raise ConfigError(f"it holds {len(pictures)} pictures, which become one by the command line only")
-    return server.download(pictures[0]), " ".join("; ".join(shown["upscaled"].get("text", ["done"])).split())
+    name = server.upload(f"{fingerprint_content(content)[:32]}{job.source.suffix.lower()}", content)
+    answer = server.run(build_prompt(name, node))
+    count = len(answer.at(list, "saved", "images"))
+    if count > 1:
+        raise ConfigError(f"it holds {count} pictures, which become one by the command line only")
+    picture = server.download(answer.at(dict, "saved", "images", 0))
+    _check_result(picture, _expect_size(content, node), server.address)
+    return picture, _read_remark(answer)
+
+
+def _read(job: Job) -> bytes:
+    """The bytes of a picture, which are sent as they are looked at here.
+
+    Raises:
+        OSError: it cannot be read.
+        ConfigError: it is another than was planned, or none.
+    """
+    content = job.source.read_bytes()
+    # The journal would have the result under the bytes that were there before.
+    if not job.record.is_of(content):
+        raise ConfigError("was changed while the folder was worked on; start again")
+    if fault := find_fault(content):
+        raise ConfigError(fault)
+    if losses := find_losses(content):
+        say(
+            f"note: {job.source}: ComfyUI's Load Image leaves out its {' and '.join(losses)}; the command line does not"
+        )
+    return content
+
+
+def _expect_size(content: bytes, node: Mapping[str, Any]) -> list[int] | None:
+    """The sides of the result in px, the shorter first, as EXIF may turn it; None where they are not known."""
+    size = measure(content)
+    return None if size is None or node.get("megapixels") else sorted(round(side * node["scale"]) for side in size)
+
+
+def _check_result(picture: bytes, sides: list[int] | None, address: str) -> None:
+    """See that what a server sent as the result can be it: a message, or half a file, may come as a picture does.
+
+    Args:
+        picture: what it sent.
+        sides: in px, the shorter first, or None.
+        address: of the server.
+
+    Raises:
+        FailedError: it is no whole PNG, or one of another size.
+    """
+    if not is_whole_png(picture):
+        raise FailedError(f"{address} sent something else than a whole PNG as the result")
+    found = measure(picture)
+    if found is not None and sides not in (None, sorted(found)):
+        raise FailedError(
+            f"{address} sent a picture of {found[0]} x {found[1]} px, which is not the size of the result"
+        )
+
+
+def _read_remark(answer: Answer) -> str:
+    """What the node says of its work; a picture without a word on it is as good."""
+    try:
+        texts = answer.at(list, "upscaled", "text")
+    except FailedError:
+        texts = ["done"]
+    return " ".join("; ".join(map(str, texts)).split())
 
 
 def write(record: Record, picture: bytes) -> None:

@@ -8,17 +8,18 @@ a server that stops answering had is done by the others; the same command again 
 """
 
 import argparse
+import math
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from adadiffsr_core.commands.interrupts import STOPPED, STOPPED_CODE
-from adadiffsr_core.commands.journal import History, Journal, fingerprint_run
+from adadiffsr_core.commands.journal import History, Journal, find_results, fingerprint_run
 from adadiffsr_core.commands.naming import Source, common_folder, grant_wishes, make_wish, sub_folders
 from adadiffsr_core.errors import AdaDiffSRError, ConfigError
-from adadiffsr_core.files import check_writable, follow_links
+from adadiffsr_core.files import check_folder, follow_links
 from adadiffsr_core.text import sentence
 
 from .comfy_server import ComfyServer
@@ -26,6 +27,7 @@ from .picture_header import is_cut_short
 from .server_work import Job, check_all, say, spread
 from .upscale_prompt import UPSCALER, WORKFLOW, read_node
 
+Refuse = Callable[[object, object], None]  # what it is about, and why
 KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.in_flight < 1:
         raise ConfigError(f"--in-flight must be 1 or more, got {args.in_flight}")
+    if not 0 < args.scale < math.inf:
+        raise ConfigError(f"--scale must be a number above 0, such as 4, got {args.scale}")
     node = read_node(WORKFLOW, {name: getattr(args, name) for name in ("scale", "preset", "seed", "likeness")})
     refused: list[str] = []
 
@@ -54,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
         refused.append(str(about))
         say(sentence(f"spread_over_servers: {about}: {reason}"))
 
-    jobs = plan(find_pictures(args.folder, args.output, args.recursive), args, node, refuse)
     stop = threading.Event()
     servers = [ComfyServer(address, stop) for address in dict.fromkeys(word.rstrip("/") for word in args.servers)]
+    jobs = plan(find_pictures(args.folder, args.output, refuse, is_recursive=args.recursive), args, node, refuse)
     if jobs:
         check_all(servers)
         try:
@@ -67,29 +71,46 @@ def run(args: argparse.Namespace) -> int:
     return 2 if refused else 0
 
 
-def find_pictures(folder: Path, output: Path, is_recursive: bool) -> list[Source]:
-    """Pictures in a folder, without hidden ones and those in the folder of results, in order.
+def find_pictures(folder: Path, output: Path, refuse: Refuse, *, is_recursive: bool) -> list[Source]:
+    """Pictures in a folder, without hidden ones and results of earlier runs, in order.
+
+    What has a picture's name and is no file, such as a pipe or a link that leads nowhere, is told to `refuse`.
 
     Raises:
         ConfigError: there is none, or no folder.
+        OSError: the folder, or the journal of the one for results, cannot be read.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder; name one that holds pictures")
-    results, found, others = follow_links(output), [], 0
-    for path in sorted(folder.rglob("*") if is_recursive else folder.iterdir()):
-        below = path.relative_to(folder)
-        is_own = follow_links(folder) != results and results in follow_links(path).parents
-        if not path.is_file() or is_own or any(part.startswith(".") for part in below.parts):
-            continue
-        if path.suffix.lower() in KINDS:
-            found.append(Source(path, sub_folders(path.parent, folder)))
-        else:
+    found, others, again = [], 0, 0
+    # Where the folder of results is this one, or above it, only its journal tells them from photographs.
+    made = set(map(follow_links, find_results(output))) if output.is_dir() else set()
+    for path in _list_files(folder, output, is_recursive):
+        if path.suffix.lower() not in KINDS:
             others += 1
-    if not found:
-        raise ConfigError(f"{folder} holds no picture ({', '.join(KINDS)})")
+        elif not path.is_file():
+            refuse(path, "is no file, or a link that leads nowhere; take it away, or put the picture in its place")
+        elif follow_links(path) in made:
+            again += 1
+        else:
+            found.append(Source(path, sub_folders(path.parent, folder)))
     if others:
         say(f"note: {others} other files in {folder} are passed over; {', '.join(KINDS)} are sent")
+    if again:
+        say(f"note: {again} files in {folder} are passed over: earlier runs made them")
+    if not found:
+        raise ConfigError(f"{folder} holds no picture ({', '.join(KINDS)})")
     return found
+
+
+def _list_files(folder: Path, output: Path, is_recursive: bool) -> Iterator[Path]:
+    """All but folders, hidden ones, and what lies in a folder of results below, in order."""
+    results = follow_links(output)
+    for path in sorted(folder.rglob("*") if is_recursive else folder.iterdir()):
+        is_own = follow_links(folder) != results and results in follow_links(path).parents
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not (path.is_dir() or is_own or is_hidden):
+            yield path
 
 
 def _is_whole(path: Path) -> bool:
@@ -101,7 +122,7 @@ def plan(
     sources: Sequence[Source],
     args: argparse.Namespace,
     node: Mapping[str, Any],
-    refuse: Callable[[object, object], None],
+    refuse: Refuse,
 ) -> list[Job]:
     """What is to be made: under the names that the command line gives, and without what its journal says is done.
 
@@ -110,10 +131,11 @@ def plan(
     """
     out: Path = args.output
     out.mkdir(parents=True, exist_ok=True)
-    check_writable(out / "probe.png")
+    check_folder(out)
     common = common_folder(sources)
-    targets = grant_wishes([make_wish(source, ".png", out, common) for source in sources])
     journal = Journal(out, fingerprint_run({"node": UPSCALER, "inputs": dict(node)}, {}))
+    wishes = [make_wish(source, ".png", out, common) for source in sources]
+    targets = grant_wishes(wishes, journal.made_of(source.path for source in sources))
     history = History(journal, keeps_others=not args.overwrite, makes_again=args.overwrite, is_whole=_is_whole)
     inputs = {follow_links(source.path) for source in sources}
     jobs = []

@@ -190,13 +190,13 @@ class Record:
     fingerprint: str = ""
     content: str = ""
 
-    def is_of(self, source: Path) -> bool:
-        """Whether a photograph holds what its results are to be written down by; False if nobody is told.
+    def is_of(self, photograph: Path | bytes) -> bool:
+        """Whether a file, or its bytes, is what the results are to be written down by; False if nobody is told.
 
         Raises:
             OSError: it cannot be read.
         """
-        return self.journal is not None and self.journal.fingerprint(source, self.targets) == self.fingerprint
+        return self.journal is not None and fingerprint_content(photograph) == self.content
 
     @contextmanager
     def told(self) -> Iterator[None]:

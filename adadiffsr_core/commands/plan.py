@@ -57,7 +57,7 @@ class PhotoJob:
     pages: tuple[Page, ...]
     motion: Motion | None
     targets: Targets
-    state: FileState | None = None
+    state: FileState | None
     in_bands: bool = False
     record: Record = field(default_factory=Record)
 

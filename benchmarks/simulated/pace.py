@@ -143,7 +143,14 @@ def plan_job(out: Path, name: str, size: tuple[int, int], *, in_bands: bool = Fa
     Image.fromarray(rng.integers(0, 256, (size[0] // 4, size[1] // 4, 3), np.uint8)).save(source)
     draft = draft_photo(Source(source), 4.0, None, lambda before, after: in_bands)
     targets = Targets(result=out / f"{name}-large.png")
-    return PhotoJob(source=source, pages=draft.pages, motion=None, targets=targets, in_bands=draft.in_bands)
+    return PhotoJob(
+        source=source,
+        pages=draft.pages,
+        motion=None,
+        targets=targets,
+        state=draft.state,
+        in_bands=draft.in_bands,
+    )
 
 
 def order_for(pace: Pace) -> Order:

@@ -133,7 +133,8 @@ def test_a_broken_picture_is_named_and_costs_no_other(photos, server, second, tm
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     (folder / "a.png").write_bytes((photos / "a.png").read_bytes())
-    (folder / "broken.png").write_text("no picture")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture IEND")
+    (folder / "text.png").write_text("no picture")
     (folder / "cut.png").write_bytes((photos / "a.png").read_bytes()[:200])
     (folder / "notes.txt").write_text("none")
     code, _, error = spread(folder, out, server.address, second.address)
@@ -142,6 +143,7 @@ def test_a_broken_picture_is_named_and_costs_no_other(photos, server, second, tm
     (told,) = [line for line in error.splitlines() if "broken.png" in line]
     assert "given up after 3 tries: LoadImage: " in told
     assert "cut.png: the file is cut short" in error
+    assert "text.png: the file is no PNG" in error
     check_same(results(out), {"a.png": expected["a.png"]})
 
 

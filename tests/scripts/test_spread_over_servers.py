@@ -1,20 +1,20 @@
-"""What of the spreading needs no server: who is asked, how often, under which names, and what is said of a file."""
+"""What of the spreading needs no server: who is asked, how often, and under which names."""
 
 import argparse
+import os
 import subprocess
 import sys
 import threading
-from io import BytesIO
+import time
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageCms
 
 from adadiffsr_core.errors import ConfigError
 from scripts import server_work, upscale_prompt
 from scripts import spread_over_servers as spreading
-from scripts.comfy_server import ComfyServer, FailedError, LostError, RefusedError
-from scripts.picture_header import find_losses, is_cut_short
+from scripts.comfy_server import ComfyServer
+from scripts.server_answer import FailedError, LostError, RefusedError
 
 PACK = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,12 @@ def refused():
 
 
 @pytest.fixture
-def plan(tmp_path, refused):
+def refuse(refused):
+    return lambda about, reason: refused.append((about, reason))
+
+
+@pytest.fixture
+def plan(tmp_path, refuse):
     """Plans a folder of files with these names."""
 
     def plan(*names, **changed):
@@ -42,8 +47,8 @@ def plan(tmp_path, refused):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_bytes(name.encode())
         given = args(tmp_path, **changed)
-        sources = spreading.find_pictures(tmp_path, given.output, is_recursive=True)
-        return spreading.plan(sources, given, {"scale": 4}, lambda about, reason: refused.append((about, reason)))
+        sources = spreading.find_pictures(tmp_path, given.output, refuse, is_recursive=True)
+        return spreading.plan(sources, given, {"scale": 4}, refuse)
 
     return plan
 
@@ -68,6 +73,9 @@ def test_the_shortest_queue_is_chosen():
     assert server_work.choose_server([one, two], 2, [one]) is two
     one.held = 2
     assert server_work.choose_server([one, two], 2) is two
+    # One that failed it does not use up its tries while others have no room.
+    assert server_work.choose_server([one, two], 2, [two]) is None
+    assert server_work.choose_server([one, two], 2, [one, two]) is two
     two.is_lost = True
     assert server_work.choose_server([one, two], 2) is None
 
@@ -89,20 +97,51 @@ def test_what_is_finished_is_not_made_again(plan, tmp_path, refused):
     assert "is there already" in str(reason)
 
 
-def test_nothing_is_written_over_the_pictures_themselves(tmp_path, refused):
+def test_nothing_is_written_over_the_pictures_themselves(tmp_path, refuse, refused):
     (tmp_path / "a.png").write_bytes(b"mine")
     given = argparse.Namespace(folder=tmp_path, output=tmp_path, recursive=False, overwrite=True)
-    sources = spreading.find_pictures(tmp_path, tmp_path, is_recursive=False)
-    assert spreading.plan(sources, given, {}, lambda *told: refused.append(told)) == []
+    sources = spreading.find_pictures(tmp_path, tmp_path, refuse, is_recursive=False)
+    assert spreading.plan(sources, given, {}, refuse) == []
     assert "written over a picture" in str(refused[0][1])
+
+
+def test_results_in_the_folder_itself_are_no_pictures_to_make(tmp_path, refuse, refused, capsys):
+    def find():
+        return spreading.find_pictures(tmp_path, tmp_path, refuse, is_recursive=True)
+
+    (tmp_path / "sub").mkdir()
+    for name in ("a.jpg", "sub/b.jpg"):
+        (tmp_path / name).write_bytes(name.encode())
+    given = argparse.Namespace(folder=tmp_path, output=tmp_path, recursive=True, overwrite=False)
+    found = find()
+    jobs = spreading.plan(found, given, {"scale": 4}, refuse)
+    for job in jobs:
+        server_work.write(job.record, b"result")
+    assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["a.png", "b.png"]
+    assert find() == found
+    assert "2 files" in capsys.readouterr().err
+    assert spreading.plan(found, given, {"scale": 4}, refuse) == []
+    # Under other settings they are no pictures either, nor is anything written over them.
+    assert spreading.plan(find(), given, {"scale": 2}, refuse) == []
+    assert all("is there already" in str(reason) for _, reason in refused)
+    assert len(refused) == 2
+
+
+def test_what_has_a_pictures_name_and_is_no_file_is_named(plan, tmp_path, refused):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "nowhere.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "folder.png").mkdir()
+    assert names(plan("a.png"), tmp_path) == ["a.png"]
+    assert [about.name for about, _ in refused] == ["nowhere.jpg", "pipe.png"]
+    assert all("is no file, or a link that leads nowhere" in reason for _, reason in refused)
 
 
 def spread(monkeypatch, jobs, servers, make):
     refused, asked = {}, []
 
-    def noted(server, source, node):
-        asked.append((server, source.name))
-        return make(server, source)
+    def noted(server, job, node):
+        asked.append((server, job.source.name))
+        return make(server, job.source)
 
     monkeypatch.setattr(server_work, "make", noted)
     server_work.spread(jobs, servers, 1, {}, lambda about, reason: refused.update({about.name: str(reason)}))
@@ -142,6 +181,32 @@ def test_three_tries_a_picture_and_then_that_picture_alone(plan, tmp_path, monke
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["c.png"]
 
 
+def test_something_unforeseen_costs_that_picture_alone(plan, tmp_path, monkeypatch):
+    def make(server, source):
+        if source.name == "a.png":
+            raise KeyError("surprise")
+        return b"result", "done"
+
+    refused, _ = spread(monkeypatch, plan("a.png", "b.png", "c.png"), build_servers(), make)
+    assert refused == {"a.png": "something unforeseen, KeyError: 'surprise'; please report it"}
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["b.png", "c.png"]
+
+
+def test_a_server_that_fails_at_once_uses_up_no_tries_while_another_works(plan, tmp_path, monkeypatch):
+    one, _ = servers = build_servers()
+
+    def make(server, source):
+        if server is one:
+            raise FailedError("nonsense")
+        time.sleep(0.05)
+        return b"result", "done"
+
+    refused, asked = spread(monkeypatch, plan("a.png", "b.png", "c.png", "d.png"), servers, make)
+    assert refused == {}
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
+    assert len(asked) == len(set(asked))
+
+
 def test_without_servers_the_rest_is_named(plan, monkeypatch):
     def make(server, source):
         raise LostError("gone")
@@ -159,32 +224,31 @@ def test_the_workflow_gives_the_numbers_and_options_replace_them():
     assert prompt["photo"]["inputs"] == {"image": "adadiffsr/x.png [temp]"}
 
 
-@pytest.mark.parametrize("address", ["gpu-1:8188", "ftp://gpu-1", "http://", ""])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "gpu-1:8188",
+        "ftp://gpu-1",
+        "http://",
+        "",
+        "http://[::1:8188",
+        "http://.gpu:8188",
+        f"http://{'a' * 70}:80",
+        "http://gpu:99999",
+        "http://gpu:abc",
+        "http://gpu:0",
+        "http://a b:80",
+        "http://gpu/ü",
+        "http://gpu?a=1",
+    ],
+)
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(ConfigError, match="is no server's address"):
         ComfyServer(address, threading.Event())
 
 
-def encode(mode, kind, **options):
-    file = BytesIO()
-    Image.new(mode, (9, 7)).save(file, kind, **options)
-    return file.getvalue()
-
-
-def test_what_a_file_would_lose_is_seen():
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for kind in ("PNG", "JPEG", "WEBP"):
-        assert find_losses(encode("RGB", kind)) == []
-        assert find_losses(encode("RGB", kind, icc_profile=profile)) == ["colour profile"]
-    assert find_losses(encode("RGBA", "PNG")) == find_losses(encode("RGBA", "WEBP")) == ["transparency"]
-    assert find_losses(encode("I;16", "PNG")) == ["16 bits"]
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
-def test_files_that_are_cut_short_are_seen(kind):
-    whole = encode("RGB", kind)
-    assert not is_cut_short(whole)
-    assert is_cut_short(whole[: len(whole) // 2])
-    for length in range(20):
-        is_cut_short(whole[:length])
-    assert not is_cut_short(b"something else")
+@pytest.mark.parametrize("scale", ["nan", "inf", "0", "-2"])
+def test_what_is_no_scale_is_refused_before_anything_is_asked(tmp_path, capsys, scale):
+    words = [str(tmp_path), "-o", str(tmp_path / "out"), "http://127.0.0.1:9", f"--scale={scale}"]
+    assert spreading.main(words) == 2
+    assert "--scale must be a number above 0" in capsys.readouterr().err
