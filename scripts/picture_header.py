@@ -1,6 +1,6 @@
 """What a picture's file says of itself, read without a decoder."""
 
-import zlib
+from adadiffsr_core.photo.containers import read_png_chunks, write_png
 
 _JPEG, _PNG, _FIRST = b"\xff\xd8", b"\x89PNG\r\n\x1a\n", 2**16
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # marks of a JPEG that sizes follow
@@ -63,17 +63,10 @@ def is_whole_png(content: bytes) -> bool:
     Args:
         content: of the file.
     """
-    view, at, kinds = memoryview(content), len(_PNG), set()
-    while content.startswith(_PNG) and at + 12 <= len(content):
-        end = at + 12 + int.from_bytes(view[at : at + 4], "big")
-        kind = bytes(view[at + 4 : at + 8])
-        kinds.add(kind)
-        if end > len(content) or zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            return False
-        if kind == b"IEND":
-            return {b"IHDR", b"IDAT"} <= kinds
-        at = end
-    return False
+    chunks = list(read_png_chunks(content))
+    names = [name for name, _ in chunks]
+    is_complete = names[:1] == [b"IHDR"] and b"IDAT" in names and names[-1:] == [b"IEND"]
+    return is_complete and write_png(chunks) == content
 
 
 def measure(content: bytes) -> tuple[int, int] | None:

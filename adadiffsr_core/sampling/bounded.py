@@ -41,8 +41,8 @@ _COARSENESS = 0.43  # of 24 even steps beside infinitely many
 UNKNOWN_DIFFICULTY = -3.69
 # By which guesses are mistrusted, chosen for nineteen of twenty tiles to be as near as was promised.
 MARGIN_DB = 2.0
-# By which they are mistrusted further where base steps are not even in timesteps, as those of courses are: dB for each
-# unit of `unevenness` above the least (decision D83).
+# By which they are mistrusted further where base steps are not even in timesteps, as those of courses are (decision
+# D83): dB, where one is as far from its even place as the last is from the first; nearer than the second all are even.
 _UNEVEN_DB, _EVEN = 35.0, 0.02
 MASK_DB = 24.0  # that the compute mask moves the likeness by, from its darkest to its brightest
 

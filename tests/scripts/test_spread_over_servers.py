@@ -97,6 +97,14 @@ def test_what_is_finished_is_not_made_again(plan, tmp_path, refused):
     assert "is there already" in str(reason)
 
 
+def test_who_joins_the_folder_takes_no_name_of_a_result(plan, tmp_path, refused):
+    """As by the command line (decision D82)."""
+    (job,) = plan("a.jpg")
+    server_work.write(job.record, b"result")
+    assert names(plan("a.png"), tmp_path) == ["a-2.png"]
+    assert refused == []
+
+
 def test_nothing_is_written_over_the_pictures_themselves(tmp_path, refuse, refused):
     (tmp_path / "a.png").write_bytes(b"mine")
     given = argparse.Namespace(folder=tmp_path, output=tmp_path, recursive=False, overwrite=True)
