@@ -28,8 +28,8 @@ from adadiffsr_core.commands.train.autoencoder import begin_with
 from adadiffsr_core.data.dataset import PairConfig, PairDataset, split_photos
 from adadiffsr_core.data.degradation.batch import BatchDegradation
 from adadiffsr_core.data.degradation.single import DegradationConfig
-from adadiffsr_core.data.latent_pairs import PairEncoder, build_latent_pairs
-from adadiffsr_core.data.pair_source import DevicePairs, LivePairs, Window
+from adadiffsr_core.data.latent_pairs import CHUNK, PairEncoder, build_latent_pairs
+from adadiffsr_core.data.pair_source import DevicePairs, LivePairs, PairSource, RenewedPairs, Window
 from adadiffsr_core.data.photo_bank import PhotoBank
 from adadiffsr_core.data.photo_files import find_images, keep_sound, load_image
 from adadiffsr_core.models.checkpoint import load_checkpoint
@@ -45,6 +45,7 @@ from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
 from adadiffsr_core.training.tasks.taesd import Taesd
 
 RARELY = 10**9
+ENDLESS = 2**40  # more pairs than any run draws
 SEED = 0
 HELD_OUT, SHOWN = 64, 12
 STEPS = 24  # of restoring what is in --inputs
@@ -111,6 +112,7 @@ class Comparison:
         self.processor = Processor.open(choose_device(args.device), compiles=args.compile)
         self.setup = TaskSetup(self.processor, SEED)
         split = split_photos(keep_sound(find_images([args.photos]), logging.warning), 0.05)
+        self.paths = split.train
         self.photos, self.held_out = (
             PhotoBank.open(paths, self.run / f"{name}.safetensors", self.processor)
             for name, paths in (("photographs", split.train), ("held_out", split.held_out))
@@ -160,11 +162,8 @@ class Comparison:
         values = read_recipe("ldm", self.args.unet, {}, {}, net={"in_channels": 2 * channels, "out_channels": channels})
         recipe = LdmRecipe.from_dict(values)
         config = replace(recipe.task, target=way.target, snr_gamma=way.snr_gamma, batch_size=self.args.pairs)
-        pipelines = DegradationConfig(), DegradationConfig.mild()
-        degradation = BatchDegradation(*pipelines, self.data.mild_prob, (4.0, 4.0), self.processor)
         encoder = PairEncoder(coder, self.processor)
-        live = LivePairs(self.photos, degradation, encoder, self.data, SEED)
-        pairs = DevicePairs(live, Window(self.args.window, min(256, self.args.window), recipe.renewal), SEED)
+        pairs = self._train_pairs(way.space, encoder, recipe.renewal)
         folder = self.run / "pairs" / folder_name(f"{way.space}: pairs")
         held_out = build_latent_pairs(folder, self.measured, encoder, self.args.workers)
         task = LdmTask(recipe.net, config, coder, Examples(pairs, held_out), self.watched, self.setup)
@@ -177,6 +176,18 @@ class Comparison:
         self.restore(way, task, run)
         checks = [row for row in run.history if "check.psnr" in row]
         return {"steps": run.step, **checks[-1]}
+
+    def _train_pairs(self, space: str, encoder: PairEncoder, renewal: float) -> PairSource:
+        """What a UNet learns from: made on a GPU, or, as `train ldm` has it, kept on disk for all ways of a space."""
+        length = self.args.window
+        if self.processor.device.type == "cuda":
+            pipelines = DegradationConfig(), DegradationConfig.mild()
+            degradation = BatchDegradation(*pipelines, self.data.mild_prob, (4.0, 4.0), self.processor)
+            live = LivePairs(self.photos, degradation, encoder, self.data, SEED)
+            return DevicePairs(live, Window(length, min(256, length), renewal), SEED)
+        folder = self.run / "pairs" / folder_name(f"{space}: window")
+        endless = PairDataset(self.paths, self.data, SEED, ENDLESS)
+        return RenewedPairs(folder, endless, encoder, Window(length, CHUNK, renewal), SEED, self.args.workers)
 
     @torch.no_grad()
     def restore(self, way: Way, task: LdmTask, run: Run) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from .rule import TileClass
 from .tiles import TileGrid
 
+_OVERSPENT = 1.05  # times the budget that is more than estimates are off by
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -75,6 +77,7 @@ class RunReport:
         likeness: dB, the lowest that the bounded rule went by and can promise; None if there is none.
         cannot_promise: whether that rule was taken with a solver that draws noise at every step, where other steps are
             another picture (decision D83).
+        budget: evaluations per tile that were asked for, or 0.
     """
 
     base_steps: int
@@ -85,6 +88,7 @@ class RunReport:
     gain_threshold: float | None = None
     likeness: float | None = None
     cannot_promise: bool = False
+    budget: float = 0.0
 
     def __repr__(self) -> str:
         """In short: a run has many tiles, and each many steps."""
@@ -122,6 +126,11 @@ class RunReport:
             return "the compute mask is black everywhere, so that the picture is left as it is"
         if self.cannot_promise and self.nfe < self.full_nfe:
             return "this solver draws noise at every step, so that fewer make another picture: likeness is not promised"
+        if self.budget and self.mean_nfe > _OVERSPENT * self.budget:
+            return (
+                f"a budget of {self.budget:g} evaluations per tile was asked for and {self.mean_nfe:.1f} were spent: "
+                "every tile takes two, and where a compute mask asks for every step it gets them"
+            )
         return ""
 
     def to_dict(self) -> dict[str, Any]:

@@ -221,4 +221,5 @@ class Turns:
             gain_threshold=dtss.gain_threshold,
             likeness=self.timelines.promised if has_likeness else None,
             cannot_promise=goes_by_likeness and draws_noise,
+            budget=dtss.budget if goes_by_likeness else 0.0,
         )

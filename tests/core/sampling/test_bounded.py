@@ -186,12 +186,20 @@ def test_the_budget_is_met(mode, budget):
     job = make_job(SIXTEEN, dtss=replace(BOUNDED, budget=budget), estimator=Difficulties(values))
     _, report = run(job, mode)
     assert report.mean_nfe == pytest.approx(budget, rel=0.05)
+    assert not report.note
     spent = [tile.nfe for tile in report.tiles]
     easiest, hardest = (spent[values.index(end(values))] for end in (min, max))
     assert easiest < hardest
     assert (
         0 < report.likeness <= min(tile.likeness for tile in report.tiles)
     )  # what is promised is kept, as it is thought
+
+
+@pytest.mark.parametrize("mode", ["final", "every_step"])
+def test_a_budget_that_cannot_be_kept_is_told(mode):
+    report = run(make_job(SIXTEEN, dtss=replace(BOUNDED, budget=1.0), estimator=Difficulties([-4.0] * 16)), mode)[1]
+    assert (report.mean_nfe, report.to_dict()["note"]) == (2.0, report.note)
+    assert report.note.startswith("a budget of 1 evaluations per tile was asked for and 2.0 were spent")
 
 
 @given(count=st.integers(1, 20), budget=st.floats(1, 24), seed=st.integers(0, 99))
