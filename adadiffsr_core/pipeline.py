@@ -12,6 +12,7 @@ from .errors import ConfigError
 from .gain.choose import choose_estimator
 from .models.model import Model
 from .models.unet_denoiser import UNetDenoiser
+from .photo.back_projection import back_project, projects
 from .photo.checks import check_image, check_mask, check_range
 from .photo.colour import match_colour
 from .photo.enlarging import enlarge, reduce
@@ -203,10 +204,13 @@ def upscale_by(
         original = enlarge(image if size == source else visible, size).cpu()
         if not bool(mask.any()):
             return _leave(restorer, original, config)
-    start = enlarge(enlarge(visible, base_size(source, size)), work.size)
+    photo = enlarge(visible, base_size(source, size))
+    start = enlarge(photo, work.size)
     restored, report, grid = restorer.restore(start, config, mask, on_step)
     # Matched before it is reduced: colours are then held to the photo over fewer of its pixels.
     result = reduce(match_colour(restored, start, config.colour).clamp(0, 1), size)
+    if projects(work.size, size, config.colour):
+        result = back_project(result, photo.cpu())
     if mask is not None and original is not None:
         result = keep_pixels(result, original, fit_pixels(mask.cpu(), size))
     return Upscaled(result, report, grid, restorer.sizes.factor, work.size, work.note)

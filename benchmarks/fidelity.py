@@ -1,23 +1,30 @@
 """What an upscaler must not spoil: plain colours, and sharp photographs that are only doubled.
 
     python -m benchmarks.fidelity PHOTOS... [--every 1 --from 0] [--seeds 0 1 2] [--likeness 40] [--model FILE]
+        [--spoilt sharp blurred "jpeg 75" "jpeg 40" noise]
 
 By the everyday preset. The furthest that any pixel of seven plain pictures comes out from its colour, in levels of 255,
-over the seeds; and of photographs at half their size, doubled, PSNR in dB and, where stlpips-pytorch is installed,
-ST-LPIPS to the photographs, beside those of enlarging alone (bicubic).
+over the seeds; and of photographs at half their size, as they are or spoilt, doubled by the first seed, PSNR in dB and,
+where stlpips-pytorch is installed, ST-LPIPS to the photographs, beside those without back-projection (decision D84) and
+of enlarging alone (bicubic).
 """
 
 import argparse
-from collections.abc import Iterable
+import io
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from adadiffsr_core.errors import AdaDiffSRError
 from adadiffsr_core.models.model import Model, load_model
+from adadiffsr_core.photo.back_projection import back_project
 from adadiffsr_core.photo.enlarging import enlarge, reduce
+from adadiffsr_core.photo.low_pass import low_pass
 from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.pipeline import upscale
 from adadiffsr_core.settings import PRESETS, SamplingConfig
@@ -40,6 +47,40 @@ def halve(photo: Tensor) -> tuple[Tensor, Tensor]:
     return even, reduce(even, (height, width))
 
 
+def spoil_by_jpeg(photo: Tensor, quality: int) -> Tensor:
+    """As libjpeg, by way of Pillow, writes it."""
+    file = io.BytesIO()
+    Image.fromarray(photo[0].permute(1, 2, 0).mul(255).round().byte().numpy()).save(file, "JPEG", quality=quality)
+    levels = np.asarray(Image.open(file)).transpose(2, 0, 1)
+    return torch.from_numpy(levels.astype(np.float32))[None] / 255
+
+
+def spoil_by_noise(photo: Tensor) -> Tensor:
+    """Six levels of 255."""
+    noise = torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))
+    return ((photo + noise * 6 / 255).clamp(0, 1) * 255).round() / 255
+
+
+SPOILT: dict[str, Callable[[Tensor], Tensor]] = {
+    "sharp": lambda photo: photo,
+    "blurred": lambda photo: torch.cat([low_pass(plane, 2)[None] for plane in photo[0]])[None],  # by about 1.6 px
+    "jpeg 75": lambda photo: spoil_by_jpeg(photo, 75),
+    "jpeg 40": lambda photo: spoil_by_jpeg(photo, 40),
+    "noise": spoil_by_noise,
+}
+
+
+def double(model: Model, photo: Tensor, size: tuple[int, int], way: SamplingConfig) -> dict[str, Tensor]:
+    """A photograph at twice its size: the upscaler's, the same without back-projection, and bicubic."""
+    quadrupled = upscale(model, photo, (2 * size[0], 2 * size[1]), way).image  # which is how it is doubled, too
+    reduced = reduce(quadrupled, size)
+    return {
+        "doubled": back_project(reduced, photo),
+        "without back-projection": reduced,
+        "bicubic": enlarge(photo, size),
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -47,6 +88,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only every so many-th photograph")
     parser.add_argument("--from", dest="first", type=int, default=0, help="beginning with this one")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--spoilt", nargs="+", choices=SPOILT, default=["sharp"], metavar="HOW")
     parser.add_argument("--likeness", type=float, default=PRESETS["everyday"].dtss.likeness)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--threads", type=int, default=1)
@@ -64,15 +106,16 @@ def main() -> None:
     metrics, sums = read_metrics(), dict[str, list[float]]()
     for path in paths:
         truth, half = halve(read_photo(path).pixels[None])
-        size = (truth.shape[-2], truth.shape[-1])
-        made = {"doubled": upscale(model, half, size, ways[0]).image, "bicubic": enlarge(half, size).clamp(0, 1)}
-        for name, picture in made.items():
-            values = [float(metric(picture, truth)) for metric in metrics.values()]
-            sums[name] = [a + b for a, b in zip(sums.get(name, [0.0] * len(values)), values, strict=True)]
-            print(path.name, name, *(f"{value:.4f}" for value in values), flush=True)
-    for name, totals in sums.items():
+        for kind in args.spoilt:
+            made = double(model, SPOILT[kind](half), (truth.shape[-2], truth.shape[-1]), ways[0])
+            for name, picture in made.items():
+                values = [float(metric(picture, truth)) for metric in metrics.values()]
+                row = f"{kind}, {name}"
+                sums[row] = [a + b for a, b in zip(sums.get(row, [0.0] * len(values)), values, strict=True)]
+                print(path.name, row, *(f"{value:.4f}" for value in values), flush=True)
+    for row, totals in sums.items():
         means = (f"{metric} {total / len(paths):.4f}" for metric, total in zip(metrics, totals, strict=True))
-        print(f"{name}: {', '.join(means)}")
+        print(f"{row}: {', '.join(means)}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from PIL import Image
 from adadiffsr_core.errors import CheckpointError, MissingExtraError
 from adadiffsr_core.models import ldm_format
 from adadiffsr_core.training.loop.loop import Run
+from benchmarks.fidelity import SPOILT
 from tests.host.own import write_bundle
 from tests.toy_sd import ENCODER, save_sd
 
@@ -109,11 +110,12 @@ def test_overhead(run, model, tmp_path):
 
 def test_fidelity(run, model, pictures):
     """Of whatever model, plain colours come out as they went in."""
-    told = run("fidelity", pictures, "--model", model, "--seeds", 0, 1).splitlines()
+    told = run("fidelity", pictures, "--model", model, "--seeds", 0, 1, "--spoilt", *SPOILT).splitlines()
     plain = [float(line.split()[-2]) for line in told if line.startswith("plain")]
     assert len(plain) == 7
     assert max(plain) < 0.05
-    assert [line.partition(":")[0] for line in told[-2:]] == ["doubled", "bicubic"]
+    ways = ("doubled", "without back-projection", "bicubic")
+    assert [line.partition(":")[0] for line in told[-15:]] == [f"{kind}, {way}" for kind in SPOILT for way in ways]
 
 
 def test_likeness(run, model, pictures, tmp_path):

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from ..errors import ConfigError, ShapeError
 from ..text import quoted
+from .low_pass import low_pass, reach
 
 _LEVELS = 4  # times the blur doubles (decision D80)
 _PLAIN = 0.01 / 255  # change from pixel to pixel, in the mean about a place of the reference, below which it is plain
-WAVELET_REACH = 2 * (2**_LEVELS - 1) + 1  # px about a pixel that `match_wavelet` looks at: two blurs and a neighbour
+WAVELET_REACH = 2 * reach(_LEVELS) + 1  # px about a pixel that `match_wavelet` looks at: two blurs and a neighbour
 
 ColourMatch = Literal["wavelet", "adain", "none"]
 
@@ -63,10 +64,10 @@ def match_wavelet(image: Tensor, reference: Tensor) -> Tensor:
     """
 
     def match_plane(plane: Tensor, wanted: Tensor) -> Tensor:
-        weight = _low_pass(_slope(wanted)).div_(_PLAIN).clamp_(max=1)
+        weight = low_pass(_slope(wanted), _LEVELS).div_(_PLAIN).clamp_(max=1)
         has_plain = bool((weight < 1).any())  # most photographs have nothing plain, and all weights are 1
-        weight = _low_pass(weight) if has_plain else weight
-        matched = _low_pass(wanted - plane).add_(plane)
+        weight = low_pass(weight, _LEVELS) if has_plain else weight
+        matched = low_pass(wanted - plane, _LEVELS).add_(plane)
         return torch.lerp(wanted, matched, weight) if has_plain else matched
 
     return _match_planes(image, reference, match_plane)
@@ -115,23 +116,3 @@ def _slope(plane: Tensor) -> Tensor:
     slope[:, :-1] += plane.diff(dim=1).abs_()
     slope[:-1] += plane.diff(dim=0).abs_()
     return slope
-
-
-def _low_pass(plane: Tensor) -> Tensor:
-    """The blur of `_LEVELS` levels, but for those wider than the picture."""
-    for level in range(_LEVELS):
-        for dim in (0, 1):
-            if 2**level < plane.shape[dim]:
-                plane = _blur(plane, 2**level, dim)
-    return plane
-
-
-def _blur(plane: Tensor, dilation: int, dim: int) -> Tensor:
-    """Taps (1, 2, 1) / 4 that are `dilation` apart; beyond the edge the edge value repeats."""
-    inner = plane.shape[dim] - dilation
-    out = plane * 0.5
-    out.narrow(dim, dilation, inner).add_(plane.narrow(dim, 0, inner), alpha=0.25)
-    out.narrow(dim, 0, dilation).add_(plane.narrow(dim, 0, 1), alpha=0.25)
-    out.narrow(dim, 0, inner).add_(plane.narrow(dim, dilation, inner), alpha=0.25)
-    out.narrow(dim, inner, dilation).add_(plane.narrow(dim, plane.shape[dim] - 1, 1), alpha=0.25)
-    return out

@@ -51,6 +51,14 @@ def source_rows(before: int, after: int, top: int, bottom: int) -> tuple[int, in
 def enlarge_box(rows: Tensor, top: int, source: tuple[int, int], size: tuple[int, int], box: Box) -> Tensor:
     """A part of what `enlarge` makes of a picture, to the bit, out of as many of its rows as that needs.
 
+    Args, Returns: as of `enlarge_difference`, in [0,1].
+    """
+    return enlarge_difference(rows, top, source, size, box).clamp_(0, 1)
+
+
+def enlarge_difference(rows: Tensor, top: int, source: tuple[int, int], size: tuple[int, int], box: Box) -> Tensor:
+    """`enlarge_box` of what is no picture, so that its values may lie anywhere.
+
     Where a pixel comes from is found in float64: in torch's own bicubic, whose positions are float32, a part would
     differ from the whole by what positions far down are rounded.
 
@@ -62,12 +70,12 @@ def enlarge_box(rows: Tensor, top: int, source: tuple[int, int], size: tuple[int
         box: the part, in enlarged px.
 
     Returns:
-        `[N,C,box height,box width]` float32 in [0,1].
+        `[N,C,box height,box width]` float32.
     """
     across = _find_taps(source[1], size[1], box.left, box.right)
     down = _find_taps(source[0], size[0], box.top, box.bottom)
     # Across first, while there are few rows.
-    return _mix(_mix(rows.float(), across, 3), _Taps(down.places - top, down.weights), 2).clamp_(0, 1)
+    return _mix(_mix(rows.float(), across, 3), _Taps(down.places - top, down.weights), 2)
 
 
 def _find_taps(before: int, after: int, start: int, stop: int) -> _Taps:

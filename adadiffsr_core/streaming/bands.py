@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..photo.back_projection import Part, back_project_rows
 from ..photo.colour import match_colour
 from ..photo.enlarging import Box, enlarge_box, reduce_rows
 from ..pipeline import start_run
@@ -152,7 +153,10 @@ class Bands(Layout):
         if kept is not None:
             restored = keep_enlarged(restored, reference, kept.touched, self.factor, needed[0] % self.factor)
         matched = match_colour(restored, reference, self.config.colour).clamp_(0, 1)
-        result = reduce_rows(matched, needed[0], self.work.size[0], self.size, rows)
+        wide = self.reduced_needs(rows)
+        result = reduce_rows(matched, needed[0], self.work.size[0], self.size, wide)
+        if self.projects:
+            result = back_project_rows(Part(result, wide[0], self.size), Part(picture, first, self.source), rows)
         if kept is not None:
             original = enlarge_box(picture, first, self.source, self.size, Box(*rows, 0, self.size[1]))
             result = keep_pixels(result, original, kept.mask, rows[0] - self.kept_needs(rows)[0])

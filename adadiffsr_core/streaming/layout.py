@@ -9,6 +9,7 @@ from functools import cached_property
 from ..errors import ConfigError
 from ..models.model import Model
 from ..nets.blocks import BlockMap
+from ..photo.back_projection import MARGIN, projection_needs, projects
 from ..photo.colour import WAVELET_REACH
 from ..photo.enlarging import reduced_rows, source_rows
 from ..photo.scales import Size, Work, plan_work
@@ -187,9 +188,15 @@ class Layout:
         below = self.finish_needs((last, last + 1))[0] if last < self.size[0] else bottom
         return above, below
 
-    @property
+    @cached_property
+    def projects(self) -> bool:
+        """See `projects`."""
+        return projects(self.work.size, self.size, self.config.colour)
+
+    @cached_property
     def _reach(self) -> int:
-        return WAVELET_REACH if self.config.colour == "wavelet" else 0
+        beside = -(-MARGIN * self.work.size[0] // self.source[0]) if self.projects else 0
+        return beside + (WAVELET_REACH if self.config.colour == "wavelet" else 0)
 
     @property
     def result_rows(self) -> list[Rows]:
@@ -203,6 +210,10 @@ class Layout:
         top, _ = reduced_rows(height, self.size[0], rows[0])
         _, bottom = reduced_rows(height, self.size[0], rows[1] - 1)
         return max(0, top - reach), min(height, bottom + reach)
+
+    def reduced_needs(self, rows: Rows) -> Rows:
+        """Rows of the result that rows of it are made of, once it has its size."""
+        return projection_needs(self.source[0], self.size[0], rows) if self.projects else rows
 
     def kept_needs(self, rows: Rows) -> Rows:
         """Rows of the result whose mask tells what these keep."""

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from adadiffsr_core.errors import ConfigError, ShapeError
+from adadiffsr_core.photo import back_projection
 from adadiffsr_core.photo.scales import Scales
 from adadiffsr_core.pipeline import sample_latent, upscale
 from adadiffsr_core.sampling.codebook import build_codebook
@@ -106,6 +107,22 @@ def test_an_unknown_scale_is_worked_at_a_known_one_and_reduced(model):
     assert "worked at 120 x 80 px" in result.note
     assert (whole.work_size, whole.note) == ((80, 120), "")
     torch.testing.assert_close(result.image, F.interpolate(whole.image, (20, 45), mode="area"))
+
+
+def test_below_its_scales_what_a_photograph_holds_is_kept_where_colours_are_matched(model, monkeypatch):
+    monkeypatch.setattr(back_projection, "_ALIKE", (-0.6, 0.6))  # whatever a random network makes
+    monkeypatch.setattr(back_projection, "_SHARPENED", (3.0, 0.1))
+    image, strict = draw(1, 3, 20, 30), replace(model, scales=Scales())
+    whole = upscale(strict, image, (80, 120), SMALL).image
+    reduced = F.interpolate(whole, (40, 60), mode="area")
+    kept = upscale(strict, image, (40, 60), SMALL).image
+    assert torch.equal(kept, back_projection.back_project(reduced, image))
+    assert not torch.equal(kept, reduced)
+    plain = replace(SMALL, colour="none")
+    as_made = F.interpolate(upscale(strict, image, (80, 120), plain).image, (40, 60), mode="area")
+    assert torch.equal(upscale(strict, image, (40, 60), plain).image, as_made)
+    known = upscale(replace(model, scales=Scales(4, 8)), image, (80, 120), SMALL).image
+    assert torch.equal(known, whole)
 
 
 def test_hidden_colours_change_no_pixel(model):
