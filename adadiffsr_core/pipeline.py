@@ -208,9 +208,9 @@ def upscale_by(
     start = enlarge(photo, work.size)
     restored, report, grid = restorer.restore(start, config, mask, on_step)
     # Matched before it is reduced: colours are then held to the photo over fewer of its pixels.
-    result = reduce(match_colour(restored, start, config.colour).clamp(0, 1), size)
-    if projects(work.size, size, config.colour):
-        result = back_project(result, photo.cpu())
+    matched = match_colour(restored, start, config.colour).clamp(0, 1)
+    is_projected = projects(work.size, size, config.colour)
+    result = back_project(matched, photo.cpu(), size) if is_projected else reduce(matched, size)
     if mask is not None and original is not None:
         result = keep_pixels(result, original, fit_pixels(mask.cpu(), size))
     return Upscaled(result, report, grid, restorer.sizes.factor, work.size, work.note)

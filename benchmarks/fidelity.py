@@ -73,10 +73,9 @@ SPOILT: dict[str, Callable[[Tensor], Tensor]] = {
 def double(model: Model, photo: Tensor, size: tuple[int, int], way: SamplingConfig) -> dict[str, Tensor]:
     """A photograph at twice its size: the upscaler's, the same without back-projection, and bicubic."""
     quadrupled = upscale(model, photo, (2 * size[0], 2 * size[1]), way).image  # which is how it is doubled, too
-    reduced = reduce(quadrupled, size)
     return {
-        "doubled": back_project(reduced, photo),
-        "without back-projection": reduced,
+        "doubled": back_project(quadrupled, photo, size),
+        "without back-projection": reduce(quadrupled, size),
         "bicubic": enlarge(photo, size),
     }
 

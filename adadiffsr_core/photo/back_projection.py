@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .colour import ColourMatch
-from .enlarging import Box, enlarge_difference, reduce_rows, reduced_rows, source_rows
+from .enlarging import Box, enlarge_difference, reduce_rows, source_rows
 from .low_pass import low_pass, reach
 
 Rows = tuple[int, int]  # first, and one past the last
@@ -25,7 +25,7 @@ _ALIKE = (0.9, 0.97)  # and their correlation
 _UNSEEN = (0.5 / 255) ** 2  # variance of a detail that nobody sees
 
 REACH = reach(_FINE) + 2 * reach(_ABOUT)  # px of the photograph about one that decide about it
-MARGIN = REACH + 4  # and about a pixel of the result, those included that it is enlarged from
+MARGIN = REACH + 4  # and about a pixel of the result, with those that it is enlarged and reduced from
 
 
 class Part(NamedTuple):
@@ -51,42 +51,37 @@ def projects(work: Size, size: Size, colour: ColourMatch) -> bool:
     return work != size and colour != "none"
 
 
-def projection_needs(before: int, after: int, rows: Rows) -> Rows:
-    """The rows of a result `after` px high, of a photograph of `before`, that these rows of it are projected from."""
-    first, last = _photo_rows(before, after, rows)
-    return min(rows[0], reduced_rows(after, before, first)[0]), max(rows[1], reduced_rows(after, before, last - 1)[1])
-
-
-def back_project(result: Tensor, photo: Tensor) -> Tensor:
-    """Take out of a result what it is wrong about, as far as the photograph can be trusted.
+def back_project(worked: Tensor, photo: Tensor, size: Size) -> Tensor:
+    """What `reduce` makes of a restored picture, corrected by the photograph as far as that is trusted.
 
     Args:
-        result: `[N,3,H,W]` float32 in [0,1].
+        worked: `[N,3,H,W]` float32 in [0,1], at the size that it was worked at.
         photo: `[N,3,h,w]` float32 in [0,1], no side larger.
+        size: (height, width) of the result, between the two.
 
     Returns:
-        `[N,3,H,W]` float32 in [0,1].
+        `[N,3,*size]` float32 in [0,1].
     """
-    whole, small = (Part(image, 0, (image.shape[-2], image.shape[-1])) for image in (result, photo))
-    return back_project_rows(whole, small, (0, whole.size[0]))
+    whole, small = (Part(image, 0, (image.shape[-2], image.shape[-1])) for image in (worked, photo))
+    return back_project_rows(whole, small, size, (0, size[0]))
 
 
-def back_project_rows(result: Part, photo: Part, rows: Rows) -> Tensor:
-    """Some rows of what `back_project` makes of a result, to the bit.
+def back_project_rows(worked: Part, photo: Part, size: Size, rows: Rows) -> Tensor:
+    """Some rows of what `back_project` makes, to the bit.
 
     Args:
-        result: with the rows that `projection_needs` names, or more.
-        photo: with those about them.
-        rows: that are wanted.
+        worked: with the rows of it that `MARGIN` px of the photograph about these are made into.
+        photo: with those rows.
+        size: (height, width) of the result.
+        rows: of the result, that are wanted.
     """
-    seen = _photo_rows(photo.size[0], result.size[0], rows)
-    wanted = photo.cut(seen)
-    made = reduce_rows(result.pixels, result.top, result.size[0], photo.size, seen)
+    seen = _photo_rows(photo.size[0], size[0], rows)
+    wanted, made = photo.cut(seen), reduce_rows(worked.pixels, worked.top, worked.size[0], photo.size, seen)
     wrong = wanted - made
     for error, before, after in zip(wrong, wanted, made, strict=True):
         error.mul_(_trust(before.mean(dim=0), after.mean(dim=0)))
-    correction = enlarge_difference(wrong, seen[0], photo.size, result.size, Box(*rows, 0, result.size[1]))
-    return correction.add_(result.cut(rows)).clamp_(0, 1)
+    correction = enlarge_difference(wrong, seen[0], photo.size, size, Box(*rows, 0, size[1]))
+    return correction.add_(reduce_rows(worked.pixels, worked.top, worked.size[0], size, rows)).clamp_(0, 1)
 
 
 def _photo_rows(before: int, after: int, rows: Rows) -> Rows:

@@ -153,10 +153,11 @@ class Bands(Layout):
         if kept is not None:
             restored = keep_enlarged(restored, reference, kept.touched, self.factor, needed[0] % self.factor)
         matched = match_colour(restored, reference, self.config.colour).clamp_(0, 1)
-        wide = self.reduced_needs(rows)
-        result = reduce_rows(matched, needed[0], self.work.size[0], self.size, wide)
         if self.projects:
-            result = back_project_rows(Part(result, wide[0], self.size), Part(picture, first, self.source), rows)
+            worked, photo = Part(matched, needed[0], self.work.size), Part(picture, first, self.source)
+            result = back_project_rows(worked, photo, self.size, rows)
+        else:
+            result = reduce_rows(matched, needed[0], self.work.size[0], self.size, rows)
         if kept is not None:
             original = enlarge_box(picture, first, self.source, self.size, Box(*rows, 0, self.size[1]))
             result = keep_pixels(result, original, kept.mask, rows[0] - self.kept_needs(rows)[0])

@@ -9,7 +9,7 @@ from functools import cached_property
 from ..errors import ConfigError
 from ..models.model import Model
 from ..nets.blocks import BlockMap
-from ..photo.back_projection import MARGIN, projection_needs, projects
+from ..photo.back_projection import MARGIN, projects
 from ..photo.colour import WAVELET_REACH
 from ..photo.enlarging import reduced_rows, source_rows
 from ..photo.scales import Size, Work, plan_work
@@ -210,10 +210,6 @@ class Layout:
         top, _ = reduced_rows(height, self.size[0], rows[0])
         _, bottom = reduced_rows(height, self.size[0], rows[1] - 1)
         return max(0, top - reach), min(height, bottom + reach)
-
-    def reduced_needs(self, rows: Rows) -> Rows:
-        """Rows of the result that rows of it are made of, once it has its size."""
-        return projection_needs(self.source[0], self.size[0], rows) if self.projects else rows
 
     def kept_needs(self, rows: Rows) -> Rows:
         """Rows of the result whose mask tells what these keep."""

@@ -116,7 +116,7 @@ def test_below_its_scales_what_a_photograph_holds_is_kept_where_colours_are_matc
     whole = upscale(strict, image, (80, 120), SMALL).image
     reduced = F.interpolate(whole, (40, 60), mode="area")
     kept = upscale(strict, image, (40, 60), SMALL).image
-    assert torch.equal(kept, back_projection.back_project(reduced, image))
+    assert torch.equal(kept, back_projection.back_project(whole, image, (40, 60)))
     assert not torch.equal(kept, reduced)
     plain = replace(SMALL, colour="none")
     as_made = F.interpolate(upscale(strict, image, (80, 120), plain).image, (40, 60), mode="area")
