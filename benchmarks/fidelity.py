@@ -51,7 +51,7 @@ def spoil_by_jpeg(photo: Tensor, quality: int) -> Tensor:
     """As libjpeg, by way of Pillow, writes it."""
     file = io.BytesIO()
     Image.fromarray(photo[0].permute(1, 2, 0).mul(255).round().byte().numpy()).save(file, "JPEG", quality=quality)
-    levels = np.asarray(Image.open(file)).transpose(2, 0, 1)
+    levels = np.asarray(Image.open(file, formats=["JPEG"])).transpose(2, 0, 1)
     return torch.from_numpy(levels.astype(np.float32))[None] / 255
 
 
