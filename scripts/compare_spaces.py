@@ -29,7 +29,7 @@ from adadiffsr_core.data.dataset import PairConfig, PairDataset, split_photos
 from adadiffsr_core.data.degradation.batch import BatchDegradation
 from adadiffsr_core.data.degradation.single import DegradationConfig
 from adadiffsr_core.data.latent_pairs import CHUNK, PairEncoder, build_latent_pairs
-from adadiffsr_core.data.pair_source import DevicePairs, LivePairs, PairSource, RenewedPairs, Window
+from adadiffsr_core.data.pair_source import ENDLESS, DevicePairs, LivePairs, PairSource, RenewedPairs, Window
 from adadiffsr_core.data.photo_bank import PhotoBank
 from adadiffsr_core.data.photo_files import find_images, keep_sound, load_image
 from adadiffsr_core.models.checkpoint import load_checkpoint
@@ -45,7 +45,6 @@ from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
 from adadiffsr_core.training.tasks.taesd import Taesd
 
 RARELY = 10**9
-ENDLESS = 2**40  # more pairs than any run draws
 SEED = 0
 HELD_OUT, SHOWN = 64, 12
 STEPS = 24  # of restoring what is in --inputs

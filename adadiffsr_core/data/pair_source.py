@@ -24,6 +24,7 @@ from .latent_pairs import PairEncoder
 from .photo_bank import PhotoBank
 
 _MANY = 64  # chunks whose making is worth a bar
+ENDLESS = 2**40  # more pairs than any run draws
 _CHOICE = 0x63686F  # a stream of its own beside those of the pairs
 
 

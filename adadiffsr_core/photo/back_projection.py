@@ -15,9 +15,9 @@ from torch import Tensor
 from .colour import ColourMatch
 from .enlarging import Box, enlarge_difference, reduce_rows, source_rows
 from .low_pass import low_pass, reach
+from .scales import Size
 
 Rows = tuple[int, int]  # first, and one past the last
-Size = tuple[int, int]  # height, width
 
 _FINE, _ABOUT = 1, 3  # levels of the low pass: what is finer is compared, in the mean over a window
 _SHARPENED = (1.25, 1.1)  # contrast of the result's detail to the photograph's, from which nothing, or all, is trusted

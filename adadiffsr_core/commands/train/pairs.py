@@ -12,7 +12,7 @@ from ...data.degradation.batch import BatchDegradation
 from ...data.degradation.single import DegradationConfig
 from ...data.latent_pairs import CHUNK, LatentPairs, PairEncoder, build_latent_pairs
 from ...data.origin import claim_cache, fingerprint_files, fingerprint_weights
-from ...data.pair_source import DevicePairs, LivePairs, PairSource, RenewedPairs, Window, window_layouts
+from ...data.pair_source import ENDLESS, DevicePairs, LivePairs, PairSource, RenewedPairs, Window, window_layouts
 from ...data.photo_bank import PhotoBank
 from ...models.processor import Processor
 from ...nets.autoencoder import Autoencoder
@@ -21,7 +21,6 @@ from ...training.tasks.ldm import Watched
 from ..options import parse_folder, parse_workers
 from .common import drawing_settings, find_photographs, prepare_run
 
-_ENDLESS = 2**40  # more pairs than any run draws
 _AT_ONCE = 256  # pairs that a device makes at once: few would leave it idle
 _SHOWN = 12  # held-out pictures that a run is watched by
 
@@ -108,7 +107,7 @@ def prepare_source(
     # Never in a cache that others read: there pairs must stay what they are.
     claim_cache(window_folder, origin)
     window = Window(recipe.pairs, CHUNK, recipe.renewal)
-    endless = PairDataset(split.train, data, seed, _ENDLESS)
+    endless = PairDataset(split.train, data, seed, ENDLESS)
     renewed = RenewedPairs(window_folder, endless, encoder, window, recipe.loop.seed, args.workers)
     return renewed, held_out, watched
 
