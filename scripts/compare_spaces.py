@@ -26,8 +26,6 @@ from torch import Tensor, nn
 from adadiffsr_core.commands.options import choose_device, set_threads
 from adadiffsr_core.commands.train.autoencoder import begin_with
 from adadiffsr_core.data.dataset import PairConfig, PairDataset, split_photos
-from adadiffsr_core.data.degradation.batch import BatchDegradation
-from adadiffsr_core.data.degradation.single import DegradationConfig
 from adadiffsr_core.data.latent_pairs import CHUNK, PairEncoder, build_latent_pairs
 from adadiffsr_core.data.pair_source import ENDLESS, DevicePairs, LivePairs, PairSource, RenewedPairs, Window
 from adadiffsr_core.data.photo_bank import PhotoBank
@@ -180,9 +178,7 @@ class Comparison:
         """What a UNet learns from: made on a GPU, or, as `train ldm` has it, kept on disk for all ways of a space."""
         length = self.args.window
         if self.processor.device.type == "cuda":
-            pipelines = DegradationConfig(), DegradationConfig.mild()
-            degradation = BatchDegradation(*pipelines, self.data.mild_prob, (4.0, 4.0), self.processor)
-            live = LivePairs(self.photos, degradation, encoder, self.data, SEED)
+            live = LivePairs(self.photos, encoder, self.data, SEED)
             return DevicePairs(live, Window(length, min(256, length), renewal), SEED)
         folder = self.run / "pairs" / folder_name(f"{space}: window")
         endless = PairDataset(self.paths, self.data, SEED, ENDLESS)

@@ -6,14 +6,13 @@
 set -eu
 photos=$1 iqa=$2 run=$3
 here=$(cd "$(dirname "$0")/.." && pwd)
-configs=$here/adadiffsr_core/training/configs weights=$here/adadiffsr_core/weights
+weights=$here/adadiffsr_core/weights
 
 adadiffsr train autoencoder "$photos" --run "$run/autoencoder"
-adadiffsr train autoencoder "$photos" --run "$run/decoder" --init "$run/autoencoder/weights.safetensors" --config "$configs/decoder.json"
-adadiffsr train ldm "$photos" --autoencoder "$run/decoder/weights.safetensors" --run "$run/ldm" --cache "$run/pairs"
+adadiffsr train ldm "$photos" --autoencoder "$run/autoencoder/weights.safetensors" --run "$run/ldm" --cache "$run/pairs"
 adadiffsr train ldm "$photos" --init "$run/ldm/weights.safetensors" --run "$run/finish" --finish
 model=$run/finish/weights.safetensors
-# Difficulty is taught at the end, with feature injection, which is yet to come.
+# Difficulty is taught at the end, with feature injection and the decoder, which are yet to come.
 echo '{"ends": 0}' > "$run/no_ends.json"
 adadiffsr train mmle "$photos" --model "$model" --iqa-weights "$iqa" --run "$run/mmle" --config "$run/no_ends.json"
 mmle=$run/mmle/weights.safetensors
@@ -21,7 +20,9 @@ for mode in pfj concat cross_attention; do
     adadiffsr train pfj "$photos" --model "$model" --mmle "$mmle" --mode $mode --run "$run/$mode" --cache "$run/pairs"
 done
 cd "$here"
-python -m scripts.assemble_bundle "$weights/embedded.safetensors" "$model" "$mmle" "$run/pfj/weights.safetensors" --photos "$photos"
+python -m scripts.assemble_bundle "$run/sampling.safetensors" "$model" "$mmle" "$run/pfj/weights.safetensors"
+adadiffsr train decoder "$photos" --model "$run/sampling.safetensors" --run "$run/decoder"
+python -m scripts.assemble_bundle "$weights/embedded.safetensors" "$model" "$mmle" "$run/pfj/weights.safetensors" "$run/decoder/weights.safetensors" --photos "$photos"
 python -m scripts.teach_difficulty "$photos" "$weights/embedded.safetensors" --model "$weights/embedded.safetensors"
 mkdir -p "$weights/ablation"
 for mode in concat cross_attention; do

@@ -12,6 +12,7 @@ from adadiffsr_core.nets.autoencoder import AutoencoderConfig
 from adadiffsr_core.training.loop.state import load_state
 from adadiffsr_core.training.tasks.ldm import Watched
 from adadiffsr_core.training.tasks.taesd import Taesd
+from adadiffsr_core.training.walks.sampled import SampledPairs
 
 AUTOENCODER = AutoencoderConfig(channels=(8, 8), encoder_blocks=(1, 1), decoder_blocks=(1, 1))
 RARE = 10**6
@@ -58,6 +59,15 @@ def make_pairs(folder, count=8, side=8):
         np.save(folder / f"{name}.npy", rng.standard_normal((count, 4, side, side)).astype(np.float16))
     write_done(folder, count)
     return LatentPairs(folder)
+
+
+def make_sampled(folder, count=8, side=8):
+    rng = np.random.default_rng(count)
+    folder.mkdir(parents=True)
+    np.save(folder / "latent.npy", rng.standard_normal((count, 4, side, side)).astype(np.float16))
+    np.save(folder / "gt.npy", rng.integers(0, 256, (count, 3, 8 * side, 8 * side), dtype=np.uint8))
+    write_done(folder, count)
+    return SampledPairs(folder)
 
 
 def save_photos(folder, count=5, sides=((520, 512), (40, 600), (512, 512))):

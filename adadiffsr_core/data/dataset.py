@@ -21,7 +21,7 @@ from ..files import read_small_file
 from ..text import shown
 from .degradation.filtering import import_cv2
 from .degradation.ranges import check_probabilities, check_range
-from .degradation.single import DegradationConfig, degrade, from_levels, to_levels
+from .degradation.single import MILD_BLUR, DegradationConfig, degrade, from_levels, to_levels
 from .flat_colours import paint_flats
 from .photo_files import load_image
 
@@ -135,6 +135,7 @@ class PairConfig(Config):
         size_px: side of a pair, a multiple of both degradations' scale.
         min_scale: crops are made smaller by up to this factor, for variety.
         mild_prob: that a pair is degraded by the milder of the two pipelines.
+        mild_blur: how far that one blurs; see `DegradationConfig.mild`.
         scales: smallest and largest; how many times smaller the low-quality picture is before it is brought back, drawn
             evenly from between them. None is as the pipelines have it, 4 times.
         flat_share: of the pairs that show a plain colour, or two, in a photograph's place: on what is flat, noise and
@@ -145,6 +146,7 @@ class PairConfig(Config):
     size_px: Side = 256
     min_scale: float = 0.5
     mild_prob: float = 0.3
+    mild_blur: tuple[float, float] = MILD_BLUR
     scales: tuple[float, float] | None = None
     flat_share: float = 0.0
     cache_mb: float = 512.0
@@ -152,6 +154,7 @@ class PairConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_probabilities({"mild_prob": self.mild_prob, "flat_share": self.flat_share})
+        check_range("mild_blur", self.mild_blur, 0.05)
         if self.scales is not None:
             check_range("scales", self.scales, 1)
         if self.size_px < 1 or not 0 < self.min_scale <= 1 or self.cache_mb < 0:
@@ -202,7 +205,7 @@ class PairDataset(Dataset[tuple[Tensor, Tensor]]):
         mild: DegradationConfig | None = None,
     ) -> None:
         self.paths, self.config, self.seed, self.length = list(paths), config, seed, length
-        self.pipelines = DegradationConfig(), mild or DegradationConfig.mild()
+        self.pipelines = DegradationConfig(), mild or DegradationConfig.mild(config.mild_blur)
         self.cache = PhotoCache(config.cache_mb)
         if not self.paths:
             raise ConfigError("there is no photograph to train on")

@@ -19,6 +19,7 @@ from ..errors import ConfigError
 from .arrays import Cache, Layout, open_arrays
 from .dataset import PairConfig, PairDataset
 from .degradation.batch import BatchDegradation
+from .degradation.single import DegradationConfig
 from .flat_colours import paint_flats
 from .latent_pairs import PairEncoder
 from .photo_bank import PhotoBank
@@ -92,22 +93,24 @@ class LivePairs:
 
     Args:
         photos: on the processor's device.
-        degradation: what makes the low-quality twins.
         encoder: of the pairs.
-        config: how crops are drawn.
+        config: how crops are drawn and degraded.
         seed: of everything that is drawn.
     """
 
     def __init__(
         self,
         photos: PhotoBank,
-        degradation: BatchDegradation,
         encoder: PairEncoder,
         config: PairConfig,
         seed: int,
     ) -> None:
-        self.photos, self.degradation, self.encoder = photos, degradation, encoder
-        self.processor, self.config, self.seed = encoder.processor, config, seed
+        self.photos, self.encoder, self.processor = photos, encoder, encoder.processor
+        self.config, self.seed = config, seed
+        pipelines = DegradationConfig(), DegradationConfig.mild(config.mild_blur)
+        self.degradation = BatchDegradation(
+            *pipelines, config.mild_prob, config.scales or (pipelines[0].scale,) * 2, self.processor
+        )
 
     @torch.no_grad()
     def draw(self, step: int, batch_size: int) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import Config, Seed
+from ..config import Config, Seed, unknown
 from ..data.dataset import PairConfig
 from ..errors import ConfigError
 from ..files import read_small_file
@@ -15,9 +15,11 @@ from ..nets.mmle import MmleConfig
 from ..nets.pfj import PfjConfig
 from ..nets.unet import UNetConfig
 from ..plain_json import parse_json
+from ..settings import PRESETS
 from ..text import quoted, shown
 from .loop.config import LoopConfig
 from .tasks.autoencoder import AutoencoderTaskConfig
+from .tasks.decoder import DecoderTaskConfig
 from .tasks.finetune import FinetuneTaskConfig
 from .tasks.ldm import LdmTaskConfig
 from .tasks.mmle import MmleTaskConfig
@@ -176,6 +178,28 @@ class PfjRecipe(PairRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_sheet(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderRecipe(PairRecipe):
+    """How a decoder learns on what a model samples.
+
+    Attributes:
+        net: of the model's autoencoder; found in the file, not chosen.
+        task: its config.
+        preset: by which pairs are sampled.
+    """
+
+    net: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    task: DecoderTaskConfig = field(default_factory=DecoderTaskConfig)
+    preset: str = "everyday"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.pairs, self.held_out) < 1:
+            raise ConfigError(f"pairs and held_out must be at least 1, got {self.pairs} and {self.held_out}")
+        if self.preset not in PRESETS:
+            raise unknown("preset", self.preset, PRESETS)
 
 
 def read_recipe(

@@ -114,11 +114,13 @@ def open_processor(recipe: Recipe) -> Processor:
 
 
 def drawing_settings(data: PairConfig) -> dict[str, Any]:
-    """Those settings of the data that change the pairs; a share of none is left out, as where pairs were kept before
-    there was one.
+    """Those settings of the data that change the pairs; of younger ones only those that do, so that pairs which were
+    kept before there were any are found again.
     """
-    left_out = {"cache_mb"} if data.flat_share else {"cache_mb", "flat_share"}
-    return {name: value for name, value in data.to_dict().items() if name not in left_out}
+    young = {"flat_share", "mild_blur"}
+    values, usual = data.to_dict(), PairConfig().to_dict()
+    same = {name for name in young if values[name] == usual[name]}
+    return {name: value for name, value in values.items() if name not in {"cache_mb", *same}}
 
 
 def train_task(task: Task, config: LoopConfig, folder: Path, weights: str = "weights.safetensors") -> int:

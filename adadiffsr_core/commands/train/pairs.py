@@ -8,8 +8,6 @@ import torch
 
 from ...data.arrays import check_caches
 from ...data.dataset import PairDataset
-from ...data.degradation.batch import BatchDegradation
-from ...data.degradation.single import DegradationConfig
 from ...data.latent_pairs import CHUNK, LatentPairs, PairEncoder, build_latent_pairs
 from ...data.origin import claim_cache, fingerprint_files, fingerprint_weights
 from ...data.pair_source import ENDLESS, DevicePairs, LivePairs, PairSource, RenewedPairs, Window, window_layouts
@@ -98,10 +96,7 @@ def prepare_source(
     watched = Watched(torch.stack([gt for gt, _ in shown]), torch.stack([lq for _, lq in shown]))
     if is_live:
         bank = PhotoBank.open(split.train, cache / "photographs.safetensors", processor)
-        degradation = BatchDegradation(
-            DegradationConfig(), DegradationConfig.mild(), data.mild_prob, data.scales or (4.0, 4.0), processor
-        )
-        live = LivePairs(bank, degradation, encoder, data, seed)
+        live = LivePairs(bank, encoder, data, seed)
         window = Window(recipe.pairs, min(recipe.pairs, _AT_ONCE), recipe.renewal)
         return DevicePairs(live, window, recipe.loop.seed), held_out, watched
     # Never in a cache that others read: there pairs must stay what they are.

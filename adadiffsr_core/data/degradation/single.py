@@ -4,7 +4,7 @@ Source: Wang et al., Real-ESRGAN, 2021, section 3 and the published x4plus optio
 sharpened ground truth (our truth is the photograph itself) and the differentiable JPEG (ours is a real one).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from typing_extensions import Self
@@ -56,8 +56,9 @@ SECOND_ORDER = OrderConfig(
     resize_probs=(0.3, 0.4, 0.3),
     resize_range=(0.3, 1.2),
 )
+MILD_BLUR: Range = (0.5, 2.8)  # standard deviation, px of the good picture
 MILD_ORDER = OrderConfig(
-    blur=BlurConfig(sigma_range=(0.5, 2.8), sinc_prob=0.05),
+    blur=BlurConfig(sigma_range=MILD_BLUR, sinc_prob=0.05),
     noise=NoiseConfig(prob=0.8, gaussian_range=(0.5, 6.0), poisson_range=(0.02, 0.6)),
     resize_probs=(0.1, 0.3, 0.6),
     resize_range=(0.6, 1.2),
@@ -95,12 +96,15 @@ class DegradationConfig(Config):
         check_sizes("sinc_size_range", self.sinc_size_range)
 
     @classmethod
-    def mild(cls) -> Self:
-        """One order of weak blur, noise and compression, nearer to pairs that a camera took at two focal lengths.
+    def mild(cls, blur: Range = MILD_BLUR) -> Self:
+        """One order of weak noise and compression, nearer to pairs that a camera took at two focal lengths.
 
-        Source: chosen by eye, not fitted to any test set.
+        Args:
+            blur: smallest and largest standard deviation of the blur, px of the good picture. The one that is taken
+                unless another is given was chosen by eye; decision D87 says what cameras have.
         """
-        return cls(orders=(MILD_ORDER,), sinc_prob=0.2)
+        order = replace(MILD_ORDER, blur=replace(MILD_ORDER.blur, sigma_range=blur))
+        return cls(orders=(order,), sinc_prob=0.2)
 
 
 def to_levels(image: np.ndarray) -> np.ndarray:

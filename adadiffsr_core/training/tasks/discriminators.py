@@ -1,7 +1,7 @@
 """Who tells pictures that a network painted from true ones, and the losses of that game."""
 
 import math
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +10,6 @@ from torch import Tensor, nn
 from ...metrics.st_lpips import StLpips
 
 _FOLD = 2  # px of a side of what becomes channels
-
-
-class Discriminator(Protocol):
-    """Who looks at pictures."""
-
-    def features(self, image: Tensor) -> list[Tensor]:
-        """Activations for pictures `[N,3,H,W]` in [0,1], and last of all the logits `[N,K,h,w]`: true above 0."""
-        ...
 
 
 class PatchDiscriminator(nn.Module):

@@ -14,12 +14,13 @@ from ...errors import ConfigError
 from ...metrics.st_lpips import StLpips
 from ...models.processor import Processor
 from ...nets.autoencoder import Autoencoder
-from .discriminators import Discriminator, FeatureDiscriminator, PatchDiscriminator, discriminator_loss, feature_l1
+from .discriminators import FeatureDiscriminator, PatchDiscriminator, discriminator_loss, feature_l1
 
 DISCRIMINATOR = "discriminator"
 _WIDEST = 512
 
 Term = tuple[float, str, Tensor]  # weight in the loss, name, value
+LearntDiscriminator = PatchDiscriminator | FeatureDiscriminator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class PictureLosses:
 
     config: PictureLossConfig
     distance: StLpips | None
-    discriminator: Discriminator | None
+    discriminator: LearntDiscriminator | None
 
     def terms(self, made: Tensor, truth: Tensor) -> list[Term]:
         """What goes into the painter's loss, for pictures `[N,3,H,W]` in [0,1].
@@ -89,28 +90,56 @@ def add_up(terms: list[Term]) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EstimateLossConfig(PictureLossConfig):
-    """What is said of decoded estimates of x0, beside the error of the network's output (decisions D32 and D77).
+class LookerConfig(PictureLossConfig):
+    """Who looks, beside how much each of them counts.
 
     Attributes:
         perceptual_weight, adversarial_weight, feature_weight: see `PictureLossConfig`.
         discriminator: whose word counts: of one that looks at pixels, or at what ST-LPIPS's network sees in them, which
             needs stlpips-pytorch.
         discriminator_width: channels of its first stage, or of each head.
-        perceptual_items: how many items of a batch are looked at: the least noisy, since of others an estimate is
-            rightly blurred.
-        perceptual_crop: side of what is decoded of each, latent px.
     """
 
     discriminator: Literal["pixels", "features"] = "pixels"
     discriminator_width: int = 32
-    perceptual_items: Batch = 4
-    perceptual_crop: int = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.discriminator_width <= _WIDEST:
             raise ConfigError(f"discriminator_width must be in [1,{_WIDEST}], got {self.discriminator_width}")
+
+
+def gather_lookers(config: LookerConfig, processor: Processor) -> PictureLosses:
+    """Those who look, on the processor's device.
+
+    Raises:
+        MissingExtraError: ST-LPIPS or its network takes part, and stlpips-pytorch is not installed.
+    """
+    sees_features = bool(config.adversarial_weight) and config.discriminator == "features"
+    eyes = processor.install(StLpips()) if config.perceptual_weight or sees_features else None
+    discriminator: LearntDiscriminator | None = None
+    if config.adversarial_weight:
+        judge = PatchDiscriminator if eyes is None or not sees_features else partial(FeatureDiscriminator, eyes)
+        discriminator = processor.install(judge(config.discriminator_width))
+    return PictureLosses(config, eyes if config.perceptual_weight else None, discriminator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateLossConfig(LookerConfig):
+    """What is said of decoded estimates of x0, beside the error of the network's output (decisions D32 and D77).
+
+    Attributes:
+        perceptual_weight, adversarial_weight, feature_weight, discriminator, discriminator_width: see `LookerConfig`.
+        perceptual_items: how many items of a batch are looked at: the least noisy, since of others an estimate is
+            rightly blurred.
+        perceptual_crop: side of what is decoded of each, latent px.
+    """
+
+    perceptual_items: Batch = 4
+    perceptual_crop: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.perceptual_items, self.perceptual_crop) < 1:
             raise ConfigError(
                 "perceptual_items and perceptual_crop must be at least 1, got "
@@ -122,8 +151,7 @@ class EstimateLosses:
     """`PictureLosses` of decoded estimates.
 
     Attributes:
-        looks: whether any of them takes part.
-        discriminator: that has to be trained in turn, or None.
+        losses: of those who look.
 
     Args:
         config: which, and of how many items.
@@ -131,20 +159,22 @@ class EstimateLosses:
         processor: that trains.
 
     Raises:
-        MissingExtraError: ST-LPIPS or its network takes part, and stlpips-pytorch is not installed.
+        MissingExtraError: see `gather_lookers`.
     """
 
     def __init__(self, config: EstimateLossConfig, autoencoder: Autoencoder, processor: Processor) -> None:
         self.config, self.autoencoder, self.processor = config, autoencoder, processor
-        sees_features = bool(config.adversarial_weight) and config.discriminator == "features"
-        eyes = processor.install(StLpips()) if config.perceptual_weight or sees_features else None
-        self.discriminator: PatchDiscriminator | FeatureDiscriminator | None = None
-        if config.adversarial_weight:
-            judge = PatchDiscriminator if eyes is None or not sees_features else partial(FeatureDiscriminator, eyes)
-            self.discriminator = processor.install(judge(config.discriminator_width))
-        distance = eyes if config.perceptual_weight else None
-        self.looks = distance is not None or self.discriminator is not None
-        self.losses = PictureLosses(config, distance, self.discriminator)
+        self.losses = gather_lookers(config, processor)
+
+    @property
+    def discriminator(self) -> LearntDiscriminator | None:
+        """That has to be trained in turn, or None."""
+        return self.losses.discriminator
+
+    @property
+    def looks(self) -> bool:
+        """Whether any of them takes part."""
+        return self.losses.distance is not None or self.losses.discriminator is not None
 
     def least_noisy(self, timesteps: Tensor) -> Tensor:
         """Which items to look at, of a batch at timesteps `[B]`: their numbers, `[perceptual_items]`."""

@@ -5,8 +5,6 @@ import pytest
 import torch
 
 from adadiffsr_core.data.dataset import PairConfig, PairDataset
-from adadiffsr_core.data.degradation.batch import BatchDegradation
-from adadiffsr_core.data.degradation.single import DegradationConfig
 from adadiffsr_core.data.latent_pairs import CHUNK, PairEncoder
 from adadiffsr_core.data.pair_source import DevicePairs, LivePairs, RenewedPairs, Window
 from adadiffsr_core.errors import ConfigError
@@ -110,8 +108,7 @@ def test_a_window_that_cannot_be_is_refused(make_pairs):
 
 @pytest.fixture
 def live(coder):
-    degradation = BatchDegradation(DegradationConfig(), DegradationConfig.mild(), 0.3, (1.0, 4.0))
-    return LivePairs(make_bank(), degradation, PairEncoder(coder, Processor()), PairConfig(size_px=64), 3)
+    return LivePairs(make_bank(), PairEncoder(coder, Processor()), PairConfig(size_px=64, scales=(1.0, 4.0)), 3)
 
 
 def test_live_pairs_depend_on_the_step_alone_and_never_come_again(live):
@@ -160,3 +157,17 @@ def test_every_pair_on_the_device_is_one_of_the_window(live):
 def test_a_window_is_whole_chunks():
     with pytest.raises(ConfigError, match="multiple of 4"):
         Window(length=6, chunk=4, renewal=0.5)
+
+
+def test_pairs_on_the_device_are_blurred_as_those_on_disk(coder, monkeypatch):
+    def detail(blur):
+        data = PairConfig(size_px=64, mild_prob=1.0, scales=(2.0, 2.0), mild_blur=blur)
+        live = LivePairs(make_bank(), PairEncoder(coder, Processor()), data, 3)
+        seen = []
+        encode = live.encoder.autoencoder.encode
+        with monkeypatch.context() as patch:
+            patch.setattr(live.encoder.autoencoder, "encode", lambda images: seen.append(images) or encode(images))
+            live.draw(0, 24)
+        return float(seen[0][24:].diff(dim=-1).abs().mean())
+
+    assert detail((2.0, 4.0)) < 0.8 * detail((0.5, 2.8))

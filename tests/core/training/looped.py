@@ -8,9 +8,20 @@ from adadiffsr_core.nets.autoencoder import Autoencoder
 from adadiffsr_core.nets.unet import UNetConfig
 from adadiffsr_core.training.loop.config import LoopConfig
 from adadiffsr_core.training.tasks.autoencoder import AutoencoderTask, AutoencoderTaskConfig
+from adadiffsr_core.training.tasks.decoder import DecoderTask, DecoderTaskConfig
 from adadiffsr_core.training.tasks.ldm import LdmTask, LdmTaskConfig
 from adadiffsr_core.training.tasks.setup import Examples, TaskSetup
-from tests.trained import AUTOENCODER, RARE, FixedPairs, FlatTeacher, make_bank, make_pairs, make_pictures, state_of
+from tests.trained import (
+    AUTOENCODER,
+    RARE,
+    FixedPairs,
+    FlatTeacher,
+    make_bank,
+    make_pairs,
+    make_pictures,
+    make_sampled,
+    state_of,
+)
 
 UNET = UNetConfig(model_channels=32, channel_mult=(1, 1), num_res_blocks=1)
 
@@ -23,8 +34,16 @@ def make_autoencoder_task(seed=3, processor=None, teacher=None, **settings):
     )
 
 
-@pytest.fixture(params=["autoencoder", "taught", "ldm", "ldm, finished"])
+@pytest.fixture(params=["autoencoder", "taught", "decoder", "ldm", "ldm, finished"])
 def make_task(request, tmp_path):
+    if request.param == "decoder":
+        pairs = make_sampled(tmp_path / "sampled")
+        torch.manual_seed(1)
+        begun = Autoencoder(AUTOENCODER)
+        seen = DecoderTaskConfig(batch_size=2, encoded_items=1, crop=4, adversarial_weight=0.1)
+        return lambda processor=None: DecoderTask(
+            begun, seen, Examples(pairs, pairs), TaskSetup(processor or Processor(), 3)
+        )
     if not request.param.startswith("ldm"):
         teacher = FlatTeacher() if request.param == "taught" else None
         # the discriminator joins in the middle: its moments and spectral norms must be resumed as well

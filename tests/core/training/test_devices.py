@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from adadiffsr_core.data.dataset import PairConfig
-from adadiffsr_core.data.degradation.batch import BatchDegradation
-from adadiffsr_core.data.degradation.single import DegradationConfig
 from adadiffsr_core.data.latent_pairs import PairEncoder
 from adadiffsr_core.data.pair_source import DevicePairs, LivePairs, Window
 from adadiffsr_core.gain.mmle import MmleEstimator
@@ -25,6 +23,7 @@ from adadiffsr_core.sampling.schedule import Schedule
 from adadiffsr_core.sampling.tiles import build_grid
 from adadiffsr_core.settings import PRESETS
 from adadiffsr_core.training.tasks.autoencoder import AutoencoderTask, AutoencoderTaskConfig
+from adadiffsr_core.training.tasks.decoder import DecoderTask, DecoderTaskConfig
 from adadiffsr_core.training.tasks.finetune import FinetuneTask, FinetuneTaskConfig
 from adadiffsr_core.training.tasks.ldm import LdmTask, LdmTaskConfig
 from adadiffsr_core.training.tasks.mmle import MmleTask, MmleTaskConfig
@@ -35,7 +34,7 @@ from adadiffsr_core.training.walks.walks import walk_tiles
 from tests.devices import META, WaitError, strictly_on
 from tests.oracles import TINY_MMLE, TINY_PFJ, tiny_model
 from tests.toy_sd import CONCAT, V2, randomised, save_sd
-from tests.trained import AUTOENCODER, FixedPairs, FlatTeacher, make_bank, make_pairs, make_pictures
+from tests.trained import AUTOENCODER, FixedPairs, FlatTeacher, make_bank, make_pairs, make_pictures, make_sampled
 from tests.walked import NET, made_up
 
 CPU = Processor()
@@ -94,16 +93,22 @@ def autoencoder(folder, processor, *, teacher=None, **more):
         return AutoencoderTask(AUTOENCODER, config, Examples(bank, bank), TaskSetup(processor, 3), teacher)
 
 
+def decoder(folder, processor, **more):
+    torch.manual_seed(1)
+    coder = Autoencoder(AUTOENCODER)
+    pairs, held_out = (make_sampled(folder / name) for name in ("pairs", "held_out"))
+    config = DecoderTaskConfig(batch_size=2, encoded_items=1, crop=4, **more)
+    with patch(LOOKS, Distance):
+        return DecoderTask(coder, config, Examples(pairs, held_out), TaskSetup(processor, 3))
+
+
 def ldm(folder, processor, *, live=False, flat_share=0.0, **more):
     coder = processor.install(Autoencoder(AUTOENCODER))
     pairs, held_out = FixedPairs(make_pairs(folder / "pairs"), 3, processor), make_pairs(folder / "held_out", 6)
     if live:
-        pipelines = DegradationConfig(), DegradationConfig.mild()
-        degradation = BatchDegradation(*pipelines, 0.3, (1.0, 4.0), processor)
+        data = PairConfig(size_px=64, flat_share=flat_share, scales=(1.0, 4.0))
         bank = make_bank(device=processor.device)
-        drawn = LivePairs(
-            bank, degradation, PairEncoder(coder, processor), PairConfig(size_px=64, flat_share=flat_share), 1
-        )
+        drawn = LivePairs(bank, PairEncoder(coder, processor), data, 1)
         pairs = DevicePairs(drawn, Window(length=4, chunk=2, renewal=1.0), 1)
     net = UNetConfig(
         model_channels=32, channel_mult=(1, 1), num_res_blocks=1, attention_levels=(1,), num_head_channels=32
@@ -118,6 +123,9 @@ TASKS = {
     "autoencoder": autoencoder,
     "autoencoder, taught": lambda *where: autoencoder(*where, teacher=FlatTeacher()),
     "autoencoder, seen by the eye": lambda *where: autoencoder(*where, perceptual_from=0),
+    "decoder": decoder,
+    "decoder, seen by the eye": lambda *where: decoder(*where, **EYES),
+    "decoder, seen by eyes that have learnt to see": lambda *where: decoder(*where, **EYES, discriminator="features"),
     "ldm": ldm,
     "ldm, live pairs": lambda *where: ldm(*where, live=True),
     "ldm, live pairs, some of them plain": lambda *where: ldm(*where, live=True, flat_share=0.5),
@@ -189,7 +197,7 @@ def test_a_walk_waits_for_nothing_before_it_is_whole(monkeypatch):
     assert (seen.device, seen.shape) == (META.device, (2, 4, 4, 8, 8))
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "ldm", "ldm, live pairs", "pfj", "mmle", "finetune"])
+@pytest.mark.parametrize("name", ["autoencoder", "decoder", "ldm", "ldm, live pairs", "pfj", "mmle", "finetune"])
 def test_the_same_is_a_step_on_the_cpu(name, tmp_path, monkeypatch):
     """The watch takes nothing away: what goes through it has the loss that it has without."""
     folders = tmp_path / "one", tmp_path / "other"
