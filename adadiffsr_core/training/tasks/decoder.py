@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...config import Batch
+from ...data.degradation.ranges import check_probabilities
 from ...drawing.charts import make_sheet
 from ...errors import ConfigError
 from ...models.checkpoint import Checkpoint, name_weights, save_checkpoint
@@ -40,7 +41,7 @@ class DecoderTaskConfig(LookerConfig):
 
     Attributes:
         batch_size: squares in a step that are decoded from sampled latents.
-        encoded_items: how many of their truths are encoded and decoded besides, so that a picture still comes back.
+        encoded_share: of their truths, how many are encoded and decoded besides, so that a picture still comes back.
         crop: side of the squares, latent px.
         gradient_weight: of the loss on differences of neighbouring pixels; plain L1 has weight 1.
         encoded_weight: of both, of what was encoded.
@@ -49,18 +50,16 @@ class DecoderTaskConfig(LookerConfig):
     """
 
     batch_size: Batch = 6
-    encoded_items: int = 3
+    encoded_share: float = 0.5
     crop: int = 16
     gradient_weight: float = 1.0
     encoded_weight: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.batch_size, self.crop) < 1 or not 0 <= self.encoded_items <= self.batch_size:
-            raise ConfigError(
-                "batch_size and crop must be at least 1 and encoded_items from 0 to batch_size, got "
-                f"{self.batch_size}, {self.crop} and {self.encoded_items}"
-            )
+        check_probabilities({"encoded_share": self.encoded_share})
+        if min(self.batch_size, self.crop) < 1:
+            raise ConfigError(f"batch_size and crop must be at least 1, got {self.batch_size} and {self.crop}")
 
 
 class DecoderTask:
@@ -101,7 +100,7 @@ class DecoderTask:
         """The decoder, then (if it takes part) the discriminator on the same pictures."""
         rng, config = np.random.default_rng([self.seed, step]), self.config
         latent, truth = map(self.processor.place, self.pairs.draw(rng, config.batch_size, config.crop))
-        again = truth[: config.encoded_items]
+        again = truth[: round(config.batch_size * config.encoded_share)]
         autoencoder = cast(Autoencoder, self.networks["autoencoder"])
         with self.processor.autocast():
             shown = [latent]

@@ -40,7 +40,7 @@ def make_task(request, tmp_path):
         pairs = make_sampled(tmp_path / "sampled")
         torch.manual_seed(1)
         begun = Autoencoder(AUTOENCODER)
-        seen = DecoderTaskConfig(batch_size=2, encoded_items=1, crop=4, adversarial_weight=0.1)
+        seen = DecoderTaskConfig(batch_size=2, encoded_share=0.5, crop=4, adversarial_weight=0.1)
         return lambda processor=None: DecoderTask(
             begun, seen, Examples(pairs, pairs), TaskSetup(processor or Processor(), 3)
         )

@@ -32,7 +32,7 @@ from tests.trained import RARE
 EVERYDAY = PRESETS["everyday"]
 SECTIONS = {
     "loop": {"steps": 2, "check_every": 2, "save_every": 1, "warmup_steps": 1, "log_every": 1},
-    "task": {"batch_size": 2, "encoded_items": 1, "crop": 4, "perceptual_weight": 0, "adversarial_weight": 0},
+    "task": {"batch_size": 2, "encoded_share": 0.5, "crop": 4, "perceptual_weight": 0, "adversarial_weight": 0},
     "data": {"size_px": 64, "min_scale": 1.0},
     "pairs": 6,
     "held_out": 6,
@@ -59,7 +59,7 @@ def examples(tmp_path):
 
 
 def make_task(examples, **settings):
-    config = DecoderTaskConfig(**{"batch_size": 4, "encoded_items": 2, "crop": 4, **settings})
+    config = DecoderTaskConfig(**{"batch_size": 4, "encoded_share": 0.5, "crop": 4, **settings})
     return DecoderTask(tiny_model().autoencoder, config, examples, TaskSetup(Processor(), 3, {"model": "abc"}))
 
 
@@ -126,7 +126,7 @@ def test_latents_and_truth_are_cut_in_one_place(tmp_path):
 
 
 def test_the_decoder_learns_what_strays_and_the_encoder_stays(examples, tmp_path):
-    task = make_task(examples, encoded_items=0)
+    task = make_task(examples, encoded_share=0.0)
     before = {key: value.clone() for key, value in task.networks["autoencoder"].state_dict().items()}
     begun = task.check(task.networks)
     Run(task, loop(120, learning_rate=1e-3, ema_decay=0.9), tmp_path / "run").train()
@@ -141,17 +141,19 @@ def test_the_decoder_learns_what_strays_and_the_encoder_stays(examples, tmp_path
 def test_pictures_of_their_own_latents_keep_coming_back(examples, tmp_path):
     """Shown both, the decoder does not unlearn what it could."""
     kept = []
-    for items in (0, 4):
-        task = make_task(examples, encoded_items=items)
-        Run(task, loop(120, learning_rate=1e-3, ema_decay=0.9), tmp_path / str(items)).train()
+    for share in (0.0, 1.0):
+        task = make_task(examples, encoded_share=share)
+        Run(task, loop(120, learning_rate=1e-3, ema_decay=0.9), tmp_path / str(share)).train()
         kept.append(task.check(task.networks)["round_trip_db"])
     assert kept[1] > kept[0] + 0.4
 
 
 def test_impossible_settings_are_refused():
-    for settings in ({"batch_size": 2, "encoded_items": 3}, {"crop": 0}, {"encoded_items": -1}):
-        with pytest.raises(ConfigError, match="encoded_items from 0 to batch_size"):
-            DecoderTaskConfig(**settings)
+    with pytest.raises(ConfigError, match="batch_size and crop must be at least 1"):
+        DecoderTaskConfig(crop=0)
+    for share in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ConfigError, match="encoded_share"):
+            DecoderTaskConfig(encoded_share=share)
     with pytest.raises(ConfigError, match="preset"):
         DecoderRecipe(preset="swift")
     with pytest.raises(ConfigError, match="pairs and held_out must be at least 1"):

@@ -97,7 +97,7 @@ def decoder(folder, processor, **more):
     torch.manual_seed(1)
     coder = Autoencoder(AUTOENCODER)
     pairs, held_out = (make_sampled(folder / name) for name in ("pairs", "held_out"))
-    config = DecoderTaskConfig(batch_size=2, encoded_items=1, crop=4, **more)
+    config = DecoderTaskConfig(batch_size=2, encoded_share=0.5, crop=4, **more)
     with patch(LOOKS, Distance):
         return DecoderTask(coder, config, Examples(pairs, held_out), TaskSetup(processor, 3))
 
