@@ -45,8 +45,8 @@ class DecoderTaskConfig(LookerConfig):
         crop: side of the squares, latent px.
         gradient_weight: of the loss on differences of neighbouring pixels; plain L1 has weight 1.
         encoded_weight: of both, of what was encoded.
-        perceptual_weight, adversarial_weight, feature_weight, discriminator, discriminator_width: who looks at what is
-            decoded from sampled latents; see `LookerConfig`.
+        perceptual_weight, adversarial_weight, feature_weight, discriminator, discriminator_width: who looks at all that
+            is decoded; see `LookerConfig`. Looking at what is sampled alone would blur what is not (decision D86).
     """
 
     batch_size: Batch = 6
@@ -101,20 +101,20 @@ class DecoderTask:
         rng, config = np.random.default_rng([self.seed, step]), self.config
         latent, truth = map(self.processor.place, self.pairs.draw(rng, config.batch_size, config.crop))
         again = truth[: round(config.batch_size * config.encoded_share)]
+        wanted = torch.cat([truth, again])
         autoencoder = cast(Autoencoder, self.networks["autoencoder"])
         with self.processor.autocast():
             shown = [latent]
             if len(again):
                 with torch.no_grad():
                     shown.append(autoencoder.encode(again).float())
-            painted = autoencoder.decode(torch.cat(shown)).float()
-        made, back = painted[: len(latent)], painted[len(latent) :]
-        terms = self._differences(made, truth, 1.0, "")
+            made = autoencoder.decode(torch.cat(shown)).float()
+        terms = self._differences(made[: len(truth)], truth, 1.0, "")
         if len(again):
-            terms += self._differences(back, again, config.encoded_weight, "encoded_")
-        terms += self.lookers.terms(made, truth)
+            terms += self._differences(made[len(truth) :], again, config.encoded_weight, "encoded_")
+        terms += self.lookers.terms(made, wanted)
         yield "autoencoder", {"total": add_up(terms), **{name: value for _, name, value in terms}}
-        yield from self.lookers.turns(made, truth)
+        yield from self.lookers.turns(made, wanted)
 
     def _differences(self, made: Tensor, truth: Tensor, weight: float, prefix: str) -> list[Term]:
         return [
