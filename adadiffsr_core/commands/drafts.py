@@ -1,6 +1,5 @@
 """What a photograph is before anything is made of it: its frames and pages, read once."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,9 +8,9 @@ from ..files import FileState, look_at
 from ..photo.containers import Motion
 from ..photo.reading import PhotoFile, open_photo
 from ..photo.scales import Size, target_size
+from .doubts import tell_left_out
 from .interrupts import stop_if_asked
 from .naming import Source
-from .terminal import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,15 +83,8 @@ def draft_photo(
                 has_damage=photo.has_damage,
             )
         )
-    _tell_left_out(source, left_out)
+    tell_left_out(source.path, left_out)
     return Draft(source=source, pages=tuple(pages), motion=file.motion, parts=file.parts, state=state)
-
-
-def _tell_left_out(source: Source, count: int) -> None:
-    """Say that so many channels are no part of the picture, if any."""
-    if count:
-        what = "channels that are neither colours nor transparency, such as saved selections"
-        say(f"note: {source.path} has {what}; they are left out", sys.stderr)
 
 
 def _draft_bands(
@@ -115,7 +107,7 @@ def _draft_bands(
     # Damage is found before the hours of work.
     has_damage = picture.look_through()
     stop_if_asked()
-    _tell_left_out(source, picture.photo.left_out)
+    tell_left_out(source.path, picture.photo.left_out)
     return Page(
         source_size=before,
         size=after,

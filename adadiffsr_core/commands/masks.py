@@ -12,6 +12,7 @@ from ..files import FileState, fingerprint_content, look_at
 from ..photo.reading import open_photo, read_photo
 from ..photo.value import Photo
 from ..streaming.masked import MaskRows
+from .doubts import tell_damage, tell_left_out
 from .terminal import say
 
 
@@ -39,7 +40,7 @@ class MaskFile:
         Raises:
             ImageError: the file cannot be read, is too large to be held, or was changed since it was looked through.
         """
-        levels = photo_to_levels(read_photo(self.path))
+        levels = photo_to_mask(read_photo(self.path))
         if look_at(self.path) != self.state:
             raise ImageError(f"the mask {self.path} was changed while it was read; start again")
         return levels
@@ -57,14 +58,18 @@ def open_mask(path: Path) -> MaskFile:
     content = fingerprint_content(path)  # before it is read, so that what is read is that, or has another state
     picture = file.open_rows()
     if picture is None:
-        whole = photo_to_levels(next(file.read_pages()))
+        first = next(file.read_pages())
+        left_out, has_damage, whole = first.left_out, first.has_damage, photo_to_mask(first)
         rows = MaskRows((whole.shape[-2], whole.shape[-1]), lambda: [whole])
     else:
-        rows = MaskRows((picture.height, picture.width), lambda: map(photo_to_levels, picture.read_pieces()))
+        left_out, has_damage = picture.photo.left_out, picture.is_jpeg and picture.look_through()
+        rows = MaskRows((picture.height, picture.width), lambda: map(photo_to_mask, picture.read_pieces()))
+    tell_left_out(path, left_out)
+    tell_damage(path, has_damage)
     return MaskFile(path, rows, _is_black(rows), state, content)
 
 
-def photo_to_levels(photo: Photo) -> Tensor:
+def photo_to_mask(photo: Photo) -> Tensor:
     """A compute mask `[1,1,H,W]` in [0,1]: black is left untouched, mid-grey automatic, white gets every step.
 
     Where it is transparent it asks for nothing, as if there were no mask: automatic (decision D42).

@@ -23,6 +23,7 @@ from .arguments import add_arguments
 from .banded import Tray, fill_here, make_in_bands
 from .banding import Banding, check_words
 from .cluster import Equipment, PhotoUnit, Workers, check_device, fingerprint_code
+from .doubts import tell_damage
 from .drafts import Draft, draft_photo
 from .journal import History, Journal, find_results, fingerprint_run
 from .kept import remove_others
@@ -212,8 +213,7 @@ def _draft_photos(sources: Sequence[Source], args: argparse.Namespace, banding: 
         except REFUSALS as error:
             refuse(error, source.path)
     for draft in drafts:
-        if any(page.has_damage for page in draft.pages):
-            say(f"note: {draft.source.path} is damaged in places, which its decoder filled; look at it", sys.stderr)
+        tell_damage(draft.source.path, any(page.has_damage for page in draft.pages))
     return drafts
 
 

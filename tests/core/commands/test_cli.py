@@ -161,6 +161,31 @@ def test_a_saved_selection_is_no_transparency_and_said_to_be_left_out(run, tmp_p
         assert plain == saved
 
 
+def test_a_mask_says_what_a_photograph_would(run, tmp_path, weights, capsys):
+    """A selection that was saved in the mask's file is not the mask."""
+    make_photo(tmp_path / "photo.png")
+    levels = np.random.default_rng(0).integers(100, 256, (SIDE, SIDE, 4), dtype=np.uint8)
+    (tmp_path / "saved.tif").write_bytes(raw_tiff([(levels, {})], photometric=2, _338=0))
+    Image.fromarray(levels[..., :3]).save(tmp_path / "whole.jpg", progressive=True, quality=95)
+    jpeg = (tmp_path / "whole.jpg").read_bytes()
+    middle = len(jpeg) * 2 // 3
+    (tmp_path / "broken.jpg").write_bytes(jpeg[:middle] + bytes(20) + jpeg[middle + 20 :])
+    Image.fromarray(levels[..., :3]).save(tmp_path / "plain.png")
+    told = {
+        "saved.tif": "such as saved selections",
+        "broken.jpg": "is damaged in places",
+        "whole.jpg": "",
+        "plain.png": "",
+    }
+    for name, note in told.items():
+        for bands in ("never", "always"):
+            words = ["--mask", name, "--model", str(weights), "--steps", "2", "--bands", bands]
+            assert main(["upscale", "photo.png", "-o", "big.png", *words]) == 0
+            error = capsys.readouterr().err
+            assert f"note: {name}" in error if note else "note: " not in error, (name, bands)
+            assert note in error
+
+
 def test_a_strange_scale_is_worked_at_a_known_one_and_told(run, tmp_path, weights, capsys):
     make_photo(tmp_path / "photo.png")
     checkpoint = load_checkpoint(weights)
