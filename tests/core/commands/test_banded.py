@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adadiffsr_core.commands import banding, resources, timing, upscale
+from adadiffsr_core.commands import banding, doubts, resources, timing
 from adadiffsr_core.photo.reading import read_photo
 from tests.core.commands.in_bands import WORDS, after, make_noise, paint, read_report, words
 from tests.core.commands.upscaled import make_photo
@@ -158,7 +158,7 @@ def test_of_a_jpeg_that_is_damaged_in_places_it_is_said(run, monkeypatch):
     content[len(content) // 2 : len(content) // 2 + 3] = b"\xff\x01\xff"
     Path("in.jpg").write_bytes(content)
     told = []
-    monkeypatch.setattr(upscale, "say", lambda text, *rest: told.append(text))
+    monkeypatch.setattr(doubts, "say", lambda text, *rest: told.append(text))
     for mode in ("never", "always"):
         assert run("in.jpg", "-o", f"{mode}.png", "--bands", mode)[0] == 0
     notes = [text for text in told if text.startswith("note: in.jpg is damaged in places")]
