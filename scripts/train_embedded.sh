@@ -6,10 +6,11 @@
 set -eu
 photos=$1 iqa=$2 run=$3
 here=$(cd "$(dirname "$0")/.." && pwd)
-weights=$here/adadiffsr_core/weights
+configs=$here/adadiffsr_core/training/configs weights=$here/adadiffsr_core/weights
 
 adadiffsr train autoencoder "$photos" --run "$run/autoencoder"
-adadiffsr train ldm "$photos" --autoencoder "$run/autoencoder/weights.safetensors" --run "$run/ldm" --cache "$run/pairs"
+adadiffsr train autoencoder "$photos" --run "$run/crisp" --init "$run/autoencoder/weights.safetensors" --config "$configs/autoencoder_finish.json"
+adadiffsr train ldm "$photos" --autoencoder "$run/crisp/weights.safetensors" --run "$run/ldm" --cache "$run/pairs"
 adadiffsr train ldm "$photos" --init "$run/ldm/weights.safetensors" --run "$run/finish" --finish
 model=$run/finish/weights.safetensors
 # Difficulty is taught at the end, with feature injection and the decoder, which are yet to come.

@@ -62,6 +62,7 @@ def open_mask(path: Path) -> MaskFile:
         left_out, has_damage, whole = first.left_out, first.has_damage, photo_to_mask(first)
         rows = MaskRows((whole.shape[-2], whole.shape[-1]), lambda: [whole])
     else:
+        # Only a JPEG's decoder goes on over damage; to look through others would decode them once more for nothing.
         left_out, has_damage = picture.photo.left_out, picture.is_jpeg and picture.look_through()
         rows = MaskRows((picture.height, picture.width), lambda: map(photo_to_mask, picture.read_pieces()))
     tell_left_out(path, left_out)

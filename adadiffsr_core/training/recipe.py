@@ -79,6 +79,11 @@ class PairRecipe(Recipe):
     pairs_seed: Seed | None = None
 
 
+def _check_counts(recipe: PairRecipe) -> None:
+    if min(recipe.pairs, recipe.held_out) < 1:
+        raise ConfigError(f"pairs and held_out must be at least 1, got {recipe.pairs} and {recipe.held_out}")
+
+
 def _check_sheet(recipe: PairRecipe) -> None:
     if recipe.pairs < 1 or recipe.held_out < 6:  # the sheet shows six
         raise ConfigError(f"pairs must be at least 1 and held_out 6, got {recipe.pairs} and {recipe.held_out}")
@@ -123,8 +128,7 @@ class FinetuneRecipe(PairRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.pairs, self.held_out) < 1:
-            raise ConfigError(f"pairs and held_out must be at least 1, got {self.pairs} and {self.held_out}")
+        _check_counts(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,8 +200,7 @@ class DecoderRecipe(PairRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.pairs, self.held_out) < 1:
-            raise ConfigError(f"pairs and held_out must be at least 1, got {self.pairs} and {self.held_out}")
+        _check_counts(self)
         if self.preset not in PRESETS:
             raise unknown("preset", self.preset, PRESETS)
 

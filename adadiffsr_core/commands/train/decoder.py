@@ -7,7 +7,7 @@ from typing import Any
 
 from ...data.arrays import check_caches
 from ...data.dataset import PairDataset, check_size
-from ...data.origin import claim_cache, fingerprint_files
+from ...data.origin import claim_cache
 from ...files import fingerprint_content
 from ...models.model import embedded_weights, load_model
 from ...settings import PRESETS
@@ -16,15 +16,8 @@ from ...training.tasks.decoder import DecoderTask
 from ...training.tasks.setup import Examples, TaskSetup
 from ...training.walks.sampled import SampledPairs, build_sampled_pairs, sampled_layouts
 from ..options import parse_folder, parse_path
-from .common import (
-    add_common,
-    choose_recipe,
-    drawing_settings,
-    find_photographs,
-    open_processor,
-    prepare_run,
-    train_task,
-)
+from .common import add_common, choose_recipe, find_photographs, open_processor, prepare_run, train_task
+from .pairs import describe_pairs
 
 
 def add_parser(networks: Any) -> None:
@@ -55,9 +48,7 @@ def train_decoder(args: argparse.Namespace) -> int:
     photos, split = find_photographs(args, recipe.holdout)
     facts = {"model": fingerprint_content(weights)}
     prepare_run(args, recipe, **facts)
-    seed = recipe.loop.seed if recipe.pairs_seed is None else recipe.pairs_seed
-    settings = {"data": drawing_settings(recipe.data), "preset": recipe.preset, "holdout": recipe.holdout, "seed": seed}
-    origin = {"photographs": fingerprint_files(photos), **facts, "settings": settings}
+    seed, origin = describe_pairs(recipe, photos, **facts, preset=recipe.preset)
 
     def build(name: str, paths: list[Path], seed: int) -> SampledPairs:
         claim_cache(cache / name, origin)

@@ -54,7 +54,7 @@ def prepare_pairs(
     cache, counts = args.cache or args.folder, {"held_out": recipe.held_out, "pairs": recipe.pairs}
     check_caches({cache / name: encoder.layouts(recipe.data, count) for name, count in counts.items()})
     prepare_run(args, recipe, **(run or {}))
-    seed, origin = _describe(recipe, photos, fingerprint)
+    seed, origin = describe_pairs(recipe, photos, autoencoder=fingerprint)
 
     def build(name: str, paths: list[Path], seed: int) -> LatentPairs:
         folder = cache / name
@@ -88,7 +88,7 @@ def prepare_source(
     if not is_live:
         check_caches({window_folder: window_layouts(data, encoder, recipe.pairs)})
     prepare_run(args, recipe)
-    seed, origin = _describe(recipe, photos, fingerprint_weights(autoencoder.encoder))
+    seed, origin = describe_pairs(recipe, photos, autoencoder=fingerprint_weights(autoencoder.encoder))
     claim_cache(cache / "held_out", origin)
     measured = PairDataset(split.held_out, recipe.data, seed + 1, recipe.held_out)
     held_out = build_latent_pairs(cache / "held_out", measured, encoder, args.workers)
@@ -107,11 +107,17 @@ def prepare_source(
     return renewed, held_out, watched
 
 
-def _describe(recipe: PairRecipe, photos: list[Path], fingerprint: str) -> tuple[int, dict[str, object]]:
-    """The seed of the pairs, and what they are made from."""
+def describe_pairs(recipe: PairRecipe, photos: list[Path], **makers: str) -> tuple[int, dict[str, object]]:
+    """The seed of the pairs, and what they are made from.
+
+    Args:
+        recipe: how to draw them.
+        photos: all of them.
+        makers: fingerprints or names of what else makes them, by a name that fits "was made with other ...".
+    """
     seed = recipe.loop.seed if recipe.pairs_seed is None else recipe.pairs_seed
     return seed, {
         "photographs": fingerprint_files(photos),
-        "autoencoder": fingerprint,
+        **makers,
         "settings": {"data": drawing_settings(recipe.data), "holdout": recipe.holdout, "seed": seed},
     }

@@ -33,6 +33,7 @@ from .setup import Examples, TaskSetup
 _CHECKED = 64  # held-out pairs that are measured
 _CHUNK = 8
 _SHOWN = 6
+_LEAST_ERROR = 1e-6  # 60 dB: a plain black picture may come back exact, and others are to count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,8 @@ class DecoderTask:
             values = {}
             for name, shown in (("sampled", latent), ("round_trip", autoencoder.encode(truth))):
                 made = autoencoder.decode(shown).clamp(0, 1)
-                values[f"{name}_db"] = -10 * (made - truth).square().mean(dim=(1, 2, 3)).log10()
+                error = (made - truth).square().mean(dim=(1, 2, 3)).clamp_min(_LEAST_ERROR)
+                values[f"{name}_db"] = -10 * error.log10()
                 if (distance := self.lookers.distance) is not None:
                     values[f"{name}_st_lpips"] = distance(made, truth)
             found.append(values)

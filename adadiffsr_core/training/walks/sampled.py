@@ -25,41 +25,53 @@ class SampledPairs:
         folder: what `build_sampled_pairs` filled.
 
     Raises:
-        ConfigError: a file of it is missing or damaged.
+        ConfigError: a file of it is missing or damaged, or they do not fit each other.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.latent, self.gt = (map_array(folder / f"{name}.npy") for name in ("latent", "gt"))
-        if self.latent.ndim != 4 or len(self.latent) != len(self.gt):
+        self.factor = _factor(self.latent.shape, self.gt.shape)
+        if not self.factor or self.gt.dtype != np.uint8:
             raise ConfigError(f"{folder} holds pairs of shapes {self.latent.shape} and {self.gt.shape}; remove it")
         self.count = read_done(folder, len(self.latent))
-        self.factor = self.gt.shape[-1] // self.latent.shape[-1]
 
     def draw(self, rng: np.random.Generator, batch_size: int, side: int) -> tuple[Tensor, Tensor]:
         """Squares of `side` latent px, or of as many as there are, of pairs drawn with places of their own.
 
         Returns:
             Latents float32 `[B,C,side,side]` and the truth float32 `[B,3,S,S]` in [0,1].
+
+        Raises:
+            ConfigError: a latent is not finite.
         """
         side = min(side, self.latent.shape[-1])
         places = rng.integers(self.latent.shape[-1] - side + 1, size=(batch_size, 2))
         drawn = zip(rng.integers(self.count, size=batch_size), places, strict=True)
-        return _stack([self._cut(int(pair), int(top), int(left), side) for pair, (top, left) in drawn])
+        return self._stack([self._cut(int(pair), int(top), int(left), side) for pair, (top, left) in drawn])
 
     def take(self, pairs: range) -> tuple[Tensor, Tensor]:
         """These pairs, whole, as `draw` returns them."""
-        return _stack([self._cut(pair, 0, 0, self.latent.shape[-1]) for pair in pairs])
+        return self._stack([self._cut(pair, 0, 0, self.latent.shape[-1]) for pair in pairs])
 
     def _cut(self, pair: int, top: int, left: int, side: int) -> tuple[np.ndarray, np.ndarray]:
         f = self.factor
         latent = self.latent[pair, :, top : top + side, left : left + side]
         return latent, self.gt[pair, :, top * f : (top + side) * f, left * f : (left + side) * f]
 
+    def _stack(self, parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
+        latents, truths = (np.stack(arrays) for arrays in zip(*parts, strict=True))
+        if not np.isfinite(latents).all():
+            raise ConfigError(f"{self.folder} holds NaN or infinity; remove it to make it anew")
+        return torch.from_numpy(latents).float(), torch.from_numpy(truths).float() / 255
 
-def _stack(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
-    latents, truths = (torch.from_numpy(np.stack(arrays)).float() for arrays in zip(*parts, strict=True))
-    return latents, truths / 255
+
+def _factor(latent: tuple[int, ...], gt: tuple[int, ...]) -> int:
+    """How many px a latent px is high and wide, by both arrays' shapes; 0 if they do not fit each other."""
+    if len(latent) != 4 or len(gt) != 4 or latent[0] != gt[0] or gt[1] != 3 or 0 in latent:
+        return 0
+    factor = gt[-1] // latent[-1]
+    return factor if gt[-2:] == (latent[-2] * factor, latent[-1] * factor) else 0
 
 
 def sampled_layouts(model: Model, count: int, size_px: int) -> dict[str, Layout]:

@@ -157,17 +157,3 @@ def test_every_pair_on_the_device_is_one_of_the_window(live):
 def test_a_window_is_whole_chunks():
     with pytest.raises(ConfigError, match="multiple of 4"):
         Window(length=6, chunk=4, renewal=0.5)
-
-
-def test_pairs_on_the_device_are_blurred_as_those_on_disk(coder, monkeypatch):
-    def detail(blur):
-        data = PairConfig(size_px=64, mild_prob=1.0, scales=(2.0, 2.0), mild_blur=blur)
-        live = LivePairs(make_bank(), PairEncoder(coder, Processor()), data, 3)
-        seen = []
-        encode = live.encoder.autoencoder.encode
-        with monkeypatch.context() as patch:
-            patch.setattr(live.encoder.autoencoder, "encode", lambda images: seen.append(images) or encode(images))
-            live.draw(0, 24)
-        return float(seen[0][24:].diff(dim=-1).abs().mean())
-
-    assert detail((2.0, 4.0)) < 0.8 * detail((0.5, 2.8))
