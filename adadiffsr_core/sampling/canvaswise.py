@@ -24,7 +24,8 @@ def sample_canvas(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
 
     The canvas advances on the base schedule. Its estimate at each step is composed of every tile's newest
     one, and only tiles that are due are evaluated. For a deterministic solver of first order a skipped step
-    with a held estimate is the long step, so on a single tile this equals `sample_tiles` (decision D7).
+    with a held estimate is the long step, so on a single tile this equals `sample_tiles` (decision D7); and so it does
+    where jumps look ahead, for which estimates go on changing until the next evaluation (decision D88).
 
     Args:
         job: what to do.
@@ -39,6 +40,7 @@ def sample_canvas(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
     everything = range(len(job.x) * job.grid.count)
     estimates = crop_tiles(job.lq_latent, job.grid, everything)
     best = estimates.clone() if job.dtss.exits else estimates
+    drift = Drift(estimates) if run.codebook.looks_ahead else None
     # The sampler works on the padded canvas.
     canvas = TileMerger(TileGrid(job.grid.padded, job.grid.tile, job.grid.tops, job.grid.lefts), len(job.x))
     canvas.add(everything, estimates)
@@ -47,6 +49,8 @@ def sample_canvas(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
     for index in range(job.codebook.steps):
         due = run.timelines.due(sorted(running), index)
         before = _take(estimates, due)
+        if drift is not None:
+            drift.go_on()
         waiting, launched = deque(due), deque[Launched]()
         while waiting or launched:
             if waiting and len(launched) < depth:
@@ -56,16 +60,48 @@ def sample_canvas(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
                 continue
             batch = launched.popleft()
             decision = run.settle(batch)
+            if drift is not None:
+                drift.turn(batch, estimates, index)
             _hold(batch, decision, estimates, best)
             final = decision.is_final.tolist()
             running.difference_update(tile_id for tile_id, is_final in zip(batch.ids, final, strict=True) if is_final)
             run.tell(batch, sorted(running), 0)
-        if due:
+        if drift is not None:
+            canvas.update(everything, drift.held, drift.held)  # all, which is to merge anew
+            merged = canvas.finish().clone()
+        elif due:
             canvas.update(due, before, _take(estimates, due))
             merged = canvas.finish().clone()
         x, previous = _advance_canvas(run, x, merged, previous, index), merged
     sink(everything, estimates)
     return run.close()
+
+
+class Drift:
+    """Where the estimates of tiles would be by now that go on changing as they did between their last evaluations.
+
+    Args:
+        estimates: of all tiles before the first evaluation, `[T,C,h,w]`.
+
+    Attributes:
+        held: of each at the present base step.
+    """
+
+    def __init__(self, estimates: Tensor) -> None:
+        self.held, self._change = estimates.clone(), torch.zeros_like(estimates)
+        self._start = [-1] * len(estimates)
+
+    def go_on(self) -> None:
+        """By a base step."""
+        self.held += self._change
+
+    def turn(self, batch: Launched, estimates: Tensor, index: int) -> None:
+        """Go on from new estimates; `estimates` has those of the evaluations before."""
+        for place, tile_id in enumerate(batch.ids):
+            new, start = batch.denoised[place], self._start[tile_id]
+            if start >= 0:
+                self._change[tile_id] = (new - estimates[tile_id]) / (index - start)
+            self.held[tile_id], self._start[tile_id] = new, index
 
 
 def _take(tiles: Tensor, ids: Sequence[int]) -> Tensor:

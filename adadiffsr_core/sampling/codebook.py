@@ -5,8 +5,8 @@ timestep to another"). Every solver here is the same sum
 
     x_next = c_x * x + c_denoised * denoised + c_noise * noise
 
-whose coefficients depend on the two noise levels alone, so that a long jump is no special case.
-`dpmpp_2m` adds a correction from the estimate before (see `solver.py`).
+whose coefficients depend on the two noise levels alone, so that a long jump is no special case. To this two add
+what the estimate has changed by since the one before (see `solver.py`): `dpmpp_2m`, and any jump that looks ahead.
 """
 
 from dataclasses import dataclass, replace
@@ -34,25 +34,39 @@ class Codebook:
     Attributes:
         sigmas: the base schedule `[N+1]`, falling to 0.
         c_x, c_denoised, c_noise: `[N+1,N+1]` float64; only entries with target > start mean anything.
+        c_ahead: of jumps that look ahead, `[N+1,N+1]` float64: of the estimate's change per base step; 0 where steps
+            draw noise.
         log_sigma: `[N+1]` float64, the time axis of `dpmpp_2m`.
-        second_order: whether the estimate before takes part.
+        second_order: whether the estimate before takes part in every step.
         is_stochastic: whether jumps add noise.
         is_flow: whether the model is one of flow.
+        looks_ahead: whether jumps end where the base steps that they leave out would lead (decision D88).
     """
 
     sigmas: Tensor
     c_x: Tensor
     c_denoised: Tensor
     c_noise: Tensor
+    c_ahead: Tensor
     log_sigma: Tensor
     second_order: bool
     is_stochastic: bool
     is_flow: bool = False
+    looks_ahead: bool = False
 
     @property
     def steps(self) -> int:
         """Number of base steps N."""
         return len(self.sigmas) - 1
+
+    @property
+    def needs_before(self) -> bool:
+        """Whether a jump asks for the evaluation before."""
+        return self.second_order or self.looks_ahead
+
+    def look_ahead(self) -> "Codebook":
+        """The same, of jumps that look ahead; where steps draw noise none do."""
+        return replace(self, looks_ahead=not self.is_stochastic)
 
     def to(self, device: torch.device) -> "Codebook":
         """The same tables on another device (float32 where it has no float64)."""
@@ -67,6 +81,7 @@ class Codebook:
             c_x=there(self.c_x),
             c_denoised=there(self.c_denoised),
             c_noise=there(self.c_noise),
+            c_ahead=there(self.c_ahead),
             log_sigma=there(self.log_sigma),
         )
 
@@ -111,7 +126,27 @@ def build_codebook(
     c_denoised = scale[None, :] - scale[:, None] * c_x
     c_noise = (exact[None, :].square() - kept.square()).clamp_min(0).sqrt() if eta > 0 else torch.zeros_like(c_x)
     log_sigma = exact.clamp_min(_TINY).log()
-    return Codebook(sigmas.float(), c_x, c_denoised, c_noise, log_sigma, solver == "dpmpp_2m", eta > 0, is_flow)
+    second_order = solver == "dpmpp_2m"
+    c_ahead = torch.zeros_like(c_x) if eta > 0 else _ahead(c_x, c_denoised, log_sigma, second_order)
+    return Codebook(sigmas.float(), c_x, c_denoised, c_noise, c_ahead, log_sigma, second_order, eta > 0, is_flow)
+
+
+def _ahead(c_x: Tensor, c_denoised: Tensor, log_sigma: Tensor, second_order: bool) -> Tensor:
+    """How far `x` goes, for every (start, target) pair, by what the estimates at the base steps between have more.
+
+    Those are taken to change by 1 with each base step, and every base step is taken by the solver's own rule; so this
+    is one sum along each row. `dpmpp_2m` adds to an estimate its change, `h / (2 h_last)` times.
+    """
+    steps = len(c_x) - 1
+    h = -log_sigma.diff()
+    own = torch.zeros(steps, dtype=c_x.dtype)
+    if second_order:
+        own[1:-1] = h[1:-1] / (2 * h[:-2])  # as in single steps, neither the first nor the last
+    ahead, start = torch.zeros_like(c_x), torch.arange(steps + 1)
+    for index in range(steps):
+        changed = (index - start + own[index]).where(start <= index, ahead.new_zeros(()))
+        ahead[:, index + 1] = c_x[index, index + 1] * ahead[:, index] + c_denoised[index, index + 1] * changed
+    return ahead
 
 
 def _posterior_down(sigmas: Tensor, scale: Tensor, eta: float) -> Tensor:

@@ -15,20 +15,20 @@ class Slots:
     Attributes:
         x: noisy latents at the tiles' base indices.
         lq_latent: the paper's o of each, or None if nothing rates them.
-        previous: estimates of the evaluations before, or None for solvers of first order.
+        previous: estimates of the evaluations before, or None where no jump asks for them.
         best: estimates with the best R_nr so far, or None if no tile stops early.
         places: slot by id of each running tile, in the order in which they came.
         previous_start: base index of the evaluation before by slot, -1 before the first.
         has_best: whether `best` holds anything, by slot.
     """
 
-    def __init__(self, job: Job, room: int, is_rated: bool) -> None:
+    def __init__(self, job: Job, room: int, is_rated: bool, needs_before: bool) -> None:
         def buffer(is_needed: bool) -> Tensor | None:
             return job.x.new_empty(room, job.x.shape[1], *job.grid.tile) if is_needed else None
 
         self.job = job
         self.x = job.x.new_empty(room, job.x.shape[1], *job.grid.tile)
-        self.lq_latent, self.previous = buffer(is_rated), buffer(job.codebook.second_order)
+        self.lq_latent, self.previous = buffer(is_rated), buffer(needs_before)
         self.best = buffer(job.dtss.exits)
         self.places: dict[int, int] = {}
         self.previous_start, self.has_best = [-1] * room, [False] * room

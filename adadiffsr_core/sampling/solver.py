@@ -15,7 +15,7 @@ class Jump(NamedTuple):
 
 
 class Before(NamedTuple):
-    """The evaluation before, for `dpmpp_2m`: estimates of x0 `[B,C,h,w]`, and base indices `[B]`, -1 where none was."""
+    """The evaluation before: estimates of x0 `[B,C,h,w]`, and base indices `[B]`, -1 where none was."""
 
     denoised: Tensor
     start: Tensor
@@ -32,7 +32,8 @@ def take_jump(
     """Move each tile from its base index to its own target.
 
     Source: section 3.3; for `dpmpp_2m` Lu et al. 2022, DPM-Solver++(2M), with the host's time axis
-    `-log sigma`.
+    `-log sigma`; for jumps that look ahead decision D88: the base steps between are taken, in one sum, with estimates
+    that go on changing as they did since the evaluation before.
 
     Args:
         codebook: on the device of `x`.
@@ -40,7 +41,7 @@ def take_jump(
         denoised: the network's estimates of x0, `[B,C,h,w]`.
         jump: from where to where.
         noise: standard normal `[B,C,h,w]`; needed by stochastic solvers.
-        before: the evaluation before; without it `dpmpp_2m` is of first order.
+        before: the evaluation before, for codebooks that need it; without it the estimate is taken to stay.
 
     Returns:
         `x` at the targets, in the dtype of `x`. At target N this is `denoised` to the bit.
@@ -49,13 +50,25 @@ def take_jump(
     def coefficient(table: Tensor) -> Tensor:
         return table[jump.start, jump.target].to(x.dtype).reshape(-1, 1, 1, 1)
 
-    if codebook.second_order and before is not None:
+    change = None
+    if codebook.looks_ahead and before is not None:
+        change = _change_per_step(denoised, before, jump)
+    elif codebook.second_order and before is not None:
         weight = _second_order_weight(codebook, jump, before.start).to(x.dtype).reshape(-1, 1, 1, 1)
         denoised = denoised + weight * (denoised - before.denoised)
     x_next = coefficient(codebook.c_x) * x + coefficient(codebook.c_denoised) * denoised
+    if change is not None:
+        x_next = x_next + coefficient(codebook.c_ahead) * change
     if codebook.is_stochastic and noise is not None:
         x_next = x_next + coefficient(codebook.c_noise) * noise
     return x_next
+
+
+def _change_per_step(denoised: Tensor, before: Before, jump: Jump) -> Tensor:
+    """By which the estimate has changed with each base step since the evaluation before; 0 where none was."""
+    taken = (jump.start - before.start).where(before.start >= 0, 1).to(denoised.dtype).reshape(-1, 1, 1, 1)
+    is_known = (before.start >= 0).reshape(-1, 1, 1, 1)
+    return ((denoised - before.denoised) / taken).where(is_known, denoised.new_zeros(()))
 
 
 def _second_order_weight(codebook: Codebook, jump: Jump, previous_start: Tensor) -> Tensor:

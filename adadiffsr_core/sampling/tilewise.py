@@ -45,7 +45,8 @@ def sample_tiles(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
         ids = untouched[start : start + job.tile_batch]
         sink(ids, crop_tiles(job.lq_latent, job.grid, ids))
     room = min(max(4 * job.tile_batch, job.grid.cols), max(1, len(queue)))
-    slots, noise = Slots(job, room, run.estimator is not None), StepNoise(job.seed, job.grid, job.x.shape[1])
+    slots = Slots(job, room, run.estimator is not None, run.codebook.needs_before)
+    noise = StepNoise(job.seed, job.grid, job.x.shape[1])
     launched: deque[Launched] = deque()
     while queue or slots.places:
         slots.admit([queue.popleft() for _ in range(min(slots.room, len(queue)))])

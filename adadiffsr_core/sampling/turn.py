@@ -119,7 +119,7 @@ class Turns:
 
     Attributes:
         job: what to do.
-        codebook: on the device.
+        codebook: on the device; by the bounded rule jumps look ahead.
         denoise: the network.
         timelines: where tiles are.
         estimator: of gain; None where gains cannot change anything.
@@ -129,7 +129,8 @@ class Turns:
         if job.estimator is None and not job.dtss.is_uniform:
             raise ConfigError("steps can adapt to a tile only with a gain estimator; give one, or use equal intervals")
         self.job, self._began = job, monotonic()
-        self.codebook = job.codebook.to(job.x.device)
+        codebook = job.codebook.look_ahead() if job.dtss.rule == "bounded" else job.codebook
+        self.codebook = codebook.to(job.x.device)
         self.denoise = ElasticDenoiser(job.denoiser, job.tile_batch)
         edges = torch.tensor(sorted(job.denoiser.boundaries), dtype=torch.float32)
         sides = torch.bucketize(job.codebook.sigmas, edges).tolist()

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adadiffsr_core.errors import ConfigError
+from adadiffsr_core.sampling import bounded
 from adadiffsr_core.sampling.bounded import MARGIN_DB, choose_course, courses, deviation_of, likeness_db, uneven_db
 from adadiffsr_core.sampling.config import RegionConfig
 from adadiffsr_core.sampling.controller import decide, find_likeness, start_states
 from adadiffsr_core.sampling.rule import ALL_STEPS_DB, DtssConfig, TileClass
-from tests.core.sampling.jobs import SIXTEEN, equal, make_job, run
+from tests.core.sampling.jobs import MODES, SIXTEEN, equal, make_job, run
 from tests.oracles import Scripted, write_script
 
 STEPS = 24
@@ -99,6 +100,35 @@ def visits_of(report):
     return [[step.index for step in tile.steps] for tile in report.tiles]
 
 
+@pytest.mark.parametrize("prediction", ["v", "flow"])
+@pytest.mark.parametrize("solver", ["ddim", "euler"])
+def test_both_merges_agree_on_one_tile(prediction, solver):
+    """Estimates go on between evaluations, whether one tile jumps or the canvas goes step by step."""
+    jobs = [
+        make_job(solver=solver, prediction=prediction, dtss=BOUNDED, estimator=Difficulties([-4.5])) for _ in range(2)
+    ]
+    (first, report), (second, other) = (run(job, mode) for job, mode in zip(jobs, MODES, strict=True))
+    torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
+    assert visits_of(report) == visits_of(other)
+    assert 3 < report.nfe < STEPS
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_jumps_look_ahead_and_come_nearer(mode, monkeypatch):
+    """The same evaluations by the paper's rule, whose jumps hold the estimate."""
+    visits = (0, 4, 8, 12, 16, 20, 23)
+    monkeypatch.setattr(bounded, "BASE_COURSES", ((0.0, visits),))
+    bounded.courses.cache_clear()
+    held = DtssConfig(intervals=(4,) * 4, early_exit=False, visit_last=True)
+    few = replace(BOUNDED, budget=float(len(visits)))
+    known = Difficulties([-4.5])
+    whole, plain, ahead = (run(make_job(dtss=dtss, estimator=known), mode) for dtss in (equal(1), held, few))
+    bounded.courses.cache_clear()
+    assert visits_of(plain[1]) == visits_of(ahead[1]) == [list(visits)]
+    plain_error, error = ((estimates - whole[0]).square().mean() for estimates, _ in (plain, ahead))
+    assert error < plain_error / 4
+
+
 @pytest.mark.parametrize("mode", ["final", "every_step"])
 def test_hard_tiles_take_more_and_all_end_on_the_last_step(mode):
     job = make_job(SIXTEEN, dtss=BOUNDED, estimator=Difficulties([-7.0] * 8 + [-3.0] * 7 + [9.0]))
@@ -146,18 +176,18 @@ def test_unevenness_is_how_far_base_steps_are_from_even_ones():
 
 
 def test_scripted_difficulties_give_these_steps():
-    """By hand: at 44 dB and -4.5 a deviation of 10^0.1 is allowed: six evaluations have 10^-0.04, five 10^0.25."""
+    """By hand: at 44 dB and -4.5 a deviation of 10^0.1 is allowed: four evaluations have 10^-0.13, three 10^0.41."""
     job = make_job(dtss=BOUNDED, estimator=Difficulties([-4.5]))
-    assert visits_of(run(job)[1]) == [[0, 6, 9, 15, 19, 23]]
+    assert visits_of(run(job)[1]) == [[0, 6, 14, 23]]
     job = make_job(dtss=replace(BOUNDED, likeness=10.0), estimator=Difficulties([-4.5]))
     assert visits_of(run(job)[1]) == [[0, 23]]
 
 
 def test_a_tile_that_turns_out_easier_or_harder_goes_on_by_another_course():
-    """By hand: at 44 dB and -4.5 six evaluations are enough; at -20 two are, and at 0 nothing but every step."""
+    """By hand: at 44 dB and -4.5 four evaluations are enough; at -20 two are, and at 0 nothing but every step."""
     states = decide(start_states(1, BOUNDED), torch.tensor([[0.5, 0.5, -4.5]]), BOUNDED, STEPS).states
     assert int(states.index) == 6
-    for difficulty, ahead in ((-4.5, 9), (-20.0, 23), (0.0, 7)):
+    for difficulty, ahead in ((-4.5, 14), (-20.0, 23), (0.0, 7)):
         decision = decide(states, torch.tensor([[0.5, 0.5, difficulty]]), BOUNDED, STEPS)
         assert int(decision.states.index) == ahead
 

@@ -76,7 +76,7 @@ def test_jumps_keep_the_schedules_promise(solver, schedule):
 @pytest.mark.parametrize("solver", REFERENCES)
 def test_tables_are_finite_and_the_last_jump_is_the_estimate(solver, schedule):
     book = build_codebook(schedule.build_sigmas(9), solver, schedule=schedule)
-    for table in (book.c_x, book.c_denoised, book.c_noise, book.log_sigma):
+    for table in (book.c_x, book.c_denoised, book.c_noise, book.c_ahead, book.log_sigma):
         assert table.dtype == torch.float64
         assert table.isfinite().all()
     assert torch.equal(book.c_x[:-1, -1], torch.zeros(9, dtype=torch.float64))
@@ -105,12 +105,16 @@ def test_flags_say_what_a_solver_needs():
     assert {name for name, book in flags.items() if book.second_order} == {"dpmpp_2m"}
     assert build_codebook(SIGMAS, "ddim", 0.1).is_stochastic
     assert not build_codebook(SIGMAS, "ddpm", 0.0).is_stochastic
+    assert {name for name, book in flags.items() if book.look_ahead().needs_before} == {"ddim", "euler", "dpmpp_2m"}
+    assert {name for name, book in flags.items() if book.needs_before} == {"dpmpp_2m"}
 
 
 def test_moving_to_a_device_keeps_everything():
-    book = build_codebook(SIGMAS, "dpmpp_2m")
+    book = build_codebook(SIGMAS, "dpmpp_2m").look_ahead()
     moved = book.to(torch.device("cpu"))
     assert torch.equal(moved.c_x, book.c_x)
+    assert torch.equal(moved.c_ahead, book.c_ahead)
+    assert moved.looks_ahead
     assert moved.c_x.dtype == torch.float64
     assert (moved.second_order, moved.is_stochastic) == (True, False)
 

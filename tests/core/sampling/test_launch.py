@@ -52,7 +52,7 @@ def make_job(device, estimator, solver="dpmpp_2m", **fields):
 @torch.inference_mode()
 def launch_twice(job):
     """The first time constants are made, and what a network keeps."""
-    run, slots = Turns(job), Slots(job, 6, is_rated=True)
+    run, slots = Turns(job), Slots(job, 6, is_rated=True, needs_before=False)
     slots.admit(range(6))
     ids = [0, 2, 4]
     given = ids, slots.gather(slots.x, ids), slots.gather(slots.lq_latent, ids)

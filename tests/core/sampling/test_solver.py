@@ -1,4 +1,4 @@
-"""Jumps: the same place by any route for a point mass, mixed batches, and the second-order correction."""
+"""Jumps: one place by any route for a point mass, mixed batches, the second-order correction, and looking ahead."""
 
 import pytest
 import torch
@@ -23,6 +23,10 @@ def books(solver, prediction="v", steps=STEPS):
     return build_codebook(schedule.build_sigmas(steps), solver, schedule=schedule), schedule
 
 
+def index(*values):
+    return torch.tensor(values)
+
+
 def follow(book, x, mu, route, noise=None):
     """Jump along base indices with `denoised = mu`."""
     before = Before(x, torch.tensor([-1]))
@@ -39,9 +43,11 @@ def follow(book, x, mu, route, noise=None):
     prediction=st.sampled_from(["v", "flow"]),
     stops=st.sets(st.integers(1, STEPS - 1)),
     end=st.integers(1, STEPS),
+    looks_ahead=st.booleans(),
 )
-def test_a_point_mass_is_where_it_should_be_by_any_route(solver, prediction, stops, end):
+def test_a_point_mass_is_where_it_should_be_by_any_route(solver, prediction, stops, end, looks_ahead):
     book, schedule = books(solver, prediction)
+    book = book.look_ahead() if looks_ahead else book
     mu, noise = draw(2, 1, 4, 3, 3)
     exact = book.sigmas.double()
     route = [0, *sorted(stop for stop in stops if stop < end), end]
@@ -64,9 +70,11 @@ def test_any_solver_lands_on_the_point_mass_to_the_bit(solver, prediction, stops
     assert torch.equal(follow(book, x, mu, [0, *sorted(stops), STEPS], noise), mu)
 
 
+@pytest.mark.parametrize("looks_ahead", [False, True])
 @pytest.mark.parametrize("solver", REFERENCES)
-def test_a_mixed_batch_is_its_items_one_by_one(solver):
+def test_a_mixed_batch_is_its_items_one_by_one(solver, looks_ahead):
     book, _ = books(solver)
+    book = book.look_ahead() if looks_ahead else book
     x, denoised, noise, previous = draw(4, 5, 4, 3, 3)
     start, target = torch.tensor([0, 3, 20, 7, 22]), torch.tensor([1, 9, 24, 8, 23])
     previous_start = torch.tensor([-1, 1, 17, 6, 21])
@@ -92,6 +100,41 @@ def test_second_order_corrects_by_the_change_since_the_jump_before():
     plain = sigma_next / sigma * x + (1 - sigma_next / sigma) * denoised
     without = take_jump(book, x, denoised, Jump(here, there), None, Before(previous, torch.tensor([-1])))
     torch.testing.assert_close(without, plain, rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=60)
+@given(
+    solver=st.sampled_from([*FIRST_ORDER, "dpmpp_2m"]),
+    prediction=st.sampled_from(["v", "flow"]),
+    places=st.sets(st.integers(0, STEPS), min_size=3, max_size=3).map(sorted),
+)
+def test_looking_ahead_leads_where_the_base_steps_left_out_would(solver, prediction, places):
+    """They are taken one by one with estimates that go on as they did between the last two evaluations."""
+    book, _ = books(solver, prediction)
+    first, here, there = places
+    x, denoised, previous = draw(3, 1, 4, 3, 3)
+    change = (denoised - previous) / (here - first)
+    expected = x
+    for step in range(here, there):
+        estimates = (denoised + (step + more - here) * change for more in (0, -1))
+        now, last = estimates
+        expected = take_jump(
+            book, expected, now, Jump(index(step), index(step + 1)), None, Before(last, index(step - 1))
+        )
+    ahead = take_jump(
+        book.look_ahead(), x, denoised, Jump(index(here), index(there)), None, Before(previous, index(first))
+    )
+    torch.testing.assert_close(ahead, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("solver", REFERENCES)
+def test_a_first_jump_and_one_that_draws_noise_cannot_look_ahead(solver):
+    book, _ = books(solver)
+    x, denoised, noise, previous = draw(4, 1, 4, 3, 3)
+    start = 5 if book.is_stochastic else -1
+    jump, before = Jump(index(9), index(14)), Before(previous, index(start))
+    plain, ahead = (take_jump(it, x, denoised, jump, noise, before) for it in (book, book.look_ahead()))
+    assert torch.equal(plain, ahead)
 
 
 @pytest.mark.parametrize("solver", REFERENCES)
