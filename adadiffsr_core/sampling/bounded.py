@@ -3,8 +3,8 @@
 Pure functions. A course is which base steps are evaluated, from the first to the last (a sub-sequence of timesteps, as
 DDIM has it); there is one for each number of evaluations, the best that was found, and the rule chooses among them.
 
-Source: decisions D71, D81 and D88. How far a tile ends from all steps is taken to be `difficulty * deviation`: the tile's
-own part, which an estimator guesses, and that of its course, which is the same for all.
+Source: decisions D71, D81 and D88. How far a tile ends from all steps is taken to be `difficulty * deviation`: the
+tile's own part, which an estimator guesses, and that of its course, which is the same for all.
 """
 
 from collections.abc import Callable, Iterable

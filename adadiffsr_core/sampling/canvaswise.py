@@ -16,6 +16,7 @@ from .report import RunReport
 from .rule import TileClass
 from .solver import Before, Jump, take_jump
 from .tiles import TileGrid, crop_tiles
+from .timelines import Timelines
 from .turn import Job, Launched, Sink, Turns, choose_depth
 
 
@@ -40,7 +41,7 @@ def sample_canvas(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
     everything = range(len(job.x) * job.grid.count)
     estimates = crop_tiles(job.lq_latent, job.grid, everything)
     best = estimates.clone() if job.dtss.exits else estimates
-    drift = Drift(estimates) if run.codebook.looks_ahead else None
+    drift = Drift(estimates, run.timelines) if run.codebook.looks_ahead else None
     # The sampler works on the padded canvas.
     canvas = TileMerger(TileGrid(job.grid.padded, job.grid.tile, job.grid.tops, job.grid.lefts), len(job.x))
     canvas.add(everything, estimates)
@@ -82,14 +83,15 @@ class Drift:
 
     Args:
         estimates: of all tiles before the first evaluation, `[T,C,h,w]`.
+        timelines: of the run.
 
     Attributes:
         held: of each at the present base step.
     """
 
-    def __init__(self, estimates: Tensor) -> None:
+    def __init__(self, estimates: Tensor, timelines: Timelines) -> None:
         self.held, self._change = estimates.clone(), torch.zeros_like(estimates)
-        self._start = [-1] * len(estimates)
+        self._timelines, self._start = timelines, [-1] * len(estimates)
 
     def go_on(self) -> None:
         """By a base step."""
@@ -99,8 +101,8 @@ class Drift:
         """Go on from new estimates; `estimates` has those of the evaluations before."""
         for place, tile_id in enumerate(batch.ids):
             new, start = batch.denoised[place], self._start[tile_id]
-            if start >= 0:
-                self._change[tile_id] = (new - estimates[tile_id]) / (index - start)
+            is_known = self._timelines.tells(start, index)
+            self._change[tile_id] = (new - estimates[tile_id]) / (index - start) if is_known else 0
             self.held[tile_id], self._start[tile_id] = new, index
 
 

@@ -104,6 +104,10 @@ def _jump(run: Turns, slots: Slots, noise: StepNoise, batch: Launched, decision:
     before = None
     if slots.previous is not None:
         starts = [slots.previous_start[slots.places[tile_id]] for tile_id in batch.ids]
+        if run.codebook.looks_ahead:
+            here = batch.before.index.tolist()
+            known = (run.timelines.tells(start, index) for start, index in zip(starts, here, strict=True))
+            starts = [start if is_known else -1 for start, is_known in zip(starts, known, strict=True)]
         before = Before(slots.gather(slots.previous, batch.ids), send(torch.tensor(starts), device))
     fresh = noise(batch.ids, target).to(x.dtype) if run.codebook.is_stochastic else None
     return take_jump(run.codebook, x, batch.denoised, Jump(batch.start, target), fresh, before)

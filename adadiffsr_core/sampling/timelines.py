@@ -70,6 +70,10 @@ class Timelines:
         values = likeness_db(self._states.difficulty, deviation_of(self._states.visits, self.steps)).tolist()
         return {tile_id: values[tile_id] - self._strayed for tile_id in self.touched}
 
+    def tells(self, start: int, index: int) -> bool:
+        """Whether estimates at two base indices were made by the same conditioning, so that their change says more."""
+        return start >= 0 and self.sides[start] == self.sides[index]
+
     def due(self, ids: Iterable[int], index: int) -> list[int]:
         """Those of the tiles that are at this base index."""
         here: list[int] = self._states.index.tolist()

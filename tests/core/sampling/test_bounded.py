@@ -9,28 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adadiffsr_core.errors import ConfigError
-from adadiffsr_core.sampling import bounded
 from adadiffsr_core.sampling.bounded import MARGIN_DB, choose_course, courses, deviation_of, likeness_db, uneven_db
 from adadiffsr_core.sampling.config import RegionConfig
 from adadiffsr_core.sampling.controller import decide, find_likeness, start_states
 from adadiffsr_core.sampling.rule import ALL_STEPS_DB, DtssConfig, TileClass
-from tests.core.sampling.jobs import MODES, SIXTEEN, equal, make_job, run
+from tests.core.sampling.jobs import SIXTEEN, Difficulties, equal, make_job, run, visits_of
 from tests.oracles import Scripted, write_script
 
 STEPS = 24
 LAST = STEPS - 1
 BOUNDED = DtssConfig(rule="bounded", likeness=44.0 - MARGIN_DB, early_exit=False)
-
-
-class Difficulties:
-    """An estimator that knows each tile's difficulty; `lq_latent` says which tile it is."""
-
-    def __init__(self, values):
-        self.values = torch.tensor(values)
-
-    def quality(self, denoised, lq_latent, sigma):
-        tile = lq_latent[:, 0, 0, 0].round().long()
-        return torch.cat([torch.full((len(tile), 2), 0.5), self.values[tile, None]], dim=1)
 
 
 def whole(values):
@@ -94,39 +82,6 @@ def test_as_near_as_the_course_of_as_many_evaluations():
     fewest, most = (int(found.remaining[course, 0]) + 1 for course in (0, -1))
     values = deviation_of(torch.tensor([1, fewest, most - 1, most]), STEPS)
     assert torch.equal(values, found.deviation[[0, 0, -2, -1]])
-
-
-def visits_of(report):
-    return [[step.index for step in tile.steps] for tile in report.tiles]
-
-
-@pytest.mark.parametrize("prediction", ["v", "flow"])
-@pytest.mark.parametrize("solver", ["ddim", "euler"])
-def test_both_merges_agree_on_one_tile(prediction, solver):
-    """Estimates go on between evaluations, whether one tile jumps or the canvas goes step by step."""
-    jobs = [
-        make_job(solver=solver, prediction=prediction, dtss=BOUNDED, estimator=Difficulties([-4.5])) for _ in range(2)
-    ]
-    (first, report), (second, other) = (run(job, mode) for job, mode in zip(jobs, MODES, strict=True))
-    torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
-    assert visits_of(report) == visits_of(other)
-    assert 3 < report.nfe < STEPS
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_jumps_look_ahead_and_come_nearer(mode, monkeypatch):
-    """The same evaluations by the paper's rule, whose jumps hold the estimate."""
-    visits = (0, 4, 8, 12, 16, 20, 23)
-    monkeypatch.setattr(bounded, "BASE_COURSES", ((0.0, visits),))
-    bounded.courses.cache_clear()
-    held = DtssConfig(intervals=(4,) * 4, early_exit=False, visit_last=True)
-    few = replace(BOUNDED, budget=float(len(visits)))
-    known = Difficulties([-4.5])
-    whole, plain, ahead = (run(make_job(dtss=dtss, estimator=known), mode) for dtss in (equal(1), held, few))
-    bounded.courses.cache_clear()
-    assert visits_of(plain[1]) == visits_of(ahead[1]) == [list(visits)]
-    plain_error, error = ((estimates - whole[0]).square().mean() for estimates, _ in (plain, ahead))
-    assert error < plain_error / 4
 
 
 @pytest.mark.parametrize("mode", ["final", "every_step"])
