@@ -48,6 +48,6 @@ class SamplingConfig(RegionConfig):
 
 PRESETS: dict[str, SamplingConfig] = {
     # Section 4.1: intervals of 5, 10, 15, 20 of 1,000 timesteps are 1 to 4 of 200 base steps.
-    "paper": SamplingConfig(steps=200, solver="ddpm", dtss=DtssConfig(), tile_fit=False),
+    "paper": SamplingConfig(steps=200, solver="ddpm", dtss=DtssConfig(), tile_fit=False, pfj_strength=1.0),
     "everyday": SamplingConfig(),
 }

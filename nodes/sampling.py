@@ -72,7 +72,7 @@ _REGION_INPUTS: list[Row] = [
     ),
     (
         "pfj_strength",
-        Of(io.Float, default=1.0, min=0.0, max=2.0, step=0.05, advanced=True),
+        Of(io.Float, default=_EVERYDAY.pfj_strength, min=0.0, max=2.0, step=0.05, advanced=True),
         "How strongly the PFJ acts, if one is connected. More of the embedded model's is crisper and "
         "strays further from the photo.",
     ),

@@ -56,7 +56,7 @@ class RegionConfig(Config):
     overlap: Annotated[int, Most(2**16, least=0)] = 64
     tile_fit: bool = True
     tile_batch: Annotated[int, Most(2**16, least=0)] = 0
-    pfj_strength: Annotated[float, Most(100, least=0)] = 1.0
+    pfj_strength: Annotated[float, Most(100, least=0)] = 0.5
 
     def tile_side(self, sizes: LatentSizes) -> int:
         """Side of a tile before it is fitted, latent px."""
