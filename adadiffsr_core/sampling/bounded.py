@@ -129,19 +129,25 @@ def likeness_db(difficulty: Tensor, deviation: Tensor) -> Tensor:
     return -10 * (difficulty + deviation.log10())
 
 
-def choose_course(difficulty: Tensor, likeness: Tensor, steps: int) -> Tensor:
-    """The shortest course that keeps tiles within a likeness.
+def choose_course(difficulty: Tensor, likeness: Tensor, index: Tensor, steps: int) -> Tensor:
+    """Of the courses that keep tiles within a likeness the one with the fewest evaluations from here on.
+
+    At the start that is the shortest. Later a longer one may have fewer left, since courses differ in where their
+    evaluations are; so what is to come never costs less for a higher likeness, which `likeness_that_spends` rests on.
 
     Args:
         difficulty: log10, `[B]`.
         likeness: dB, `[B]`.
+        index: base indices that tiles are at, below N, `[B]`.
         steps: base steps N.
 
     Returns:
         Its place among `courses(steps)`, `[B]`.
     """
-    is_near = likeness_db(difficulty[:, None], courses(steps).deviation) >= likeness[:, None]
-    return is_near.to(torch.uint8).argmax(dim=1)  # the first; every base step is near enough for all
+    found = courses(steps)
+    is_near = likeness_db(difficulty[:, None], found.deviation) >= likeness[:, None]  # every base step is, for all
+    left = found.remaining[:, index].T.where(is_near, steps)
+    return (left * len(found.deviation) + torch.arange(len(found.deviation))).argmin(dim=1)  # of equals the shortest
 
 
 def likeness_that_spends(budget: float, cost_at: Callable[[float], float]) -> float:

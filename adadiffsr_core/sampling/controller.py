@@ -238,7 +238,7 @@ def plan_courses(states: TileStates, likeness: float, steps: int) -> Tensor:
     """
     wanted = likeness + MARGIN_DB + MASK_DB * (states.level - 0.5)
     every_step = len(courses(steps).deviation) - 1
-    chosen = choose_course(states.difficulty, wanted, steps)
+    chosen = choose_course(states.difficulty, wanted, states.index.clamp_max(steps - 1), steps)
     return chosen.where((states.level < 1) & (likeness < ALL_STEPS_DB), every_step)
 
 

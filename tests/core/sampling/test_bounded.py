@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.sampling.bounded import MARGIN_DB, choose_course, courses, deviation_of, likeness_db, uneven_db
 from adadiffsr_core.sampling.config import RegionConfig
-from adadiffsr_core.sampling.controller import decide, find_likeness, start_states
+from adadiffsr_core.sampling.controller import decide, evaluations_left, find_likeness, start_states
 from adadiffsr_core.sampling.rule import ALL_STEPS_DB, DtssConfig, TileClass
 from tests.core.sampling.jobs import SIXTEEN, Difficulties, equal, make_job, run, visits_of
 from tests.oracles import Scripted, write_script
@@ -74,7 +74,25 @@ def test_the_courses_of_twice_as_many_steps_are_at_the_same_noise():
 def test_no_tile_takes_a_longer_course_than_it_must_nor_a_shorter(difficulty, likeness, steps):
     guess = torch.tensor([difficulty])
     near = [float(value) >= likeness for value in likeness_db(guess, courses(steps).deviation)]
-    assert int(choose_course(guess, torch.tensor([likeness]), steps)) == near.index(True)
+    assert int(choose_course(guess, torch.tensor([likeness]), whole([0]), steps)) == near.index(True)
+
+
+@given(index=st.integers(0, LAST), difficulty=st.floats(-9, -1))
+def test_what_is_left_never_costs_less_for_a_higher_likeness(index, difficulty):
+    """Or the likeness that spends a budget would be looked for in the wrong half."""
+    states = replace(start_states(1, BOUNDED), index=whole([index]), difficulty=torch.tensor([difficulty]))
+    left = [int(evaluations_left(states, BOUNDED, STEPS, likeness / 2)) for likeness in range(20, 180)]
+    assert left == sorted(left)
+
+
+@pytest.mark.parametrize("budget", [2, 4, 7, 9, 10, 11, 13, 16])
+def test_a_budget_keeps_jumps_alike(budget):
+    """A tile by itself, of which nothing changes: but for the first, no jump is more than about twice its neighbour."""
+    job = make_job(dtss=replace(BOUNDED, budget=float(budget)), estimator=Difficulties([-4.5]))
+    visits = visits_of(run(job)[1])[0]
+    jumps = [after - before for before, after in pairwise(visits)][1:]
+    assert len(visits) == budget
+    assert all(max(a, b) <= 2 * min(a, b) + 1 for a, b in pairwise(jumps))
 
 
 def test_as_near_as_the_course_of_as_many_evaluations():
