@@ -24,6 +24,7 @@ cd "$here"
 python -m scripts.assemble_bundle "$run/sampling.safetensors" "$model" "$mmle" "$run/pfj/weights.safetensors"
 adadiffsr train decoder "$photos" --model "$run/sampling.safetensors" --run "$run/decoder"
 python -m scripts.assemble_bundle "$weights/embedded.safetensors" "$model" "$mmle" "$run/pfj/weights.safetensors" "$run/decoder/weights.safetensors" --photos "$photos"
+python -m scripts.teach_plain_colours "$photos" "$weights/embedded.safetensors" --model "$weights/embedded.safetensors"
 python -m scripts.teach_difficulty "$photos" "$weights/embedded.safetensors" --model "$weights/embedded.safetensors"
 mkdir -p "$weights/ablation"
 for mode in concat cross_attention; do

@@ -180,7 +180,6 @@ def test_the_embedded_autoencoder_loses_little_of_a_photograph(embedded):
 
 @pytest.mark.parametrize("colour", FLATS)
 def test_the_embedded_autoencoder_leaves_a_plain_colour_plain_up_to_the_edges(embedded, colour):
-    """Within the 8 levels that are allowed; the colour match makes it exact (decision D80). It was 2 before D86."""
     image = torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1).expand(1, 3, 64, 96)
     made = embedded.decode(embedded.encode(image)).clamp(0, 1)
-    assert float((made - image).abs().max()) * 255 < 8
+    assert float((made - image).abs().max()) * 255 < 4
