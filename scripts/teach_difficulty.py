@@ -1,6 +1,6 @@
 """Teaches the regressor of a weights file how far tiles stray where steps are skipped (decision D71).
 
-    python -m scripts.teach_difficulty PHOTOS OUT [--model FILE] [--walks 256] [--held-out 48] [--seed 0]
+    python -m scripts.teach_difficulty PHOTOS OUT [--model FILE] [--walks 384] [--held-out 72] [--seed 0]
 
 The file's other networks and what its regressor says of metrics stay as they are. Prints the rank correlation of what
 it guesses with what is so, on photographs that it did not learn from, by visit.
@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
-from adadiffsr_core.data.dataset import PairConfig, PairDataset, split_photos
+from adadiffsr_core.data.dataset import PairConfig, split_photos
 from adadiffsr_core.data.photo_files import find_images
+from adadiffsr_core.data.tiles import TileDataset
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.models.model import embedded_weights, load_model
 from adadiffsr_core.settings import PRESETS
@@ -32,8 +33,8 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", type=Path, default=embedded_weights())
-    parser.add_argument("--walks", type=int, default=256)
-    parser.add_argument("--held-out", type=int, default=48)
+    parser.add_argument("--walks", type=int, default=384)
+    parser.add_argument("--held-out", type=int, default=72)
     parser.add_argument("--size-px", type=int, default=256)
     parser.add_argument("--scales", type=float, nargs=2, default=(2.0, 4.0))
     parser.add_argument("--seed", type=int, default=0)
@@ -47,11 +48,11 @@ def main() -> None:
     split = split_photos(find_images([args.photos]), HOLDOUT)
     config = PairConfig(size_px=args.size_px, scales=tuple(args.scales))
     tiles = Examples(
-        PairDataset(split.train, config, args.seed, args.walks),
-        PairDataset(split.held_out, config, args.seed + 1, args.held_out),
+        TileDataset(split.train, config, args.seed, args.walks),
+        TileDataset(split.held_out, config, args.seed + 1, args.held_out),
     )
     sampling = replace(PRESETS["everyday"], seed=args.seed)
-    taught, facts = teach_difficulty(OwnModel(model), model.mmle, tiles, sampling)
+    taught, facts = teach_difficulty(OwnModel(model, sampling.pfj_strength), model.mmle, tiles, sampling)
     sys.stdout.write(json.dumps(facts) + "\n")
     write_difficulty(args.model, taught, facts, args.out)
 

@@ -3,7 +3,7 @@
 Pure functions. A course is which base steps are evaluated, from the first to the last (a sub-sequence of timesteps, as
 DDIM has it); there is one for each number of evaluations, the best that was found, and the rule chooses among them.
 
-Source: decisions D71, D81 and D88. How far a tile ends from all steps is taken to be `difficulty * deviation`: the
+Source: decisions D71, D81, D88 and D92. How far a tile ends from all steps is taken to be `difficulty * deviation`: the
 tile's own part, which an estimator guesses, and that of its course, which is the same for all.
 """
 
@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .rule import ALL_STEPS_DB
+
 # Courses of 24 base steps, as `python -m benchmarks.courses` finds them, and log10 of their deviation, as `python -m
 # benchmarks.likeness --courses` measures it, by jumps that look ahead. Seven even jumps that do not have a deviation of
 # 1: the unit that difficulties are told in.
@@ -21,12 +23,12 @@ BASE_COURSES: tuple[tuple[float, tuple[int, ...]], ...] = (
     (1.13, (0, 23)),
     (0.44, (0, 12, 23)),
     (-0.12, (0, 6, 14, 23)),
-    (-0.62, (0, 6, 12, 17, 23)),
+    (-0.70, (0, 6, 14, 19, 23)),
     (-1.07, (0, 6, 11, 15, 19, 23)),
-    (-1.21, (0, 4, 8, 12, 15, 19, 23)),
+    (-1.34, (0, 4, 8, 12, 15, 19, 23)),
     (-1.43, (0, 2, 5, 8, 12, 16, 20, 23)),
-    (-1.52, (0, 2, 6, 8, 12, 16, 20, 22, 23)),
-    (-1.56, (0, 2, 6, 8, 10, 12, 15, 18, 20, 23)),
+    (-1.53, (0, 2, 6, 8, 12, 16, 20, 22, 23)),
+    (-1.54, (0, 2, 6, 8, 10, 12, 15, 18, 20, 23)),
     (-1.65, (0, 2, 4, 6, 8, 11, 13, 15, 18, 20, 23)),
     (-2.14, (0, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23)),
     (-2.35, (0, 3, 5, 6, 8, 10, 11, 13, 14, 15, 17, 18, 19, 21, 22, 23)),
@@ -55,19 +57,27 @@ class Courses(NamedTuple):
         deviation: of each, float64 `[K]`; 0 for every base step.
         following: where a tile of a course goes from each base index, `[K,N]`; from the last one, N.
         remaining: evaluations of a course beyond each base index, `[K,N]`.
+        alike: whether two courses have the same places up to each base index, `[K,K,N]`.
     """
 
     deviation: Tensor
     following: Tensor
     remaining: Tensor
+    alike: Tensor
+
+    @property
+    def steps(self) -> int:
+        """Base steps N."""
+        return self.following.shape[1]
 
 
 @lru_cache(maxsize=8)
-def courses(steps: int) -> Courses:
+def courses(steps: int, borders: tuple[int, ...] = ()) -> Courses:
     """Courses of a run of N base steps: those of 24, stretched, and beyond them even ones, each half as long again.
 
     Args:
         steps: base steps N, from 1.
+        borders: base steps that every course has a place at, beside its own.
     """
     growth = 1 + _GROWTH * max(0.0, 1 - BASE_STEPS / steps) ** _GROWTH_POWER
     found = {}
@@ -81,9 +91,13 @@ def courses(steps: int) -> Courses:
         count += count // 2
     whole = tuple(range(steps))
     shorter = [(deviation, course) for course, deviation in found.items() if course != whole]
-    rows = [*sorted(shorter, key=lambda row: len(row[1])), (0.0, whole)]
-    beyond = [[[place for place in course if place > index] for index in range(steps)] for _, course in rows]
+    crossing = [(deviation, sorted({*course, *borders})) for deviation, course in shorter]
+    rows = [*sorted(crossing, key=lambda row: len(row[1])), (0.0, list(whole))]
+    ways = [way for _, way in rows]
+    beyond = [[[place for place in way if place > index] for index in range(steps)] for way in ways]
+    places = torch.tensor([[index in set(way) for index in range(steps)] for way in ways])
     return Courses(
+        alike=(places[:, None] != places).cumsum(dim=2) == 0,
         deviation=torch.tensor([deviation for deviation, _ in rows], dtype=torch.float64),
         following=torch.tensor([[min(places, default=steps) for places in row] for row in beyond]),
         remaining=torch.tensor([[len(places) for places in row] for row in beyond]),
@@ -129,36 +143,43 @@ def likeness_db(difficulty: Tensor, deviation: Tensor) -> Tensor:
     return -10 * (difficulty + deviation.log10())
 
 
-def choose_course(difficulty: Tensor, likeness: Tensor, index: Tensor, steps: int) -> Tensor:
-    """Of the courses that keep tiles within a likeness the one with the fewest evaluations from here on.
+def choose_course(difficulty: Tensor, likeness: Tensor, index: Tensor, course: Tensor, found: Courses) -> Tensor:
+    """The shortest course that keeps a tile within a likeness, of those that begin as the one that it is on.
 
-    At the start that is the shortest. Later a longer one may have fewer left, since courses differ in where their
-    evaluations are; so what is to come never costs less for a higher likeness, which `likeness_that_spends` rests on.
+    From another one's places a course does not keep what it promises: what a tile ends with hangs on its first jumps,
+    and a change told by two evaluations close together says little of a long jump (decision D92). Where no course is
+    near enough it is the nearest. So what is to come never costs less for a higher likeness.
 
     Args:
         difficulty: log10, `[B]`.
         likeness: dB, `[B]`.
         index: base indices that tiles are at, below N, `[B]`.
-        steps: base steps N.
+        course: that tiles are on, `[B]`; any, at the first base step.
+        found: to choose from.
 
     Returns:
-        Its place among `courses(steps)`, `[B]`.
+        Its place among them, `[B]`.
     """
-    found = courses(steps)
-    is_near = likeness_db(difficulty[:, None], found.deviation) >= likeness[:, None]  # every base step is, for all
-    left = found.remaining[:, index].T.where(is_near, steps)
-    return (left * len(found.deviation) + torch.arange(len(found.deviation))).argmin(dim=1)  # of equals the shortest
+    is_open = found.alike[course, :, index]
+    is_near = (likeness_db(difficulty[:, None], found.deviation) >= likeness[:, None]) & is_open
+    nearest = found.deviation.where(is_open, torch.inf).argmin(dim=1)
+    return is_near.int().argmax(dim=1).where(is_near.any(dim=1), nearest)
 
 
 def likeness_that_spends(budget: float, cost_at: Callable[[float], float]) -> float:
     """The highest likeness, dB to a hundredth, at which tiles take at most `budget` evaluations in the mean.
 
+    Where even the lowest costs more it is the highest that costs no more than that.
+
     Args:
         budget: evaluations per tile.
         cost_at: the mean cost at a likeness, which grows with it.
     """
-    low, high = 0.0, 100.0
+    low, high = 0.0, ALL_STEPS_DB
+    most = max(budget, cost_at(low))
+    if cost_at(high) <= most:
+        return high
     while high - low > 0.01:
         middle = (low + high) / 2
-        low, high = (middle, high) if cost_at(middle) <= budget else (low, middle)
+        low, high = (middle, high) if cost_at(middle) <= most else (low, middle)
     return low

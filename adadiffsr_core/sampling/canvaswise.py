@@ -17,7 +17,7 @@ from .rule import TileClass
 from .solver import Before, Jump, take_jump
 from .tiles import TileGrid, crop_tiles
 from .timelines import Timelines
-from .turn import Job, Launched, Sink, Turns, choose_depth
+from .turn import Job, Launched, Rated, Sink, Turns, choose_depth
 
 
 def sample_canvas(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
@@ -52,21 +52,29 @@ def sample_canvas(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
         before = _take(estimates, due)
         if drift is not None:
             drift.go_on()
-        waiting, launched = deque(due), deque[Launched]()
+        waiting, launched, rated = deque(due), deque[Launched](), list[Rated]()
         while waiting or launched:
             if waiting and len(launched) < depth:
                 ids = [waiting.popleft() for _ in range(min(run.denoise.tile_batch, len(waiting)))]
                 lq_latent = None if run.estimator is None else crop_tiles(job.lq_latent, job.grid, ids)
                 launched.append(run.launch(ids, crop_tiles(x, job.grid, ids), lq_latent))
                 continue
-            batch = launched.popleft()
-            decision = run.settle(batch)
-            if drift is not None:
-                drift.turn(batch, estimates, index)
-            _hold(batch, decision, estimates, best)
-            final = decision.is_final.tolist()
-            running.difference_update(tile_id for tile_id, is_final in zip(batch.ids, final, strict=True) if is_final)
-            run.tell(batch, sorted(running), 0)
+            rated.append(run.rate(launched.popleft()))
+            if run.timelines.is_aiming:
+                to_come = len(due) - sum(len(one.batch.ids) for one in rated)
+                run.tell_wait()
+                if to_come:
+                    continue
+                run.timelines.aim()
+            for one in rated:
+                batch, decision = one.batch, run.decide(one)
+                if drift is not None:
+                    drift.turn(batch, estimates, index)
+                _hold(batch, decision, estimates, best)
+                final = zip(batch.ids, decision.is_final.tolist(), strict=True)
+                running.difference_update(tile_id for tile_id, is_final in final if is_final)
+                run.tell(batch, sorted(running), 0)
+            rated.clear()
         if drift is not None:
             canvas.update(everything, drift.held, drift.held)  # all, which is to merge anew
             merged = canvas.finish().clone()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..gain.information import information_gain
-from .bounded import MARGIN_DB, MASK_DB, UNKNOWN_DIFFICULTY, choose_course, courses, likeness_that_spends
+from .bounded import MARGIN_DB, MASK_DB, UNKNOWN_DIFFICULTY, Courses, choose_course, courses, likeness_that_spends
 from .rule import ALL_STEPS_DB, DtssConfig, TileClass, Views
 
 
@@ -143,7 +143,8 @@ class Seen(NamedTuple):
 
 def decide(states: TileStates, quality: Tensor | None, config: DtssConfig, steps: int) -> Decision:
     """Choose each tile's next jump: `rate`, then `choose` by the config's own likeness."""
-    return choose(*rate(states, quality, config, steps), config, steps, config.likeness)
+    rated, seen = rate(states, quality, config, steps)
+    return choose(rated, seen, config, courses(steps), torch.full((len(rated.index),), config.likeness))
 
 
 def rate(states: TileStates, quality: Tensor | None, config: DtssConfig, steps: int) -> tuple[TileStates, Seen]:
@@ -172,18 +173,18 @@ def rate(states: TileStates, quality: Tensor | None, config: DtssConfig, steps: 
     return replace(states, quality=quality, gain=gain, best_nr=best_nr), Seen(classes, is_best)
 
 
-def choose(states: TileStates, seen: Seen, config: DtssConfig, steps: int, likeness: float) -> Decision:
+def choose(states: TileStates, seen: Seen, config: DtssConfig, found: Courses, likeness: Tensor) -> Decision:
     """Choose each tile's next jump from what `rate` says.
 
     Args:
         states, seen: of the tiles.
         config: the rule's numbers.
-        steps: number of base steps N.
-        likeness: dB, from `find_likeness`.
+        found: of the run's base steps.
+        likeness: dB, of each tile.
     """
     if config.rule == "bounded":
-        return _choose_bounded(states, seen, likeness, steps)
-    return _choose_by_class(states, seen, config, steps)
+        return _choose_bounded(states, seen, found, likeness)
+    return _choose_by_class(states, seen, config, found.steps)
 
 
 def _choose_by_class(states: TileStates, seen: Seen, config: DtssConfig, steps: int) -> Decision:
@@ -212,11 +213,11 @@ def _choose_interval(states: TileStates, rung: Tensor, config: DtssConfig, steps
     return ladder.where((states.visits > 0) | (states.highest_rung == 0), first)
 
 
-def _choose_bounded(states: TileStates, seen: Seen, likeness: float, steps: int) -> Decision:
+def _choose_bounded(states: TileStates, seen: Seen, found: Courses, likeness: Tensor) -> Decision:
     """On to the next place of the shortest course that keeps a tile within the likeness."""
-    course = plan_courses(states, likeness, steps)
-    following = courses(steps).following[course, states.index]
-    is_final = following >= steps
+    course = plan_courses(states, found, likeness)
+    following = found.following[course, states.index]
+    is_final = following >= found.steps
     # A tile that now takes a longer course than before turned out harder than it seemed.
     is_growing = (course > states.course) & (states.visits > 0) & ~is_final
     advanced = replace(
@@ -230,37 +231,37 @@ def _choose_bounded(states: TileStates, seen: Seen, likeness: float, steps: int)
     return Decision(advanced, classes, seen.is_best, is_final)
 
 
-def plan_courses(states: TileStates, likeness: float, steps: int) -> Tensor:
-    """The course that the bounded rule would have each tile on, a place among `courses(steps)`, `[n]`.
+def plan_courses(states: TileStates, found: Courses, likeness: Tensor) -> Tensor:
+    """The course that the bounded rule would have each tile on, a place among `found`, `[n]`.
 
     The compute mask moves the likeness by up to `MASK_DB` / 2 either way; where it is white every step is taken, as for
     the highest likeness.
     """
     wanted = likeness + MARGIN_DB + MASK_DB * (states.level - 0.5)
-    every_step = len(courses(steps).deviation) - 1
-    chosen = choose_course(states.difficulty, wanted, states.index.clamp_max(steps - 1), steps)
-    return chosen.where((states.level < 1) & (likeness < ALL_STEPS_DB), every_step)
+    index = states.index.clamp_max(found.steps - 1)
+    chosen = choose_course(states.difficulty, wanted, index, states.course, found)
+    return chosen.where((states.level < 1) & (likeness < ALL_STEPS_DB), len(found.deviation) - 1)
 
 
-def evaluations_left(states: TileStates, config: DtssConfig, steps: int, likeness: float) -> Tensor:
+def evaluations_left(states: TileStates, config: DtssConfig, found: Courses, likeness: Tensor) -> Tensor:
     """Evaluations that tiles have still to take, the one at their index among them, as it looks now; `[n]`."""
     if config.rule == "bounded":
-        course = plan_courses(states, likeness, steps)
-        more = courses(steps).remaining[course, states.index.clamp_max(steps - 1)]
-        return (more + 1).where(states.index < steps, 0)
-    return torch.ceil((steps - states.index) / torch.tensor(config.intervals)[states.rung]).long()
+        more = found.remaining[plan_courses(states, found, likeness), states.index.clamp_max(found.steps - 1)]
+        return (more + 1).where(states.index < found.steps, 0)
+    return torch.ceil((found.steps - states.index) / torch.tensor(config.intervals)[states.rung]).long()
 
 
-def find_likeness(states: TileStates, config: DtssConfig, steps: int) -> float:
+def find_likeness(states: TileStates, config: DtssConfig, found: Courses) -> float:
     """The likeness, dB, at which the bounded rule spends the budget on these tiles.
 
     Args:
-        states: of the tiles that have been evaluated; others are taken to cost as much in the mean.
+        states: of all tiles of a picture, evaluated once each.
         config: the rule's numbers; there is a budget.
-        steps: base steps N.
+        found: of the run's base steps.
     """
 
     def cost_at(likeness: float) -> float:
-        return float((states.visits + evaluations_left(states, config, steps, likeness)).float().mean())
+        wanted = torch.full((len(states.index),), likeness)
+        return float((states.visits + evaluations_left(states, config, found, wanted)).float().mean())
 
     return likeness_that_spends(config.budget, cost_at)

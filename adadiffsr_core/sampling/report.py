@@ -4,11 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from .rule import TileClass
 from .tiles import TileGrid
 
+Unpromised = Literal["", "noise", "conditioning"]
+_REASONS = {
+    "noise": "this solver draws noise at every step, so that fewer make another picture",
+    "conditioning": "the conditioning changes on the way, and between two evaluations it may do so unseen",
+}
 _OVERSPENT = 1.05  # times the budget that is more than estimates are off by
 
 
@@ -75,8 +80,9 @@ class RunReport:
         seconds: wall time of the sampling.
         gain_threshold: that gains were compared with.
         likeness: dB, the lowest that the bounded rule went by and can promise; None if there is none.
-        cannot_promise: whether that rule was taken with a solver that draws noise at every step, where other steps are
-            another picture (decision D83).
+        unpromised: why that rule cannot promise any: `noise` that the solver draws at every step, so that other steps
+            make another picture (decision D83), or `conditioning` that changes on the way, which courses know nothing
+            of (decision D92).
         budget: evaluations per tile that were asked for, or 0.
     """
 
@@ -87,7 +93,7 @@ class RunReport:
     seconds: float = 0.0
     gain_threshold: float | None = None
     likeness: float | None = None
-    cannot_promise: bool = False
+    unpromised: Unpromised = ""
     budget: float = 0.0
 
     def __repr__(self) -> str:
@@ -124,8 +130,8 @@ class RunReport:
         """What a user would not expect, in a sentence, or nothing."""
         if not self.nfe:
             return "the compute mask is black everywhere, so that the picture is left as it is"
-        if self.cannot_promise and self.nfe < self.full_nfe:
-            return "this solver draws noise at every step, so that fewer make another picture: likeness is not promised"
+        if self.unpromised and self.nfe < self.full_nfe:
+            return f"{_REASONS[self.unpromised]}: likeness is not promised"
         if self.budget and self.mean_nfe > _OVERSPENT * self.budget:
             return (
                 f"a budget of {self.budget:g} evaluations per tile was asked for and {self.mean_nfe:.1f} were spent: "

@@ -20,14 +20,15 @@ from .slots import Slots
 from .solver import Before, Jump, take_jump
 from .tiles import crop_tiles
 from .transfer import send
-from .turn import Job, Launched, Sink, Turns, choose_depth
+from .turn import Job, Launched, Rated, Sink, Turns, choose_depth
 
 
 def sample_tiles(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
     """Sample every tile alone, handing each to `sink` when it is finished (the paper's choice).
 
-    Memory is that of the tiles in flight: four batches, or a row of tiles if that is more. The tiles with most
-    evaluations to go come first, so that there are short ones left to fill the last batches.
+    Memory is that of the tiles in flight: four batches, or a row of tiles if that is more; all, where a budget is to be
+    spent on them. The tiles with most evaluations to go come first, so that there are short ones left to fill the last
+    batches.
 
     Args:
         job: what to do.
@@ -44,22 +45,31 @@ def sample_tiles(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
     for start in range(0, len(untouched), job.tile_batch):
         ids = untouched[start : start + job.tile_batch]
         sink(ids, crop_tiles(job.lq_latent, job.grid, ids))
-    room = min(max(4 * job.tile_batch, job.grid.cols), max(1, len(queue)))
-    slots = Slots(job, room, run.estimator is not None, run.codebook.needs_before)
+    room = len(queue) if run.timelines.is_aiming else min(max(4 * job.tile_batch, job.grid.cols), len(queue))
+    slots = Slots(job, max(1, room), run.estimator is not None, run.codebook.needs_before)
     noise = StepNoise(job.seed, job.grid, job.x.shape[1])
     launched: deque[Launched] = deque()
+    rated: list[Rated] = []
     while queue or slots.places:
         slots.admit([queue.popleft() for _ in range(min(slots.room, len(queue)))])
         size = run.denoise.tile_batch
         if len(launched) < depth:
-            ids = run.timelines.choose(_idle(slots, launched), size)
+            ids = run.timelines.choose(_idle(slots, [*launched, *(one.batch for one in rated)]), size)
             # A batch that is not full can wait: those under way may fill it.
             if len(ids) == size or (ids and not launched):
                 launched.append(_launch(run, slots, ids))
                 continue
-        batch = launched.popleft()
-        _settle(run, slots, noise, batch, sink)
-        run.tell(batch, list(slots.places), len(queue))
+        rated.append(run.rate(launched.popleft()))
+        if run.timelines.is_aiming:
+            waiting = len(slots.places) - sum(len(one.batch.ids) for one in rated)
+            run.tell_wait()
+            if waiting:
+                continue
+            run.timelines.aim()
+        for one in rated:
+            _settle(run, slots, noise, one, sink)
+            run.tell(one.batch, list(slots.places), len(queue))
+        rated.clear()
     return run.close()
 
 
@@ -74,9 +84,9 @@ def _launch(run: Turns, slots: Slots, ids: Sequence[int]) -> Launched:
     return run.launch(ids, slots.gather(slots.x, ids), lq_latent)
 
 
-def _settle(run: Turns, slots: Slots, noise: StepNoise, batch: Launched, sink: Sink) -> None:
+def _settle(run: Turns, slots: Slots, noise: StepNoise, rated: Rated, sink: Sink) -> None:
     """Decide, hand over what is finished, and move the others to their targets."""
-    decision = run.settle(batch)
+    batch, decision = rated.batch, run.decide(rated)
     slots.scatter(slots.x, batch.ids, _jump(run, slots, noise, batch, decision))
     if slots.previous is not None:
         slots.scatter(slots.previous, batch.ids, batch.denoised)

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from .bounded import deviation_of, likeness_db
-from .controller import Decision, TileStates, evaluations_left, find_likeness, start_states
+from .bounded import MASK_DB, courses, likeness_db
+from .controller import Decision, Seen, TileStates, choose, evaluations_left, find_likeness, start_states
 from .rule import ALL_STEPS_DB, DtssConfig
 
 
@@ -13,21 +13,23 @@ class Timelines:
     """States of all tiles of a run.
 
     Args:
-        count: of tiles.
+        images: pictures, each with as many tiles, one picture after the other.
+        count: of tiles in each.
         steps: base steps N.
         dtss: the controller's rule.
-        compute: level of the compute mask for each tile `[count]`, or None.
+        compute: level of the compute mask for each tile `[images * count]`, or None.
         sides: which side of the conditioning's boundaries each base index is on.
         strayed: dB by which the run's schedule is worse than the one that courses were measured with.
 
     Attributes:
         touched, untouched: ids of tiles to evaluate, and of those that the compute mask leaves alone.
-        likeness: dB, that the bounded rule goes by at present.
-        promised: the lowest that it has gone by; a budget that has something left at the end raises it for the last.
+        has_borders: whether the conditioning changes on the way.
+        is_aiming: whether all tiles are to be evaluated once before any goes on, since a budget is to be spent on them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  a run has no fewer parts
         self,
+        images: int,
         count: int,
         steps: int,
         dtss: DtssConfig,
@@ -36,38 +38,54 @@ class Timelines:
         strayed: float = 0.0,
     ) -> None:
         self.steps, self.sides, self.dtss, self._strayed = steps, sides, dtss, strayed
-        self.likeness = min(dtss.likeness + strayed, ALL_STEPS_DB)
-        self._has_budget = dtss.rule == "bounded" and dtss.budget > 0
-        self.promised = ALL_STEPS_DB if self._has_budget else dtss.likeness
-        self._states = start_states(count, dtss, compute)
-        levels = torch.ones(count) if compute is None else compute.cpu()
+        borders = tuple(index for index in range(1, steps) if sides[index] != sides[index - 1])
+        self.has_borders, self._courses = bool(borders), courses(steps, borders)
+        self._likeness = torch.full((images, count), min(dtss.likeness + strayed, ALL_STEPS_DB), dtype=torch.float64)
+        self.is_aiming = dtss.rule == "bounded" and dtss.budget > 0
+        self._states = start_states(images * count, dtss, compute)
+        levels = torch.ones(images * count) if compute is None else compute.cpu()
         self.touched: list[int] = torch.nonzero(levels > 0).flatten().tolist()
         self.untouched: list[int] = torch.nonzero(levels <= 0).flatten().tolist()
+
+    @property
+    def promised(self) -> float:
+        """The lowest likeness, dB, that any tile goes by which the compute mask does not give every step."""
+        wanted = self._likeness.flatten() + MASK_DB * (self._states.level - 0.5)
+        decided = [tile_id for tile_id in self.touched if self._states.level[tile_id] < 1]
+        lowest = float(wanted[decided].min()) if decided else ALL_STEPS_DB
+        return min(lowest, ALL_STEPS_DB) - (self._strayed if lowest < ALL_STEPS_DB else 0)
 
     def take(self, ids: Sequence[int]) -> TileStates:
         """States of these tiles."""
         return self._states.take(torch.tensor(ids, dtype=torch.long))
 
-    def aim(self, ids: Sequence[int], rated: TileStates) -> float:
-        """The likeness that spends the budget, if there is one, now that a batch has been rated."""
-        if self._has_budget:
-            rows = torch.tensor(ids)
-            states = self._states.put(rows, rated)
-            begun = states.visits > 0
-            begun[rows] = True
-            self.likeness = find_likeness(states.take(torch.nonzero(begun).flatten()), self.dtss, self.steps)
-            self.promised = min(self.promised, self.likeness - self._strayed)
-        return self.likeness
+    def hold(self, ids: Sequence[int], rated: TileStates) -> None:
+        """Keep what was measured of these tiles, which stay where they are."""
+        self._states = self._states.put(torch.tensor(ids), rated)
 
-    def put(self, ids: Sequence[int], decision: Decision) -> None:
-        """Let these tiles go on as was decided."""
+    def aim(self) -> None:
+        """Find the likeness of each picture that spends the budget, of what the first evaluation of all tiles says.
+
+        So it does not hang on which tiles share a call of the network, and of several pictures none on the others.
+        """
+        images, count = self._likeness.shape
+        for image in range(images):
+            ids = [tile_id for tile_id in self.touched if tile_id // count == image]
+            if ids:
+                self._likeness[image] = find_likeness(self.take(ids), self.dtss, self._courses)
+        self.is_aiming = False
+
+    def decide(self, ids: Sequence[int], rated: TileStates, seen: Seen) -> Decision:
+        """Let these tiles go on."""
+        decision = choose(rated, seen, self.dtss, self._courses, self._likeness.flatten()[torch.tensor(ids)])
         self._states = self._states.put(torch.tensor(ids), decision.states)
+        return decision
 
     def likenesses(self) -> dict[int, float]:
         """How near each tile is thought to be to what all steps would have given, dB, by id; for the bounded rule."""
         if self.dtss.rule == "paper":
             return {}
-        values = likeness_db(self._states.difficulty, deviation_of(self._states.visits, self.steps)).tolist()
+        values = likeness_db(self._states.difficulty, self._courses.deviation[self._states.course]).tolist()
         return {tile_id: values[tile_id] - self._strayed for tile_id in self.touched}
 
     def tells(self, start: int, index: int) -> bool:
@@ -81,7 +99,8 @@ class Timelines:
 
     def left(self, ids: Sequence[int]) -> list[int]:
         """Evaluations that each tile needs to its end, as it looks now."""
-        left: list[int] = evaluations_left(self.take(ids), self.dtss, self.steps, self.likeness).tolist()
+        wanted = self._likeness.flatten()[torch.tensor(ids, dtype=torch.long)]
+        left: list[int] = evaluations_left(self.take(ids), self.dtss, self._courses, wanted).tolist()
         return left
 
     def choose(self, ids: Sequence[int], size: int) -> list[int]:

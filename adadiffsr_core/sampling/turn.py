@@ -9,6 +9,7 @@ Source: section 3.3; docs/design.md, "Sampling".
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,9 +18,9 @@ from ..errors import ConfigError, DenoiserError
 from ..gain.information import GainEstimator
 from .bounded import uneven_db
 from .codebook import Codebook
-from .controller import Decision, TileStates, choose, rate
+from .controller import Decision, Seen, TileStates, rate
 from .denoiser import Denoiser, ElasticDenoiser
-from .report import RunLog, RunReport, StepRecord
+from .report import RunLog, RunReport, StepRecord, Unpromised
 from .rule import DtssConfig, TileClass
 from .tiles import TileGrid
 from .timelines import Timelines
@@ -109,6 +110,14 @@ class Launched:
     signs: Readback
 
 
+class Rated(NamedTuple):
+    """A batch, and what it shows of its tiles: their states, where they still are, and classes."""
+
+    batch: Launched
+    states: TileStates
+    seen: Seen
+
+
 def choose_depth(device: torch.device) -> int:
     """Batches that a device is given before the first of them is settled: the CPU cannot work on two."""
     return 1 if device.type == "cpu" else 2
@@ -137,9 +146,10 @@ class Turns:
         steps, images = job.codebook.steps, len(job.x)
         # Timesteps of flow models are shifted, so that they tell nothing of even ones.
         strayed = 0.0 if job.codebook.is_flow else uneven_db(job.timesteps)
-        self.timelines = Timelines(images * job.grid.count, steps, job.dtss, job.compute, sides, strayed)
+        self.timelines = Timelines(images, job.grid.count, steps, job.dtss, job.compute, sides, strayed)
         self.estimator = None if job.dtss.is_uniform else job.estimator
         self._log, self._timesteps = RunLog(job.grid, images, steps), job.timesteps.tolist()
+        self._rated = 0
 
     def launch(self, ids: Sequence[int], x: Tensor, lq_latent: Tensor | None) -> Launched:
         """Have the device denoise and rate tiles `ids`.
@@ -162,8 +172,8 @@ class Turns:
             signs = torch.cat([signs, self.estimator.quality(denoised, lq_latent, sigma)], dim=1)
         return Launched(ids, before, start, denoised[: len(ids)], Readback(signs[: len(ids)]))
 
-    def settle(self, batch: Launched) -> Decision:
-        """Decide how each tile of a batch goes on: the turn's only wait for the device, which also tells of NaN.
+    def rate(self, batch: Launched) -> Rated:
+        """Read what a batch shows: the turn's only wait for the device, which also tells of NaN.
 
         Raises:
             DenoiserError: the network returned NaN or infinity.
@@ -172,10 +182,16 @@ class Turns:
         if not bool(signs[:, 0].all()):
             self._refuse(batch, int(signs[:, 0].argmin()))
         quality = None if self.estimator is None else signs[:, 1:]
-        dtss, steps = self.job.dtss, self.job.codebook.steps
-        states, seen = rate(batch.before, quality, dtss, steps)
-        decision = choose(states, seen, dtss, steps, self.timelines.aim(batch.ids, states))
-        self.timelines.put(batch.ids, decision)
+        states, seen = rate(batch.before, quality, self.job.dtss, self.job.codebook.steps)
+        self._rated += len(batch.ids)
+        if self.timelines.is_aiming:
+            self.timelines.hold(batch.ids, states)
+        return Rated(batch, states, seen)
+
+    def decide(self, rated: Rated) -> Decision:
+        """Decide how each tile of a batch goes on."""
+        batch = rated.batch
+        decision = self.timelines.decide(batch.ids, rated.states, rated.seen)
         self._record(batch, decision)
         return decision
 
@@ -201,19 +217,24 @@ class Turns:
 
     def tell(self, batch: Launched, running: Sequence[int], waiting: int) -> None:
         """Report a turn: tiles that run finish at their present interval, those that wait cost as the others."""
-        spent = self._log.nfe
-        known = spent + sum(self.timelines.left(running))
+        known = self._log.nfe + sum(self.timelines.left(running))
         each = known / max(1, len(self._log.begun.union(running)))
         steps = [self._log.latest(tile_id) for tile_id in batch.ids]
         finished = sorted(set(batch.ids).difference(running))
         expected = round(known + waiting * each)
-        self.job.on_step(Progress(spent, expected, batch.ids, batch.denoised, steps, finished))
+        self.job.on_step(Progress(self._rated, expected, batch.ids, batch.denoised, steps, finished))
+
+    def tell_wait(self) -> None:
+        """Report a turn whose tiles wait for others before they go on."""
+        self.job.on_step(Progress(self._rated, round(self.job.dtss.budget * len(self.timelines.touched))))
 
     def close(self) -> RunReport:
         """What was done."""
         dtss, draws_noise = self.job.dtss, self.job.codebook.is_stochastic
         goes_by_likeness = dtss.rule == "bounded" and bool(self.timelines.touched)
-        has_likeness = goes_by_likeness and not draws_noise
+        changes = self.timelines.has_borders
+        unpromised: Unpromised = "noise" if draws_noise else "conditioning" if changes else ""
+        has_likeness = goes_by_likeness and not unpromised
         return self._log.close(
             self.job.tile_batch,
             self.timelines.likenesses() if has_likeness else {},
@@ -221,6 +242,6 @@ class Turns:
             seconds=monotonic() - self._began,
             gain_threshold=dtss.gain_threshold,
             likeness=self.timelines.promised if has_likeness else None,
-            cannot_promise=goes_by_likeness and draws_noise,
+            unpromised=unpromised if goes_by_likeness else "",
             budget=dtss.budget if goes_by_likeness else 0.0,
         )

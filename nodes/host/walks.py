@@ -36,6 +36,7 @@ class HostModel:
         model, vae: the host's MODEL and VAE.
         positive, negative, cfg, denoise: as in the host's KSampler.
         pfj: feature injection that takes part, told of no gain, or None.
+        pfj_strength: of it, as in the sampling nodes.
 
     Raises:
         ConfigError: a conditioning belongs to one picture, or a number is none.
@@ -48,6 +49,7 @@ class HostModel:
     cfg: float = 1.0
     denoise: float = 1.0
     pfj: Network | None = None
+    pfj_strength: float = SamplingConfig().pfj_strength
 
     def __post_init__(self) -> None:
         # What the sampling nodes refuse of these two numbers, walks refuse.
@@ -116,7 +118,7 @@ class HostModel:
         guider = comfy.samplers.CFGGuider(self.model)
         guider.set_conds(self.positive, self.negative)
         guider.set_cfg(self.cfg)
-        visitor = _Visitor(walk, self.pfj)
+        visitor = _Visitor(walk, self.pfj, self.pfj_strength)
         latent = self.model.model.process_latent_out(lq_latent)
         guider.sample(noise, latent, visitor, codebook.sigmas, disable_pbar=True, seed=0)
         return visitor.seen
@@ -125,8 +127,8 @@ class HostModel:
 class _Visitor(comfy.samplers.Sampler):
     """A SAMPLER that walks where it is called, since only there the host has the network ready."""
 
-    def __init__(self, walk: Callable[[Denoiser, Tensor], Tensor], pfj: Network | None) -> None:
-        self.walk, self.pfj, self.seen = walk, pfj, torch.empty(0)
+    def __init__(self, walk: Callable[[Denoiser, Tensor], Tensor], pfj: Network | None, strength: float) -> None:
+        self.walk, self.pfj, self.strength, self.seen = walk, pfj, strength, torch.empty(0)
 
     def sample(  # noqa: PLR0913  the host calls it so
         self,
@@ -144,7 +146,7 @@ class _Visitor(comfy.samplers.Sampler):
         call = SamplerCall(guider=model_wrap, sigmas=sigmas, extra_args=extra_args, noise=noise, latent=latent_image)
         side = latent_image.shape[-1]
         grid = build_grid(side, side, side, 0, latent_sizes(call.model).multiple)
-        denoiser, _, x = prepare(self, call, grid, self.pfj, 1.0, [])
+        denoiser, _, x = prepare(self, call, grid, self.pfj, self.strength, [])
         # Walks in one batch are at levels of their own, which may lie on different sides of a boundary.
         together = 1 if denoiser.boundaries else len(noise)
         self.seen = self.walk(cast(Denoiser, ElasticDenoiser(denoiser, together)), x)

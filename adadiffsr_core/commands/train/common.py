@@ -16,10 +16,12 @@ from ...data.origin import claim_cache
 from ...data.photo_files import find_images, keep_sound
 from ...errors import ConfigError, MissingExtraError
 from ...files import whole_file
+from ...metrics.st_lpips import StLpips
 from ...models.processor import Processor
 from ...training.loop.config import LoopConfig
 from ...training.loop.loop import Run, Task
 from ...training.recipe import Recipe, read_recipe
+from ...training.tasks.picture_losses import LookerConfig
 from ..options import choose_device, parse_folder, parse_path, set_threads
 from ..terminal import say
 
@@ -95,9 +97,16 @@ def prepare_run(args: argparse.Namespace, recipe: Recipe, **origin: object) -> N
         args: of the command.
         recipe: of the run; with other networks its folder is refused.
         origin: what else must not change when the run goes on.
+
+    Raises:
+        MissingExtraError: training needs packages that are not installed.
+        ConfigError: the folder is another run's.
     """
     if missing := [name for name in ("cv2", "scipy", "matplotlib") if importlib.util.find_spec(name) is None]:
         raise MissingExtraError(f"training needs {', '.join(missing)}: pip install 'adadiffsr[train]'")
+    task = getattr(recipe, "task", None)
+    if isinstance(task, LookerConfig) and task.needs_st_lpips:
+        StLpips()  # refuses where its packages are missing
     set_threads(args.threads)
     claim_cache(args.folder, {"networks": recipe.to_dict()["net"], **origin})
     with whole_file(args.folder / "recipe.json") as partial:

@@ -54,7 +54,7 @@ def train_mmle(args: argparse.Namespace) -> int:
     recipe = choose_recipe(MmleRecipe, "mmle", args, **{name: value for name, value in given.items() if value})
     weights = args.model or embedded_weights()
     processor = open_processor(recipe)
-    model = OwnModel(load_model(weights, processor.device))
+    model = OwnModel(load_model(weights, processor.device), recipe.walk.sampling.pfj_strength)
     recipe = replace(recipe, net=replace(recipe.net, latent_channels=model.channels))
     check_recipe(recipe, model)
     check_disk(recipe, model, args.cache or args.folder)

@@ -27,7 +27,7 @@ from ...models.networks import AUTOENCODER_PREFIX
 from ...nets.autoencoder import Autoencoder
 from ..walks.sampled import SampledPairs
 from .losses import gradient_l1
-from .picture_losses import DISCRIMINATOR, LookerConfig, Term, add_up, gather_lookers
+from .picture_losses import DISCRIMINATOR, LEAST_CROP, LookerConfig, Term, add_up, gather_lookers
 from .setup import Examples, TaskSetup
 
 _CHECKED = 64  # held-out pairs that are measured
@@ -59,8 +59,10 @@ class DecoderTaskConfig(LookerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_probabilities({"encoded_share": self.encoded_share})
-        if min(self.batch_size, self.crop) < 1:
-            raise ConfigError(f"batch_size and crop must be at least 1, got {self.batch_size} and {self.crop}")
+        if self.batch_size < 1 or self.crop < LEAST_CROP:
+            raise ConfigError(
+                f"batch_size must be at least 1 and crop {LEAST_CROP}, got {self.batch_size} and {self.crop}"
+            )
 
 
 class DecoderTask:

@@ -89,6 +89,9 @@ def add_up(terms: list[Term]) -> Tensor:
     return torch.stack([weight * value for weight, _, value in terms]).sum()
 
 
+LEAST_CROP = 4  # latent px that are decoded: those who look see nothing in less
+
+
 @dataclass(frozen=True, kw_only=True)
 class LookerConfig(PictureLossConfig):
     """Who looks, beside how much each of them counts.
@@ -103,6 +106,11 @@ class LookerConfig(PictureLossConfig):
     discriminator: Literal["pixels", "features"] = "pixels"
     discriminator_width: int = 32
 
+    @property
+    def needs_st_lpips(self) -> bool:
+        """Whether ST-LPIPS or its network takes part."""
+        return bool(self.perceptual_weight or (self.adversarial_weight and self.discriminator == "features"))
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.discriminator_width <= _WIDEST:
@@ -116,7 +124,7 @@ def gather_lookers(config: LookerConfig, processor: Processor) -> PictureLosses:
         MissingExtraError: ST-LPIPS or its network takes part, and stlpips-pytorch is not installed.
     """
     sees_features = bool(config.adversarial_weight) and config.discriminator == "features"
-    eyes = processor.install(StLpips()) if config.perceptual_weight or sees_features else None
+    eyes = processor.install(StLpips()) if config.needs_st_lpips else None
     discriminator: LearntDiscriminator | None = None
     if config.adversarial_weight:
         judge = PatchDiscriminator if eyes is None or not sees_features else partial(FeatureDiscriminator, eyes)
@@ -140,10 +148,10 @@ class EstimateLossConfig(LookerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.perceptual_items, self.perceptual_crop) < 1:
+        if self.perceptual_items < 1 or self.perceptual_crop < LEAST_CROP:
             raise ConfigError(
-                "perceptual_items and perceptual_crop must be at least 1, got "
-                f"{self.perceptual_items} and {self.perceptual_crop}"
+                f"perceptual_items must be at least 1 and perceptual_crop {LEAST_CROP}, got {self.perceptual_items} "
+                f"and {self.perceptual_crop}"
             )
 
 

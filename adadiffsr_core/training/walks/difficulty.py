@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...data.dataset import PairDataset
+from ...data.tiles import TileDataset
 from ...errors import ConfigError
 from ...gain.mmle import MmleEstimator
 from ...models.checkpoint import load_checkpoint, save_checkpoint
@@ -63,7 +63,7 @@ class _Watched(MmleEstimator):
 def teach_difficulty(
     model: WalkedModel,
     mmle: Mmle,
-    tiles: Examples[PairDataset, PairDataset],
+    tiles: Examples[TileDataset, TileDataset],
     sampling: SamplingConfig,
     on_step: Callable[[int], None] = lambda more: None,
 ) -> tuple[Mmle, dict[str, object]]:
@@ -72,7 +72,7 @@ def teach_difficulty(
     Args:
         model: that is sampled, and that the regressor is of.
         mmle: the regressor, on the model's device.
-        tiles: degraded ones to learn from, and to measure on.
+        tiles: to learn from, and to measure on.
         sampling: schedule, solver and seed.
         on_step: told after each evaluation how many more walks are done; what it raises goes through.
 
@@ -121,11 +121,11 @@ def knows_difficulty(taught: Path, source: Path) -> bool:
 def walk_ends(
     model: WalkedModel,
     mmle: Mmle,
-    tiles: PairDataset,
+    tiles: TileDataset,
     sampling: SamplingConfig,
     on_step: Callable[[int], None] = lambda more: None,
 ) -> Ends:
-    """Sample degraded tiles with all steps, and by the rule's course of `EVALUATIONS`.
+    """Sample tiles with all steps, and by the rule's course of `EVALUATIONS`.
 
     Gain is told to feature injection in both, as when a picture is made: what it injects by depends on the steps.
 
@@ -139,7 +139,7 @@ def walk_ends(
     seen, difficulty = [], []
     with tqdm(total=len(tiles), desc="difficulty", mininterval=5) as bar:
         for first in range(0, len(tiles), _BATCH):
-            lq = torch.stack([tiles[pair][1] for pair in range(first, min(first + _BATCH, len(tiles)))])
+            lq = torch.stack([tiles[index] for index in range(first, min(first + _BATCH, len(tiles)))])
             watched = _Watched(mmle)
             config = replace(sampling, seed=sampling.seed + first // _BATCH, tile_batch=_BATCH)
             errors = _walk_batch(model, watched, lq.float() / 255, config, on_step)
@@ -179,7 +179,7 @@ def _walk_batch(
     return (model.decode(all_steps).clamp(0, 1) - model.decode(few).clamp(0, 1)).square().mean(dim=(1, 2, 3)).cpu()
 
 
-def fit_difficulty(mmle: Mmle, ends: Ends, penalty: float = 0.5) -> Mmle:
+def fit_difficulty(mmle: Mmle, ends: Ends, penalty: float = 0.02) -> Mmle:
     """The same regressor, which now tells difficulty too: ridge regression on all visits.
 
     Args:

@@ -10,6 +10,7 @@ import torch
 from ...data.arrays import Cache, check_caches
 from ...data.dataset import PairDataset, PhotoSplit, check_size, split_photos
 from ...data.origin import claim_cache
+from ...data.tiles import TileDataset
 from ...errors import ConfigError
 from ...metrics.base import Metric
 from ...metrics.registry import metric_info
@@ -152,8 +153,8 @@ def learn_difficulty(
         on_step(recipe.ends + recipe.held_out_ends)
         return out
     tiles = Examples(
-        PairDataset(split.train, recipe.data, seed, recipe.ends),
-        PairDataset(split.held_out, recipe.data, seed + 1, recipe.held_out_ends),
+        TileDataset(split.train, recipe.data, seed, recipe.ends),
+        TileDataset(split.held_out, recipe.data, seed + 1, recipe.held_out_ends),
     )
     sampling = replace(recipe.walk.sampling, seed=seed)
     taught, facts = teach_difficulty(model, load_mmle(weights), tiles, sampling, on_step)

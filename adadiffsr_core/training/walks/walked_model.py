@@ -77,10 +77,11 @@ class OwnModel:
 
     Args:
         model: the networks, on any device.
+        pfj_strength: of feature injection, as `SamplingConfig` has it.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model, self.multiple = model, model.unet.config.multiple
+    def __init__(self, model: Model, pfj_strength: float = SamplingConfig().pfj_strength) -> None:
+        self.model, self.pfj_strength, self.multiple = model, pfj_strength, model.unet.config.multiple
         self.factor, self.channels = model.autoencoder.config.factor, model.autoencoder.config.z_channels
 
     def encode(self, image: Tensor) -> Tensor:
@@ -103,7 +104,8 @@ class OwnModel:
         side = lq_latent.shape[-1]
         grid = build_grid(side, side, side, 0, self.multiple)
         x = self.model.schedule.start(lq_latent, noise, float(codebook.sigmas[0]))
-        return walk(UNetDenoiser(self.model.unet, self.model.schedule, lq_latent, grid, self.model.pfj), x)
+        networks = self.model.unet, self.model.schedule
+        return walk(UNetDenoiser(*networks, lq_latent, grid, self.model.pfj, self.pfj_strength), x)
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """What the words of `adadiffsr upscale` mean: settings and their rules, presets, sizes, devices."""
 
+import re
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 
@@ -126,3 +127,17 @@ def test_auto_device_and_dtype():
     assert choose_dtype("auto", torch.device("cpu")) == torch.float32
     assert choose_dtype("auto", torch.device("cuda")) == torch.float16
     assert choose_dtype("bfloat16", device) == torch.bfloat16
+
+
+def test_help_names_the_everyday_preset_s_own_numbers():
+    """What is said in brackets at the end of a line, but for numbers that a preset does not have."""
+    parser, everyday = ArgumentParser(), PRESETS["everyday"]
+    add_arguments(parser)
+    said = {}
+    for action in parser._actions:
+        found = re.search(r"\((\d+(?:\.\d+)?)(?:;[^()]*)?\)$", action.help or "")
+        owner = next((part for part in (everyday, everyday.dtss) if hasattr(part, action.dest)), None)
+        if found and owner is not None:
+            said[action.dest] = (float(found[1]), float(getattr(owner, action.dest)))
+    assert len(said) >= 5
+    assert all(number == own for number, own in said.values()), said

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 
 import pytest
 import torch
@@ -259,3 +260,15 @@ def test_a_missing_training_extra_is_named(project, capsys, monkeypatch):
     assert "training needs matplotlib: pip install 'adadiffsr[train]'" in refusal(
         autoencoder_words(project, config), capsys
     )
+
+
+@pytest.mark.parametrize(
+    "task", [{"perceptual_weight": 0.1}, {"adversarial_weight": 0.1, "discriminator": "features"}], ids=str
+)
+def test_what_looks_at_pictures_is_missed_before_any_pair_is_made(project, capsys, monkeypatch, task):
+    """Making them takes minutes to hours."""
+    assert main(autoencoder_words(project, write_config(project / "ae.json", **AE_SECTIONS))) == 0
+    monkeypatch.setitem(sys.modules, "stlpips_pytorch", None)
+    config = write_config(project / "ldm.json", **{**LDM_SECTIONS, "task": {"batch_size": 2, **task}})
+    assert "st_lpips needs packages that are not installed" in refusal(ldm_words(project, config), capsys)
+    assert not [path for path in (project / "ldm").iterdir() if path.is_dir()]

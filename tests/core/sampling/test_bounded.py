@@ -73,16 +73,40 @@ def test_the_courses_of_twice_as_many_steps_are_at_the_same_noise():
 @given(difficulty=st.floats(-9, -1), likeness=st.floats(10, 80), steps=st.sampled_from([1, 2, 5, STEPS, 60]))
 def test_no_tile_takes_a_longer_course_than_it_must_nor_a_shorter(difficulty, likeness, steps):
     guess = torch.tensor([difficulty])
-    near = [float(value) >= likeness for value in likeness_db(guess, courses(steps).deviation)]
-    assert int(choose_course(guess, torch.tensor([likeness]), whole([0]), steps)) == near.index(True)
+    found, start = courses(steps), whole([0])
+    near = [float(value) >= likeness for value in likeness_db(guess, found.deviation)]
+    assert int(choose_course(guess, torch.tensor([likeness]), start, start, found)) == near.index(True)
+
+
+@given(
+    difficulties=st.lists(st.floats(-9, -1), min_size=LAST, max_size=LAST),
+    dial=st.floats(10, 80),
+    steps=st.sampled_from([5, STEPS, 48]),
+    borders=st.sets(st.integers(1, 4), max_size=2),
+)
+def test_whatever_turns_up_a_tile_s_way_is_a_course_and_is_rated_as_it(difficulties, dial, steps, borders):
+    """What a mixture of two would come to nobody knows, but that it is less than either (decision D92)."""
+    found, index, course, way = courses(steps, tuple(sorted(borders))), whole([0]), whole([0]), []
+    for difficulty in [*difficulties, *[-1.0] * steps]:
+        way.append(int(index))
+        course = choose_course(torch.tensor([difficulty]), torch.tensor([dial]), index, course, found)
+        if int(index := found.following[course, index]) >= steps:
+            break
+    mine = [place for place in range(steps) if place == 0 or place in found.following[course[0]].tolist()]
+    assert way == mine
+    assert borders <= set(way)
 
 
 @given(index=st.integers(0, LAST), difficulty=st.floats(-9, -1))
 def test_what_is_left_never_costs_less_for_a_higher_likeness(index, difficulty):
     """Or the likeness that spends a budget would be looked for in the wrong half."""
-    states = replace(start_states(1, BOUNDED), index=whole([index]), difficulty=torch.tensor([difficulty]))
-    left = [int(evaluations_left(states, BOUNDED, STEPS, likeness / 2)) for likeness in range(20, 180)]
-    assert left == sorted(left)
+    found = courses(STEPS)
+    for course in range(len(found.deviation)):
+        state = {"index": whole([index]), "difficulty": torch.tensor([difficulty]), "course": whole([course])}
+        states = replace(start_states(1, BOUNDED), **state)
+        dials = (torch.tensor([likeness / 2]) for likeness in range(20, 180))
+        left = [int(evaluations_left(states, BOUNDED, found, dial)) for dial in dials]
+        assert left == sorted(left)
 
 
 @pytest.mark.parametrize("budget", [2, 4, 7, 9, 10, 11, 13, 16])
@@ -157,21 +181,41 @@ def test_scripted_difficulties_give_these_steps():
 
 
 def test_a_tile_that_turns_out_easier_or_harder_goes_on_by_another_course():
-    """By hand: at 44 dB and -4.5 four evaluations are enough; at -20 two are, and at 0 nothing but every step."""
-    states = decide(start_states(1, BOUNDED), torch.tensor([[0.5, 0.5, -4.5]]), BOUNDED, STEPS).states
-    assert int(states.index) == 6
-    for difficulty, ahead in ((-4.5, 14), (-20.0, 23), (0.0, 7)):
-        decision = decide(states, torch.tensor([[0.5, 0.5, difficulty]]), BOUNDED, STEPS)
-        assert int(decision.states.index) == ahead
+    """By hand: at 44 dB and -4.5 four evaluations are enough, and at 14 they may become five, at 6 six.
+
+    Of the courses that begin with 0 and 6 these are the shortest and the longest: after a jump of six nothing comes as
+    near as a tile of no difficulty at all, or of every, would be wanted (decision D92).
+    """
+    at_six = decide(start_states(1, BOUNDED), torch.tensor([[0.5, 0.5, -4.5]]), BOUNDED, STEPS).states
+    assert int(at_six.index) == 6
+    at_fourteen = decide(at_six, torch.tensor([[0.5, 0.5, -4.5]]), BOUNDED, STEPS).states
+    assert int(at_fourteen.index) == 14
+    for states, ways in ((at_six, {-4.5: 14, -20.0: 14, 0.0: 11}), (at_fourteen, {-4.5: 23, -20.0: 23, -4.0: 19})):
+        for difficulty, ahead in ways.items():
+            decision = decide(states, torch.tensor([[0.5, 0.5, difficulty]]), BOUNDED, STEPS)
+            assert int(decision.states.index) == ahead
 
 
 def test_a_tile_that_turns_out_harder_shortens_its_jumps_and_is_called_growing():
     states = start_states(1, BOUNDED)
-    quality = torch.tensor([[0.5, 0.5, -5.0]])
+    quality = torch.tensor([[0.5, 0.5, -4.5]])
     first = decide(states, quality, BOUNDED, STEPS)
     second = decide(first.states, quality + torch.tensor([0, 0, 1.0]), BOUNDED, STEPS)
     assert second.states.interval < first.states.interval
     assert (int(first.classes), int(second.classes)) == (TileClass.STABLE, TileClass.GROWING)
+
+
+@pytest.mark.parametrize("mode", ["final", "every_step"])
+@pytest.mark.parametrize(
+    ("levels", "promised"), [([0.25], 36.0), ([0.25, 0.5], 36.0), ([0.75], 48.0), ([0.0, 1.0], 100.0)]
+)
+def test_what_is_promised_is_what_the_mask_leaves_of_it(mode, levels, promised):
+    """The lowest of any tile that is not given every step; untouched ones are promised nothing."""
+    compute = torch.tensor((levels * 16)[:16])
+    job = make_job(SIXTEEN, dtss=BOUNDED, estimator=Difficulties([-4.5] * 16), compute=compute)
+    report = run(job, mode)[1]
+    assert report.likeness == pytest.approx(promised)
+    assert all(tile.likeness >= promised for tile in report.tiles if tile.steps)
 
 
 def test_the_mask_moves_the_likeness_and_white_is_every_step():
@@ -210,7 +254,7 @@ def test_no_more_is_planned_than_the_budget(count, budget, seed):
     generator = torch.Generator().manual_seed(seed)
     config = replace(BOUNDED, budget=budget)
     states = replace(start_states(count, config), difficulty=-6 + 3 * torch.rand(count, generator=generator))
-    likeness = find_likeness(states, config, STEPS)
+    likeness = find_likeness(states, config, courses(STEPS))
     planned = decide_all(states, replace(config, likeness=likeness))
     assert planned <= max(budget, 2) + 1e-6
 

@@ -84,12 +84,12 @@ def test_no_tile_is_in_two_batches_at_once_and_batches_stay_full(tile_batch, mon
         most.append(len(under_way))
         return inner(self, ids, x, lq_latent)
 
-    def settle(self, batch, inner=Turns.settle):
+    def rate(self, batch, inner=Turns.rate):
         under_way.remove(list(batch.ids))
         return inner(self, batch)
 
     monkeypatch.setattr(Turns, "launch", launch)
-    monkeypatch.setattr(Turns, "settle", settle)
+    monkeypatch.setattr(Turns, "rate", rate)
     job = make_job(SIXTEEN, dtss=SCRIPTED, estimator=stories("SSSS", "GGGX", "GGSS"), tile_batch=tile_batch)
     report = sample_tiles(job, lambda ids, tiles: None, ahead=2)
     assert max(most) == 2

@@ -174,8 +174,9 @@ def test_pictures_of_their_own_latents_keep_coming_back(examples, tmp_path):
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(ConfigError, match="batch_size and crop must be at least 1"):
-        DecoderTaskConfig(crop=0)
+    for wrong in ({"batch_size": 0}, {"crop": 0}, {"crop": 3}):
+        with pytest.raises(ConfigError, match="batch_size must be at least 1 and crop 4"):
+            DecoderTaskConfig(**wrong)
     for share in (-0.1, 1.1, float("nan")):
         with pytest.raises(ConfigError, match="encoded_share"):
             DecoderTaskConfig(encoded_share=share)

@@ -184,7 +184,9 @@ def test_the_discriminator_is_as_wide_as_was_asked_for():
     assert first.weight.shape[0] == 8
 
 
-@pytest.mark.parametrize("name", ["perceptual_items", "perceptual_crop"])
-def test_nothing_cannot_be_looked_at(name):
-    with pytest.raises(ConfigError, match="at least 1"):
-        EstimateLossConfig(**{name: 0})
+@pytest.mark.parametrize(("name", "most"), [("perceptual_items", 0), ("perceptual_crop", 0), ("perceptual_crop", 3)])
+def test_nothing_cannot_be_looked_at_and_too_little_neither(name, most):
+    """In 24 px ST-LPIPS's last stage has nothing left, and a discriminator nothing to pad with."""
+    with pytest.raises(ConfigError, match="perceptual_items must be at least 1 and perceptual_crop 4"):
+        EstimateLossConfig(**{name: most})
+    EstimateLossConfig(**{name: 4})
