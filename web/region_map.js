@@ -60,9 +60,9 @@ export class RegionMap {
     return this.mapHeight + WORDS_PX;
   }
 
-  // Evaluations at the bright end of the colours, as in the Region Map: half the steps, or the most that a tile took.
+  // Evaluations at the bright end of the colours, as in the Region Map: a quarter of the steps, or the most that a tile took.
   get bright() {
-    return Math.max(1, Math.ceil(this.steps / 2), ...this.tiles.map((tile) => tile.nfe));
+    return Math.max(1, Math.ceil(this.steps / 4), ...this.tiles.map((tile) => tile.nfe));
   }
 
   // A run's first message.

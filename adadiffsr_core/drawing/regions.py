@@ -46,11 +46,12 @@ class Region:
 
 
 def colour_end(most: int, steps: int) -> int:
-    """Evaluations at the bright end of colours: half the base steps, or the most that a region took if that is more.
+    """Evaluations at the bright end of colours: a quarter of the base steps, or the most that a region took if that is
+    more.
 
-    Over all base steps the regions of a run that saves two thirds would look alike.
+    Over all base steps the regions of a run that saves four fifths would look alike.
     """
-    return max(1, most, -(-steps // 2))
+    return max(1, most, -(-steps // 4))
 
 
 def report_to_regions(report: RunReport, factor: float | tuple[float, float], image: int = 0) -> list[Region]:

@@ -50,7 +50,7 @@ class DtssConfig(Config):
 
     rule: Rule = "paper"
     visit_last: bool = False
-    likeness: Annotated[float, Most(ALL_STEPS_DB, least=0)] = 40.0
+    likeness: Annotated[float, Most(ALL_STEPS_DB, least=0)] = 42.0
     budget: Annotated[float, Most(MAX_TIMESTEP, least=0)] = 0.0
     intervals: tuple[Annotated[int, Most(MAX_TIMESTEP)], ...] = (1, 2, 3, 4)
     gain_threshold: float = 5e-3

@@ -116,8 +116,8 @@ def test_axes_place_corners_and_middle():
 
 def test_curves_leave_out_first_evaluations_and_what_is_no_number():
     report = make_report([(0, 9.0, 9.0), (2, 0.1, 0.2), (5, math.nan, 0.3)], [], [(0, 0.0, 0.0)])
-    assert collect_curves(report, "fr_gain") == [Curve([2], [0.1], 3 / (STEPS // 2))]
-    assert collect_curves(report, "nr_gain") == [Curve([2, 5], [0.2, 0.3], 3 / (STEPS // 2))]
+    assert collect_curves(report, "fr_gain") == [Curve([2], [0.1], 3 / (STEPS // 4))]
+    assert collect_curves(report, "nr_gain") == [Curve([2, 5], [0.2, 0.3], 3 / (STEPS // 4))]
 
 
 def test_median_is_taken_where_half_of_the_curves_reach():
@@ -147,8 +147,9 @@ def test_each_panel_has_its_own_gains():
 
 
 def test_curves_have_the_colours_of_their_share():
-    yellow = plots(draw_gain_curves(make_report([(i, 0.01, 0.0) for i in range(STEPS)])))[0].astype(int)
-    violet = plots(draw_gain_curves(make_report([(0, 0.01, 0.0), (20, 0.01, 0.0)])))[0].astype(int)
+    every = [(i, 0.01, 0.0) for i in range(STEPS)]
+    yellow = plots(draw_gain_curves(make_report(every)))[0].astype(int)
+    violet = plots(draw_gain_curves(make_report([(0, 0.01, 0.0), (4, 0.02, 0.0), (20, 0.02, 0.0)], every)))[0].astype(int)
     assert (yellow[..., 0] - yellow[..., 2]).max() > 100  # red over blue
     assert (violet[..., 2] - violet[..., 1]).max() > 40  # blue over green
 
