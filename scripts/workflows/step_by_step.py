@@ -47,7 +47,7 @@ same in one node: template *adadiffsr_upscale*.
 Press **Run**. The model comes with the pack.
 
 **What to change first**
-- *likeness*: how near each region comes to all steps. 40 is hard to tell from it.
+- *likeness*: how near each region comes to all steps. 42 is hard to tell from it.
 - *seed*: another draw of the same details.
 - *scale_by*: made for 3 to 8; for less leave 4, select *Reduce* and press **Ctrl+B**.
 - *tile_size*: 0 is the model's own.
@@ -152,7 +152,7 @@ def adaptive_and_uniform(g: Graph) -> None:
 
 The same photo, noise and model, twice:
 
-- **adaptive**: *rule* bounded. Each region takes as few of 24 steps as keep it within 40 dB of all.
+- **adaptive**: *rule* bounded. Each region takes as few of 24 steps as keep it within 42 dB of all.
 - **uniform**: *intervals* 3, 3, 3, 3. Every region takes every third step, whatever it gains.
 
 Compare the maps: the number is a region's evaluations, the sum below.
