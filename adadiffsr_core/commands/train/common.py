@@ -72,6 +72,26 @@ def choose_recipe(
     return recipe.from_dict(read_recipe(kind, args.config, *given, **more))
 
 
+def fit_networks(recipe: R, kind: str, own: Mapping[str, Any]) -> R:
+    """A recipe with what a model decides about its networks.
+
+    Args:
+        recipe: of `choose_recipe`.
+        kind: the same.
+        own: settings of its networks, the model's.
+
+    Raises:
+        ConfigError: the recipe was given another.
+    """
+    given = recipe.to_dict()["net"]
+    usual = type(recipe).from_dict(read_recipe(kind, None, {}, {})).to_dict()["net"]
+    fitted = type(recipe).from_dict({**recipe.to_dict(), "net": {**given, **own}})
+    for name, value in fitted.to_dict()["net"].items():
+        if given[name] not in (value, usual[name]):
+            raise ConfigError(f"net.{name} is {given[name]}, and the model's is {value}; leave it out")
+    return fitted
+
+
 def find_photographs(args: argparse.Namespace, holdout: float) -> tuple[list[Path], PhotoSplit]:
     """All photographs that can be read, and which of them to measure on; both parts must hold some.
 

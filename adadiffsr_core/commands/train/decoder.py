@@ -16,7 +16,7 @@ from ...training.tasks.decoder import DecoderTask
 from ...training.tasks.setup import Examples, TaskSetup
 from ...training.walks.sampled import SampledPairs, build_sampled_pairs, sampled_layouts
 from ..options import parse_folder, parse_path
-from .common import add_common, choose_recipe, find_photographs, open_processor, prepare_run, train_task
+from .common import add_common, choose_recipe, find_photographs, fit_networks, open_processor, prepare_run, train_task
 from .pairs import describe_pairs
 
 
@@ -42,7 +42,7 @@ def train_decoder(args: argparse.Namespace) -> int:
     processor = open_processor(recipe)
     model = load_model(weights, processor.device)
     check_size(recipe.data.size_px, model.autoencoder.config.factor * model.unet.config.multiple, "this model needs")
-    recipe = replace(recipe, net=model.autoencoder.config)
+    recipe = fit_networks(recipe, "decoder", model.autoencoder.config.to_dict())
     cache, counts = args.cache or args.folder, {"held_out": recipe.held_out, "pairs": recipe.pairs}
     check_caches({cache / name: sampled_layouts(model, n, recipe.data.size_px) for name, n in counts.items()})
     photos, split = find_photographs(args, recipe.holdout)

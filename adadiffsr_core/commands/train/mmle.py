@@ -1,7 +1,6 @@
 """`adadiffsr train mmle`."""
 
 import argparse
-from dataclasses import replace
 from typing import Any, get_args
 
 from ...data.origin import fingerprint_files
@@ -20,6 +19,7 @@ from .common import (
     choose_recipe,
     drawing_settings,
     find_photographs,
+    fit_networks,
     open_processor,
     prepare_run,
     train_task,
@@ -55,7 +55,7 @@ def train_mmle(args: argparse.Namespace) -> int:
     weights = args.model or embedded_weights()
     processor = open_processor(recipe)
     model = OwnModel(load_model(weights, processor.device), recipe.walk.sampling.pfj_strength)
-    recipe = replace(recipe, net=replace(recipe.net, latent_channels=model.channels))
+    recipe = fit_networks(recipe, "mmle", {"latent_channels": model.channels})
     check_recipe(recipe, model)
     check_disk(recipe, model, args.cache or args.folder)
     photos, split = find_photographs(args, recipe.holdout)

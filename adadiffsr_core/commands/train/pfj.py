@@ -17,7 +17,7 @@ from ...training.recipe import PfjRecipe
 from ...training.tasks.pfj import PfjTask
 from ...training.tasks.setup import Examples, TaskSetup
 from ..options import parse_path
-from .common import add_common, choose_recipe, open_processor, train_task
+from .common import add_common, choose_recipe, fit_networks, open_processor, train_task
 from .pairs import add_cache, prepare_pairs
 
 
@@ -49,7 +49,7 @@ def train_pfj(args: argparse.Namespace) -> int:
     processor = open_processor(recipe)
     model = _load_model(args, weights, recipe, processor)
     unet = model.unet.config
-    recipe = replace(recipe, net=replace(recipe.net, latent_channels=unet.out_channels, channels=unet.widths))
+    recipe = fit_networks(recipe, "pfj", {"latent_channels": unet.out_channels, "channels": unet.widths})
     facts = {"model": fingerprint_content(weights), "estimator": _describe_estimator(args, model)}
     pairs, held_out = prepare_pairs(
         args,

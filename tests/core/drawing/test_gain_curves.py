@@ -149,7 +149,9 @@ def test_each_panel_has_its_own_gains():
 def test_curves_have_the_colours_of_their_share():
     every = [(i, 0.01, 0.0) for i in range(STEPS)]
     yellow = plots(draw_gain_curves(make_report(every)))[0].astype(int)
-    violet = plots(draw_gain_curves(make_report([(0, 0.01, 0.0), (4, 0.02, 0.0), (20, 0.02, 0.0)], every)))[0].astype(int)
+    violet = plots(draw_gain_curves(make_report([(0, 0.01, 0.0), (4, 0.02, 0.0), (20, 0.02, 0.0)], every)))[0].astype(
+        int
+    )
     assert (yellow[..., 0] - yellow[..., 2]).max() > 100  # red over blue
     assert (violet[..., 2] - violet[..., 1]).max() > 40  # blue over green
 

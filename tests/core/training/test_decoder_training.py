@@ -217,10 +217,14 @@ def test_the_command_trains_goes_on_and_refuses(tmp_path, capsys):
         capsys.readouterr()
         assert main([*words, *more]) == 2, more
         assert sentence in capsys.readouterr().err
-    (tmp_path / "decoder.json").write_text(json.dumps(SECTIONS | {"data": {"size_px": 60}}))
-    capsys.readouterr()
-    assert main(words) == 2
-    assert "size_px 60 is not a multiple of 16" in capsys.readouterr().err
+    for change, sentence in (
+        ({"data": {"size_px": 60}}, "size_px 60 is not a multiple of 16"),
+        ({"net": {"z_channels": 5}}, "net.z_channels is 5, and the model's is 4; leave it out"),
+    ):
+        (tmp_path / "decoder.json").write_text(json.dumps(SECTIONS | change))
+        capsys.readouterr()
+        assert main(words) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def _write_ldm(folder):
