@@ -167,7 +167,7 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=4.0, metavar="X", help="times larger (4)")
     parser.add_argument("--preset", help="everyday or paper (everyday)")
     parser.add_argument("--seed", type=int, metavar="N", help="of all noise (0)")
-    parser.add_argument("--likeness", type=float, metavar="DB", help="to all steps that every region must come to (40)")
+    parser.add_argument("--likeness", type=float, metavar="DB", help="to all steps that every region must come to (42)")
     parser.add_argument(
         "--in-flight", type=int, default=2, metavar="N", help="pictures that a server has at a time (2)"
     )

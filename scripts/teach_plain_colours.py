@@ -37,9 +37,11 @@ def crop_photos(paths: list[Path], count: int, generator: torch.Generator) -> Te
     """
     found: list[Tensor] = []
     for place in torch.randperm(len(paths), generator=generator).tolist():
+        if len(found) == count:
+            break
         photo = torch.from_numpy(load_image(paths[place])).movedim(-1, 0)
         room = [length - SIDE_PX for length in photo.shape[-2:]]
-        if min(room) >= 0 and len(found) < count:
+        if min(room) >= 0:
             top, left = (int(torch.randint(more + 1, (), generator=generator)) for more in room)
             found.append(photo[:, top : top + SIDE_PX, left : left + SIDE_PX])
     if len(found) < 2:  # one to learn from, one held out
@@ -115,6 +117,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
+    if args.photographs < 2:
+        parser.error("--photographs must be at least 2: some to learn from, others to measure on")
     torch.set_num_threads(args.threads)
     generator = torch.Generator().manual_seed(args.seed)
     photos = crop_photos(find_images([args.photos]), args.photographs, generator)

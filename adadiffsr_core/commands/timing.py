@@ -18,7 +18,8 @@ def evaluations(config: SamplingConfig) -> tuple[int, int]:
         count = -(-steps // dtss.intervals[0]) + (dtss.visit_last and (steps - 1) % dtss.intervals[0] > 0)
         return count, count
     if dtss.rule == "bounded" and dtss.budget > 0:
-        return round(dtss.budget), round(dtss.budget)
+        count = min(round(dtss.budget), steps)
+        return count, count
     return max(1, steps // 8), steps
 
 

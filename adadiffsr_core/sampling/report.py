@@ -169,6 +169,8 @@ def join_reports(parts: Sequence[RunReport]) -> RunReport:
         calls=tuple(size for part in parts for size in part.calls),
         seconds=sum(part.seconds for part in parts),
         likeness=min(likenesses, default=None),
+        unpromised=next((part.unpromised for part in parts if part.unpromised), ""),  # none of a part that is black
+        budget=max(part.budget for part in parts),
     )
 
 

@@ -7,7 +7,8 @@ do).
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -45,7 +46,8 @@ def sample_tiles(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
     for start in range(0, len(untouched), job.tile_batch):
         ids = untouched[start : start + job.tile_batch]
         sink(ids, crop_tiles(job.lq_latent, job.grid, ids))
-    room = len(queue) if run.timelines.is_aiming else min(max(4 * job.tile_batch, job.grid.cols), len(queue))
+    window = max(4 * job.tile_batch, job.grid.cols)
+    room = len(queue) if run.timelines.is_aiming else min(window, len(queue))
     slots = Slots(job, max(1, room), run.estimator is not None, run.codebook.needs_before)
     noise = StepNoise(job.seed, job.grid, job.x.shape[1])
     launched: deque[Launched] = deque()
@@ -54,7 +56,8 @@ def sample_tiles(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
         slots.admit([queue.popleft() for _ in range(min(slots.room, len(queue)))])
         size = run.denoise.tile_batch
         if len(launched) < depth:
-            ids = run.timelines.choose(_idle(slots, [*launched, *(one.batch for one in rated)]), size)
+            idle = _idle(slots, [*launched, *(one.batch for one in rated)])
+            ids = run.timelines.choose(list(islice(idle, window)), size)
             # A batch that is not full can wait: those under way may fill it.
             if len(ids) == size or (ids and not launched):
                 launched.append(_launch(run, slots, ids))
@@ -73,10 +76,10 @@ def sample_tiles(job: Job, sink: Sink, ahead: int | None = None) -> RunReport:
     return run.close()
 
 
-def _idle(slots: Slots, launched: Sequence[Launched]) -> list[int]:
+def _idle(slots: Slots, launched: Sequence[Launched]) -> Iterator[int]:
     """Running tiles that are in no batch."""
     busy = {tile_id for batch in launched for tile_id in batch.ids}
-    return [tile_id for tile_id in slots.places if tile_id not in busy]
+    return (tile_id for tile_id in slots.places if tile_id not in busy)
 
 
 def _launch(run: Turns, slots: Slots, ids: Sequence[int]) -> Launched:

@@ -13,11 +13,9 @@ class Timelines:
     """States of all tiles of a run.
 
     Args:
-        images: pictures, each with as many tiles, one picture after the other.
-        count: of tiles in each.
+        levels: of the compute mask for each tile of each picture, `[N,T]`; 0.5 decides by itself.
         steps: base steps N.
         dtss: the controller's rule.
-        compute: level of the compute mask for each tile `[images * count]`, or None.
         sides: which side of the conditioning's boundaries each base index is on.
         strayed: dB by which the run's schedule is worse than the one that courses were measured with.
 
@@ -27,30 +25,23 @@ class Timelines:
         is_aiming: whether all tiles are to be evaluated once before any goes on, since a budget is to be spent on them.
     """
 
-    def __init__(  # noqa: PLR0913  a run has no fewer parts
-        self,
-        images: int,
-        count: int,
-        steps: int,
-        dtss: DtssConfig,
-        compute: torch.Tensor | None,
-        sides: Sequence[int],
-        strayed: float = 0.0,
+    def __init__(
+        self, levels: torch.Tensor, steps: int, dtss: DtssConfig, sides: Sequence[int], strayed: float = 0.0
     ) -> None:
         self.steps, self.sides, self.dtss, self._strayed = steps, sides, dtss, strayed
         borders = tuple(index for index in range(1, steps) if sides[index] != sides[index - 1])
         self.has_borders, self._courses = bool(borders), courses(steps, borders)
-        self._likeness = torch.full((images, count), min(dtss.likeness + strayed, ALL_STEPS_DB), dtype=torch.float64)
+        self._likeness = torch.full(levels.shape, min(dtss.likeness + strayed, ALL_STEPS_DB), dtype=torch.float64)
         self.is_aiming = dtss.rule == "bounded" and dtss.budget > 0
-        self._states = start_states(images * count, dtss, compute)
-        levels = torch.ones(images * count) if compute is None else compute.cpu()
-        self.touched: list[int] = torch.nonzero(levels > 0).flatten().tolist()
-        self.untouched: list[int] = torch.nonzero(levels <= 0).flatten().tolist()
+        self._states = start_states(levels.numel(), dtss, levels.flatten())
+        self.touched: list[int] = torch.nonzero(self._states.level > 0).flatten().tolist()
+        self.untouched: list[int] = torch.nonzero(self._states.level <= 0).flatten().tolist()
 
     @property
     def promised(self) -> float:
         """The lowest likeness, dB, that any tile goes by which the compute mask does not give every step."""
-        wanted = self._likeness.flatten() + MASK_DB * (self._states.level - 0.5)
+        flat = self._likeness.flatten()
+        wanted = (flat + MASK_DB * (self._states.level - 0.5)).where(flat < ALL_STEPS_DB, ALL_STEPS_DB)
         decided = [tile_id for tile_id in self.touched if self._states.level[tile_id] < 1]
         lowest = float(wanted[decided].min()) if decided else ALL_STEPS_DB
         return min(lowest, ALL_STEPS_DB) - (self._strayed if lowest < ALL_STEPS_DB else 0)

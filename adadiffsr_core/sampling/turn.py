@@ -146,7 +146,8 @@ class Turns:
         steps, images = job.codebook.steps, len(job.x)
         # Timesteps of flow models are shifted, so that they tell nothing of even ones.
         strayed = 0.0 if job.codebook.is_flow else uneven_db(job.timesteps)
-        self.timelines = Timelines(images, job.grid.count, steps, job.dtss, job.compute, sides, strayed)
+        levels = torch.full((images, job.grid.count), 0.5) if job.compute is None else job.compute
+        self.timelines = Timelines(levels.reshape(images, -1), steps, job.dtss, sides, strayed)
         self.estimator = None if job.dtss.is_uniform else job.estimator
         self._log, self._timesteps = RunLog(job.grid, images, steps), job.timesteps.tolist()
         self._rated = 0
@@ -226,7 +227,8 @@ class Turns:
 
     def tell_wait(self) -> None:
         """Report a turn whose tiles wait for others before they go on."""
-        self.job.on_step(Progress(self._rated, round(self.job.dtss.budget * len(self.timelines.touched))))
+        each = min(self.job.dtss.budget, self.job.codebook.steps)
+        self.job.on_step(Progress(self._rated, round(each * len(self.timelines.touched))))
 
     def close(self) -> RunReport:
         """What was done."""
@@ -234,14 +236,15 @@ class Turns:
         goes_by_likeness = dtss.rule == "bounded" and bool(self.timelines.touched)
         changes = self.timelines.has_borders
         unpromised: Unpromised = "noise" if draws_noise else "conditioning" if changes else ""
-        has_likeness = goes_by_likeness and not unpromised
+        likenesses = self.timelines.likenesses() if goes_by_likeness and not unpromised else {}
         return self._log.close(
             self.job.tile_batch,
-            self.timelines.likenesses() if has_likeness else {},
+            likenesses,
             calls=tuple(self.denoise.calls),
             seconds=monotonic() - self._began,
             gain_threshold=dtss.gain_threshold,
-            likeness=self.timelines.promised if has_likeness else None,
+            # A tile may have turned out harder where no course was left that would have been near enough.
+            likeness=min(self.timelines.promised, *likenesses.values()) if likenesses else None,
             unpromised=unpromised if goes_by_likeness else "",
             budget=dtss.budget if goes_by_likeness else 0.0,
         )

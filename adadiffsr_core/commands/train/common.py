@@ -21,7 +21,7 @@ from ...models.processor import Processor
 from ...training.loop.config import LoopConfig
 from ...training.loop.loop import Run, Task
 from ...training.recipe import Recipe, read_recipe
-from ...training.tasks.picture_losses import LookerConfig
+from ...training.tasks.picture_losses import PictureLossConfig
 from ..options import choose_device, parse_folder, parse_path, set_threads
 from ..terminal import say
 
@@ -125,7 +125,7 @@ def prepare_run(args: argparse.Namespace, recipe: Recipe, **origin: object) -> N
     if missing := [name for name in ("cv2", "scipy", "matplotlib") if importlib.util.find_spec(name) is None]:
         raise MissingExtraError(f"training needs {', '.join(missing)}: pip install 'adadiffsr[train]'")
     task = getattr(recipe, "task", None)
-    if isinstance(task, LookerConfig) and task.needs_st_lpips:
+    if isinstance(task, PictureLossConfig) and task.needs_st_lpips:
         StLpips()  # refuses where its packages are missing
     set_threads(args.threads)
     claim_cache(args.folder, {"networks": recipe.to_dict()["net"], **origin})

@@ -73,6 +73,11 @@ class AutoencoderTaskConfig(PictureLossConfig):
     adversarial_weight: float = 0.01
     freeze_encoder: bool = False
 
+    @property
+    def needs_st_lpips(self) -> bool:
+        """Whether ST-LPIPS takes part at any time."""
+        return self.perceptual_from < _NEVER
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.crop_px < 16 or self.batch_size < 1 or self.latent_margin < 0:
@@ -128,7 +133,7 @@ class AutoencoderTask:
         autoencoder.encoder.requires_grad_(not config.freeze_encoder)
         discriminator = processor.install(PatchDiscriminator())
         self.networks = nn.ModuleDict({"autoencoder": autoencoder, DISCRIMINATOR: discriminator})
-        self.distance = processor.install(StLpips()) if config.perceptual_from < _NEVER else None
+        self.distance = processor.install(StLpips()) if config.needs_st_lpips else None
 
     def turns(self, step: int) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
         """The autoencoder, then (once it takes part) the discriminator on the same pictures."""

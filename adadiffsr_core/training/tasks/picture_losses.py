@@ -37,6 +37,11 @@ class PictureLossConfig(Config):
     adversarial_weight: float = 0.0
     feature_weight: float = 0.1
 
+    @property
+    def needs_st_lpips(self) -> bool:
+        """Whether ST-LPIPS or its network takes part."""
+        return self.perceptual_weight > 0
+
     def __post_init__(self) -> None:
         super().__post_init__()
         parts = {name: value for name, value in vars(self).items() if name.endswith("_weight")}

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from adadiffsr_core.sampling.bounded import MARGIN_DB
+from adadiffsr_core.sampling.report import join_reports
 from adadiffsr_core.sampling.rule import DtssConfig
+from adadiffsr_core.sampling.timelines import Timelines
 from tests.core.sampling.jobs import MODES, SIXTEEN, Difficulties, make_job, run, visits_of
 from tests.oracles import Counting
 
@@ -21,6 +23,20 @@ class Wavering(Difficulties):
     def quality(self, denoised, lq_latent, sigma):
         quality = super().quality(denoised, lq_latent, sigma)
         quality[:, 2] += torch.sin(50 * sigma.flatten() + quality[:, 2] * 9)
+        return quality
+
+
+class Turning(Difficulties):
+    """Guesses more after the first evaluation."""
+
+    def __init__(self, values, more):
+        super().__init__(values)
+        self.more, self.calls = more, 0
+
+    def quality(self, denoised, lq_latent, sigma):
+        quality = super().quality(denoised, lq_latent, sigma)
+        quality[:, 2] += self.more * bool(self.calls)
+        self.calls += 1
         return quality
 
 
@@ -72,6 +88,48 @@ def test_where_a_mask_leaves_nothing_the_others_are_promised_what_they_come_to(m
     thought = report.tiles[9].likeness
     assert report.likeness == pytest.approx(thought - MARGIN_DB, abs=0.02)
     assert "were spent" in report.note
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_more_is_promised_than_a_tile_is_thought_to_have(mode):
+    """A tile that turns out hopeless after its first jump can no more become what was wished for."""
+    job = make_job(dtss=replace(BUDGET, budget=0.0, likeness=42.0), estimator=Turning([-4.5], 1.5))
+    report = run(job, mode)[1]
+    assert report.nfe < STEPS
+    assert report.likeness == report.tiles[0].likeness < 42
+
+
+def test_a_grey_mask_takes_nothing_from_every_step():
+    for dial in ({"budget": 24.0}, {"budget": 0.0, "likeness": 100.0}):
+        levels = torch.tensor([0.25] * 16)
+        job = make_job(SIXTEEN, dtss=replace(BUDGET, **dial), estimator=Difficulties(SPREAD), compute=levels)
+        report = run(job)[1]
+        assert (report.mean_nfe, report.likeness) == (STEPS, 100.0)
+
+
+def test_of_waiting_tiles_a_window_competes_for_the_next_batch(monkeypatch):
+    """Or each turn of a picture of thousands would look at all of them."""
+    compared, choose = [], Timelines.choose
+
+    def spy(self, ids, size):
+        compared.append(len(ids))
+        return choose(self, ids, size)
+
+    monkeypatch.setattr(Timelines, "choose", spy)
+    run(make_job(SIXTEEN, dtss=BUDGET, estimator=Difficulties(SPREAD), tile_batch=1))
+    assert max(compared) == 4
+
+
+@pytest.mark.parametrize("black_first", [False, True])
+def test_a_part_that_is_black_keeps_no_note_from_the_others(black_first):
+    """Of a picture in bands, whose first may have nothing to do."""
+    for fields in ({"solver": "ddpm"}, {"compute": torch.ones(16)}):
+        job = make_job(SIXTEEN, dtss=replace(BUDGET, budget=4.0), estimator=Difficulties(SPREAD), **fields)
+        black, other = run(replace(job, compute=torch.zeros(16)))[1], run(job)[1]
+        joined = join_reports([black, other] if black_first else [other, black])
+        assert other.note
+        assert joined.note[:30] == other.note[:30]
+        assert joined.budget == 4
 
 
 def test_a_budget_for_every_step_promises_as_much_as_the_highest_likeness():
