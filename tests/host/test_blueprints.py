@@ -8,7 +8,7 @@ from tests.host.conftest import PACK
 from tests.host.server import MODULE
 
 (FILE,) = (PACK / "subgraphs").iterdir()
-DIALS = {"checkpoint": "embedded model", "scale_by": 4, "seed": 0, "likeness": 40, "tile_size": 256}
+DIALS = {"checkpoint": "embedded model", "scale_by": 4, "seed": 0, "likeness": 42, "tile_size": 256}
 SHOWN = "return Object.fromEntries(app.graph._nodes[0].widgets.map((widget) => [widget.name, widget.value]))"
 # A photo before it, and each picture that comes out shown behind it.
 CONNECT = """
