@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ..errors import ConfigError
+from ..sampling.bounded import BASE_COURSES
 from ..settings import PRESETS, SamplingConfig
 from ..text import quoted
 
@@ -58,6 +59,8 @@ class Method:
         if self.kind == "sampled":
             settings = {key: value for key, value in asdict(self).items() if key not in ("name", "every")}
             settings |= {name: networks.get(name) for name in self._networks()}
+            if self.sampling.dtss.rule == "bounded":
+                settings["courses"] = BASE_COURSES  # which are no setting, and go into every number all the same
         else:
             settings = {"kind": self.kind, "folder": self.folder}
         if "machine" in networks:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from adadiffsr_core.errors import ConfigError, ImageError
+from adadiffsr_core.evaluation import methods
 from adadiffsr_core.evaluation.methods import BICUBIC, Method, adaptive, uniform
 from adadiffsr_core.evaluation.restore import Bench, full_steps
 from adadiffsr_core.evaluation.sets import Picture
@@ -70,6 +71,14 @@ def test_a_changed_network_starts_new_numbers(change, network):
     assert method.fingerprint(NETWORKS) != method.fingerprint({**NETWORKS, network: "new"})
 
 
+def test_other_courses_start_new_numbers_of_the_rule_that_goes_by_them(monkeypatch):
+    bounded, paper = adaptive("x"), adaptive("x", "paper")
+    before = [method.fingerprint(NETWORKS) for method in (bounded, paper)]
+    monkeypatch.setattr(methods, "BASE_COURSES", methods.BASE_COURSES[:-1])
+    assert bounded.fingerprint(NETWORKS) != before[0]
+    assert paper.fingerprint(NETWORKS) == before[1]
+
+
 def test_what_a_method_does_not_use_leaves_its_numbers():
     plain = uniform(2, injection="")
     assert plain.fingerprint(NETWORKS) == plain.fingerprint({"model": "a"})
@@ -79,7 +88,7 @@ def test_what_a_method_does_not_use_leaves_its_numbers():
 
 
 def test_numbers_of_other_machines_are_kept_apart_and_old_ones_are_found_again():
-    known = {"e3c1d5defe": adaptive("x"), "5c0e680ef4": uniform(2, injection=""), "fffc556d87": BICUBIC}
+    known = {"9af88db3a8": adaptive("x"), "8dca892b74": uniform(2, injection=""), "fffc556d87": BICUBIC}
     for word, method in known.items():
         assert method.fingerprint(NETWORKS) == word  # or values that are stored would be lost
         words = {method.fingerprint({**NETWORKS, "machine": machine}) for machine in ("cuda float16", "cpu bfloat16")}
