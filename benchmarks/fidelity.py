@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from adadiffsr_core.data.flat_colours import SEVEN_COLOURS
 from adadiffsr_core.errors import AdaDiffSRError
 from adadiffsr_core.models.model import Model, load_model
 from adadiffsr_core.photo.back_projection import back_project
@@ -30,7 +31,7 @@ from adadiffsr_core.pipeline import upscale
 from adadiffsr_core.settings import PRESETS, SamplingConfig
 
 from .likeness import list_photos
-from .round_trip import FLATS, read_metrics
+from .round_trip import read_metrics
 
 
 def furthest_plain(model: Model, colour: tuple[float, float, float], ways: Iterable[SamplingConfig]) -> float:
@@ -100,7 +101,7 @@ def main() -> None:
     model, everyday = load_model(args.model), PRESETS["everyday"]
     dtss = replace(everyday.dtss, likeness=args.likeness)
     ways = [replace(everyday, seed=seed, dtss=dtss) for seed in args.seeds]
-    for colour in FLATS:
+    for colour in SEVEN_COLOURS:
         print(f"plain {colour}: {furthest_plain(model, colour, ways):.2f} levels", flush=True)
     metrics, sums = read_metrics(), dict[str, list[float]]()
     for path in paths:

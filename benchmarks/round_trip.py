@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from adadiffsr_core.data.flat_colours import SEVEN_COLOURS
 from adadiffsr_core.errors import MissingExtraError
 from adadiffsr_core.evaluation.sets import list_images
 from adadiffsr_core.metrics.base import Metric
@@ -28,8 +29,6 @@ from adadiffsr_core.models.model import embedded_weights
 from adadiffsr_core.photo.reading import read_photo
 from adadiffsr_core.training.tasks.ldm import load_autoencoder
 from adadiffsr_core.training.tasks.taesd import Taesd
-
-FLATS = ((0.5, 0.5, 0.5), (0, 0, 0), (1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0))
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def read_metrics() -> dict[str, Metric]:
 
 def furthest_flat(coder: Coder) -> float:
     """Levels of 255."""
-    pictures = (torch.tensor(colour).view(1, 3, 1, 1).expand(1, 3, 256, 256).float() for colour in FLATS)
+    pictures = (torch.tensor(colour).view(1, 3, 1, 1).expand(1, 3, 256, 256).float() for colour in SEVEN_COLOURS)
     return max(float((coder.round_trip(picture) - picture).abs().max()) * 255 for picture in pictures)
 
 

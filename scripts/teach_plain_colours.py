@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from adadiffsr_core.data.flat_colours import SEVEN_COLOURS
 from adadiffsr_core.data.photo_files import find_images, load_image
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.models.checkpoint import load_checkpoint, save_checkpoint
@@ -23,7 +24,7 @@ from adadiffsr_core.models.networks import AUTOENCODER_PREFIX
 from adadiffsr_core.nets.autoencoder import Autoencoder
 from adadiffsr_core.training.tasks.ldm import load_autoencoder
 
-PLAIN = torch.tensor([[0.5] * 3, [0.0] * 3, [1.0] * 3, [1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [1.0, 1.0, 0]])
+PLAIN = torch.tensor(SEVEN_COLOURS, dtype=torch.float32)
 SIDE_PX, BATCH = 128, 4
 LEARNING_RATE = 1e-4
 NOISE = 0.1  # of latents, standard deviation: a sampler's are astray
@@ -79,7 +80,7 @@ def teach(coder: Autoencoder, photos: Tensor, steps: int, generator: torch.Gener
         schedule.step()
 
 
-def teach_file(model: Path, photos: Tensor, out: Path, steps: int, seed: int) -> None:
+def teach_file(model: Path, photos: Tensor, out: Path, steps: int, generator: torch.Generator) -> None:
     """Write what `teach` makes of a file's decoder, with the file's other weights, and say what came of it.
 
     Args:
@@ -87,7 +88,7 @@ def teach_file(model: Path, photos: Tensor, out: Path, steps: int, seed: int) ->
         photos: `[n,3,h,w]` in [0,1], at least two; a quarter is only measured on.
         out: where to write.
         steps: to train for.
-        seed: of what is drawn.
+        generator: of what is drawn.
 
     Raises:
         CheckpointError: the file cannot be used.
@@ -96,13 +97,13 @@ def teach_file(model: Path, photos: Tensor, out: Path, steps: int, seed: int) ->
     held_out, photos = photos[: -(-len(photos) // 4)], photos[-(-len(photos) // 4) :]
     with torch.no_grad():
         expected = coder.decode(coder.encode(held_out))
-    for count in (0, steps):
-        teach(coder, photos, count, torch.Generator().manual_seed(seed))
-        off, likeness_db = measure(coder, held_out, expected)
-        sys.stdout.write(f"{count} steps: plain colours off by {off:.1f} levels, photographs {likeness_db:.1f} dB\n")
+    before = measure(coder, held_out, expected)
+    teach(coder, photos, steps, generator)
+    for off, likeness_db in (before, measure(coder, held_out, expected)):
+        sys.stdout.write(f"plain colours off by {off:.1f} levels, photographs {likeness_db:.1f} dB\n")
     taught = {f"{AUTOENCODER_PREFIX}decoder.{key}": value for key, value in coder.decoder.state_dict().items()}
     tensors = {key: taught[key].to(value.dtype) if key in taught else value for key, value in file.tensors.items()}
-    facts = {**file.facts, "plain_colours": {"steps": steps, "seed": seed}}
+    facts = {**file.facts, "plain_colours": {"steps": steps, "seed": generator.initial_seed()}}
     save_checkpoint(replace(file, tensors=tensors, facts=facts), out)
 
 
@@ -122,7 +123,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     generator = torch.Generator().manual_seed(args.seed)
     photos = crop_photos(find_images([args.photos]), args.photographs, generator)
-    teach_file(args.model, photos, args.out, args.steps, args.seed)
+    teach_file(args.model, photos, args.out, args.steps, generator)
 
 
 if __name__ == "__main__":

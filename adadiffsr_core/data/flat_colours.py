@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+# What any picture must keep: grey, black, white, red, green, blue and yellow, in [0,1].
+SEVEN_COLOURS = ((0.5, 0.5, 0.5), (0, 0, 0), (1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0))
 # Of the colours, so many are corners of the colour cube: black, white, and what is fully saturated.
 _CORNERS = 0.6
 

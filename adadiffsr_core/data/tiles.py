@@ -11,8 +11,6 @@ from torch.utils.data import Dataset
 from .dataset import PairConfig, PairDataset, draw_crop
 from .degradation.filtering import import_cv2
 
-_SCALE = 4.0  # where pairs are as the pipelines have it
-
 
 class TileDataset(Dataset[Tensor]):
     """Enlarged low-quality tiles, uint8 `[3,S,S]`, by turns of a degraded pair and of a photograph as it is.
@@ -45,10 +43,10 @@ class TileDataset(Dataset[Tensor]):
         """
         if index % 2 == 0 or not 0 <= index < len(self):
             return self.pairs[index][1]
-        paths, config = self.pairs.paths, self.pairs.config
+        cv2, paths, config = import_cv2(), self.pairs.paths, self.pairs.config
         rng = np.random.Generator(np.random.SFC64([self.pairs.seed, index]))
         photo = self.pairs.cache.load(paths[rng.integers(len(paths))])
-        scale = rng.uniform(*config.scales) if config.scales else _SCALE
+        scale = rng.uniform(*config.scales) if config.scales else self.pairs.pipelines[0].scale
         part = draw_crop(photo, round(config.size_px / scale), rng, config.min_scale)
-        tile = import_cv2().resize(part, (config.size_px, config.size_px), interpolation=import_cv2().INTER_CUBIC)
+        tile = cv2.resize(part, (config.size_px, config.size_px), interpolation=cv2.INTER_CUBIC)
         return torch.from_numpy(tile).permute(2, 0, 1).contiguous()

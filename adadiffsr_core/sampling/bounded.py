@@ -93,14 +93,15 @@ def courses(steps: int, borders: tuple[int, ...] = ()) -> Courses:
     shorter = [(deviation, course) for course, deviation in found.items() if course != whole]
     crossing = [(deviation, sorted({*course, *borders})) for deviation, course in shorter]
     rows = [*sorted(crossing, key=lambda row: len(row[1])), (0.0, list(whole))]
-    ways = [way for _, way in rows]
-    beyond = [[[place for place in way if place > index] for index in range(steps)] for way in ways]
-    places = torch.tensor([[index in set(way) for index in range(steps)] for way in ways])
+    places = torch.zeros(len(rows), steps, dtype=torch.bool)
+    for row, (_, way) in zip(places, rows, strict=True):
+        row[way] = True
+    here_or_beyond = torch.arange(steps).where(places, steps).flip(1).cummin(dim=1).values.flip(1)
     return Courses(
         alike=(places[:, None] != places).cumsum(dim=2) == 0,
         deviation=torch.tensor([deviation for deviation, _ in rows], dtype=torch.float64),
-        following=torch.tensor([[min(places, default=steps) for places in row] for row in beyond]),
-        remaining=torch.tensor([[len(places) for places in row] for row in beyond]),
+        following=torch.cat([here_or_beyond[:, 1:], torch.full((len(rows), 1), steps)], dim=1),
+        remaining=places.sum(dim=1, keepdim=True) - places.cumsum(dim=1),
     )
 
 

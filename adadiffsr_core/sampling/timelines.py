@@ -32,10 +32,12 @@ class Timelines:
         borders = tuple(index for index in range(1, steps) if sides[index] != sides[index - 1])
         self.has_borders, self._courses = bool(borders), courses(steps, borders)
         self._likeness = torch.full(levels.shape, min(dtss.likeness + strayed, ALL_STEPS_DB), dtype=torch.float64)
-        self.is_aiming = dtss.rule == "bounded" and dtss.budget > 0
         self._states = start_states(levels.numel(), dtss, levels.flatten())
         self.touched: list[int] = torch.nonzero(self._states.level > 0).flatten().tolist()
         self.untouched: list[int] = torch.nonzero(self._states.level <= 0).flatten().tolist()
+        self.is_aiming = dtss.rule == "bounded" and dtss.budget > 0
+        if self.is_aiming:
+            self._spend()  # as if all tiles were alike, which is what can be told until they have been evaluated
 
     @property
     def promised(self) -> float:
@@ -59,12 +61,15 @@ class Timelines:
 
         So it does not hang on which tiles share a call of the network, and of several pictures none on the others.
         """
+        self._spend()
+        self.is_aiming = False
+
+    def _spend(self) -> None:
         images, count = self._likeness.shape
         for image in range(images):
             ids = [tile_id for tile_id in self.touched if tile_id // count == image]
             if ids:
                 self._likeness[image] = find_likeness(self.take(ids), self.dtss, self._courses)
-        self.is_aiming = False
 
     def decide(self, ids: Sequence[int], rated: TileStates, seen: Seen) -> Decision:
         """Let these tiles go on."""

@@ -227,8 +227,7 @@ class Turns:
 
     def tell_wait(self) -> None:
         """Report a turn whose tiles wait for others before they go on."""
-        each = min(self.job.dtss.budget, self.job.codebook.steps)
-        self.job.on_step(Progress(self._rated, round(each * len(self.timelines.touched))))
+        self.job.on_step(Progress(self._rated, sum(self.timelines.left(self.timelines.touched))))
 
     def close(self) -> RunReport:
         """What was done."""

@@ -17,6 +17,7 @@ from ...nets.autoencoder import Autoencoder
 from .discriminators import FeatureDiscriminator, PatchDiscriminator, discriminator_loss, feature_l1
 
 DISCRIMINATOR = "discriminator"
+LEAST_CROP = 4  # latent px that are decoded: those who look see nothing in less
 _WIDEST = 512
 
 Term = tuple[float, str, Tensor]  # weight in the loss, name, value
@@ -92,9 +93,6 @@ class PictureLosses:
 def add_up(terms: list[Term]) -> Tensor:
     """The loss that terms make together."""
     return torch.stack([weight * value for weight, _, value in terms]).sum()
-
-
-LEAST_CROP = 4  # latent px that are decoded: those who look see nothing in less
 
 
 @dataclass(frozen=True, kw_only=True)

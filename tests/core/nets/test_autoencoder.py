@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adadiffsr_core.commands.train.autoencoder import begin_with
-from adadiffsr_core.data.flat_colours import paint_flats
+from adadiffsr_core.data.flat_colours import SEVEN_COLOURS, paint_flats
 from adadiffsr_core.errors import CheckpointError, ConfigError
 from adadiffsr_core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from adadiffsr_core.models.model import embedded_weights
@@ -163,9 +163,6 @@ def test_weights_of_another_shape_are_no_beginning(tmp_path):
         begin_with(wider, start)
 
 
-FLATS = [(0.5, 0.5, 0.5), (0, 0, 0), (1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)]
-
-
 @pytest.fixture(scope="module")
 def embedded():
     return load_autoencoder(embedded_weights()).requires_grad_(False)
@@ -178,7 +175,7 @@ def test_the_embedded_autoencoder_loses_little_of_a_photograph(embedded):
     assert float(-10 * (made - photo).square().mean().log10()) > 31
 
 
-@pytest.mark.parametrize("colour", FLATS)
+@pytest.mark.parametrize("colour", SEVEN_COLOURS)
 def test_the_embedded_autoencoder_leaves_a_plain_colour_plain_up_to_the_edges(embedded, colour):
     image = torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1).expand(1, 3, 64, 96)
     made = embedded.decode(embedded.encode(image)).clamp(0, 1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from adadiffsr_core.errors import ConfigError
 from adadiffsr_core.sampling.bounded import MARGIN_DB, choose_course, courses, deviation_of, likeness_db, uneven_db
 from adadiffsr_core.sampling.config import RegionConfig
-from adadiffsr_core.sampling.controller import decide, evaluations_left, find_likeness, start_states
+from adadiffsr_core.sampling.controller import decide, evaluations_left, start_states
 from adadiffsr_core.sampling.rule import ALL_STEPS_DB, DtssConfig, TileClass
 from tests.core.sampling.jobs import SIXTEEN, Difficulties, equal, make_job, run, visits_of
 from tests.oracles import Scripted, write_script
@@ -107,16 +107,6 @@ def test_what_is_left_never_costs_less_for_a_higher_likeness(index, difficulty):
         dials = (torch.tensor([likeness / 2]) for likeness in range(20, 180))
         left = [int(evaluations_left(states, BOUNDED, found, dial)) for dial in dials]
         assert left == sorted(left)
-
-
-@pytest.mark.parametrize("budget", [2, 4, 7, 9, 10, 11, 13, 16])
-def test_a_budget_keeps_jumps_alike(budget):
-    """A tile by itself, of which nothing changes: but for the first, no jump is more than about twice its neighbour."""
-    job = make_job(dtss=replace(BOUNDED, budget=float(budget)), estimator=Difficulties([-4.5]))
-    visits = visits_of(run(job)[1])[0]
-    jumps = [after - before for before, after in pairwise(visits)][1:]
-    assert len(visits) == budget
-    assert all(max(a, b) <= 2 * min(a, b) + 1 for a, b in pairwise(jumps))
 
 
 def test_as_near_as_the_course_of_as_many_evaluations():
@@ -224,52 +214,6 @@ def test_the_mask_moves_the_likeness_and_white_is_every_step():
     counts = [tile.nfe for tile in run(replace(job, compute=levels))[1].tiles]
     assert counts[0] == 0
     assert counts[1] < counts[2] < counts[3] < counts[4] == STEPS
-
-
-@pytest.mark.parametrize("mode", ["final", "every_step"])
-@pytest.mark.parametrize("budget", [4.0, 6.5, 11.0])
-def test_the_budget_is_met(mode, budget):
-    values = torch.linspace(-6, -3, 16)[torch.randperm(16, generator=torch.Generator().manual_seed(0))].tolist()
-    job = make_job(SIXTEEN, dtss=replace(BOUNDED, budget=budget), estimator=Difficulties(values))
-    _, report = run(job, mode)
-    assert report.mean_nfe == pytest.approx(budget, rel=0.05)
-    assert not report.note
-    spent = [tile.nfe for tile in report.tiles]
-    easiest, hardest = (spent[values.index(end(values))] for end in (min, max))
-    assert easiest < hardest
-    assert (
-        0 < report.likeness <= min(tile.likeness for tile in report.tiles)
-    )  # what is promised is kept, as it is thought
-
-
-@pytest.mark.parametrize("mode", ["final", "every_step"])
-def test_a_budget_that_cannot_be_kept_is_told(mode):
-    report = run(make_job(SIXTEEN, dtss=replace(BOUNDED, budget=1.0), estimator=Difficulties([-4.0] * 16)), mode)[1]
-    assert (report.mean_nfe, report.to_dict()["note"]) == (2.0, report.note)
-    assert report.note.startswith("a budget of 1 evaluations per tile was asked for and 2.0 were spent")
-
-
-@given(count=st.integers(1, 20), budget=st.floats(1, 24), seed=st.integers(0, 99))
-def test_no_more_is_planned_than_the_budget(count, budget, seed):
-    generator = torch.Generator().manual_seed(seed)
-    config = replace(BOUNDED, budget=budget)
-    states = replace(start_states(count, config), difficulty=-6 + 3 * torch.rand(count, generator=generator))
-    likeness = find_likeness(states, config, courses(STEPS))
-    planned = decide_all(states, replace(config, likeness=likeness))
-    assert planned <= max(budget, 2) + 1e-6
-
-
-def decide_all(states, config):
-    """Evaluations per tile of a run whose difficulties stay what they are."""
-    quality = torch.cat([torch.full((len(states.index), 2), 0.5), states.difficulty[:, None]], dim=1)
-    running = torch.ones(len(states.index), dtype=torch.bool)
-    spent = 0
-    while running.any():
-        spent += int(running.sum())
-        decision = decide(states, quality, config, STEPS)
-        states, running = decision.states, running & ~decision.is_final
-        states = replace(states, index=states.index.clamp_max(LAST))
-    return spent / len(quality)
 
 
 def test_the_highest_likeness_is_every_step_however_easy_a_tile_is():

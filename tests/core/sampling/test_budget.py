@@ -1,11 +1,15 @@
 """A budget is a picture's, whatever shares its calls; and a conditioning that changes is looked at on both sides."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from adadiffsr_core.sampling.bounded import MARGIN_DB
+from adadiffsr_core.sampling.bounded import MARGIN_DB, courses
+from adadiffsr_core.sampling.controller import decide, find_likeness, start_states
 from adadiffsr_core.sampling.report import join_reports
 from adadiffsr_core.sampling.rule import DtssConfig
 from adadiffsr_core.sampling.timelines import Timelines
@@ -13,8 +17,66 @@ from tests.core.sampling.jobs import MODES, SIXTEEN, Difficulties, make_job, run
 from tests.oracles import Counting
 
 STEPS = 24
+LAST = STEPS - 1
 BUDGET = DtssConfig(rule="bounded", budget=6.5, early_exit=False)
+BOUNDED = replace(BUDGET, budget=0.0, likeness=44.0 - MARGIN_DB)
 SPREAD = torch.linspace(-6, -3, 16)[torch.randperm(16, generator=torch.Generator().manual_seed(0))].tolist()
+
+
+@pytest.mark.parametrize("budget", [2, 4, 7, 9, 10, 11, 13, 16])
+def test_a_budget_keeps_jumps_alike(budget):
+    """A tile by itself, of which nothing changes: but for the first, no jump is more than about twice its neighbour."""
+    job = make_job(dtss=replace(BOUNDED, budget=float(budget)), estimator=Difficulties([-4.5]))
+    visits = visits_of(run(job)[1])[0]
+    jumps = [after - before for before, after in pairwise(visits)][1:]
+    assert len(visits) == budget
+    assert all(max(a, b) <= 2 * min(a, b) + 1 for a, b in pairwise(jumps))
+
+
+@pytest.mark.parametrize("mode", ["final", "every_step"])
+@pytest.mark.parametrize("budget", [4.0, 6.5, 11.0])
+def test_the_budget_is_met(mode, budget):
+    values = torch.linspace(-6, -3, 16)[torch.randperm(16, generator=torch.Generator().manual_seed(0))].tolist()
+    job = make_job(SIXTEEN, dtss=replace(BOUNDED, budget=budget), estimator=Difficulties(values))
+    _, report = run(job, mode)
+    assert report.mean_nfe == pytest.approx(budget, rel=0.05)
+    assert not report.note
+    spent = [tile.nfe for tile in report.tiles]
+    easiest, hardest = (spent[values.index(end(values))] for end in (min, max))
+    assert easiest < hardest
+    assert (
+        0 < report.likeness <= min(tile.likeness for tile in report.tiles)
+    )  # what is promised is kept, as it is thought
+
+
+@pytest.mark.parametrize("mode", ["final", "every_step"])
+def test_a_budget_that_cannot_be_kept_is_told(mode):
+    report = run(make_job(SIXTEEN, dtss=replace(BOUNDED, budget=1.0), estimator=Difficulties([-4.0] * 16)), mode)[1]
+    assert (report.mean_nfe, report.to_dict()["note"]) == (2.0, report.note)
+    assert report.note.startswith("a budget of 1 evaluations per tile was asked for and 2.0 were spent")
+
+
+@given(count=st.integers(1, 20), budget=st.floats(1, 24), seed=st.integers(0, 99))
+def test_no_more_is_planned_than_the_budget(count, budget, seed):
+    generator = torch.Generator().manual_seed(seed)
+    config = replace(BOUNDED, budget=budget)
+    states = replace(start_states(count, config), difficulty=-6 + 3 * torch.rand(count, generator=generator))
+    likeness = find_likeness(states, config, courses(STEPS))
+    planned = decide_all(states, replace(config, likeness=likeness))
+    assert planned <= max(budget, 2) + 1e-6
+
+
+def decide_all(states, config):
+    """Evaluations per tile of a run whose difficulties stay what they are."""
+    quality = torch.cat([torch.full((len(states.index), 2), 0.5), states.difficulty[:, None]], dim=1)
+    running = torch.ones(len(states.index), dtype=torch.bool)
+    spent = 0
+    while running.any():
+        spent += int(running.sum())
+        decision = decide(states, quality, config, STEPS)
+        states, running = decision.states, running & ~decision.is_final
+        states = replace(states, index=states.index.clamp_max(LAST))
+    return spent / len(quality)
 
 
 class Wavering(Difficulties):
@@ -168,6 +230,10 @@ def test_while_all_tiles_are_evaluated_once_progress_is_told_and_may_end_the_run
     assert spent == sorted(spent)
     assert spent[-1] == told[-1].expected_nfe == report.nfe
     assert all(abs(progress.expected_nfe - report.nfe) < 0.3 * report.nfe for progress in told)
+    told.clear()
+    white = torch.tensor([1.0] * 12 + [0.5] * 4)
+    report = run(replace(job, dtss=replace(BUDGET, budget=4.0), compute=white, on_step=told.append), mode)[1]
+    assert all(abs(progress.expected_nfe - report.nfe) < 0.1 * report.nfe for progress in told)
 
     def stop(progress):
         raise KeyboardInterrupt
